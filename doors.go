@@ -1,0 +1,52 @@
+package fieldgate
+
+// The doors between the two houses, as subjects on the bus and the messages that pass through them. The gateway pulls:
+// the control plane's nudges only say that a pull is worth while, so that a lost nudge costs a second, not a decision.
+// Requests and answers are JSON unless said otherwise; a failed request is answered with the header HeaderError.
+const (
+	// SubjectSnapshotChanged: nudge, without content.
+	SubjectSnapshotChanged = "fieldgate.snapshot.changed"
+	// SubjectSnapshotManifest: request without content, answered by a SnapshotManifest.
+	SubjectSnapshotManifest = "fieldgate.snapshot.manifest"
+	// SubjectSnapshotContract: ContractRequest, answered by the part's raw bytes with the header HeaderTotal.
+	SubjectSnapshotContract = "fieldgate.snapshot.contract"
+
+	// SubjectDirectoryChanged: nudge, without content.
+	SubjectDirectoryChanged = "fieldgate.directory.changed"
+	// SubjectDirectoryChanges: DirectoryRequest, answered by a DirectoryPage.
+	SubjectDirectoryChanges = "fieldgate.directory.changes"
+
+	// SubjectRecords: batches of Records in the form of EncodeRecords, followed by the node's name. Kept by StreamRecords.
+	SubjectRecords = "fieldgate.records."
+	// StreamRecords is the JetStream stream that keeps SubjectRecords.
+	StreamRecords = "RECORDS"
+
+	// HeaderTotal is the bus header that gives the whole size of a contract, of which the message is a part.
+	HeaderTotal = "Fieldgate-Total"
+	// HeaderError is the bus header of an answer that is a refusal; its value is a sentence for logs.
+	HeaderError = "Fieldgate-Error"
+)
+
+// ContractPart is how many bytes of a contract one answer holds at the most; NATS accepts 1 MiB by default.
+const ContractPart = 512 << 10
+
+// ContractRequest asks for a part of an encoded contract, from an offset in bytes.
+type ContractRequest struct {
+	Key    string `json:"key"`
+	Offset int    `json:"offset"`
+}
+
+// DirectoryRequest asks for the changes after a sequence.
+type DirectoryRequest struct {
+	After uint64 `json:"after"`
+}
+
+// DirectoryPageChanges is how many changes one page holds at the most.
+const DirectoryPageChanges = 1000
+
+// DirectoryPage holds changes in the order of their sequence. Where a principal changed more than once, only its newest
+// value is there. More says that another page follows.
+type DirectoryPage struct {
+	Changes []DirectoryChange `json:"changes"`
+	More    bool              `json:"more,omitempty"`
+}

@@ -1,0 +1,295 @@
+package fieldgate
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Findings are observations about one exchange, as bits.
+type Findings uint32
+
+const (
+	FindingUndocumented    Findings = 1 << iota // passed by a pass-through API: no contract explains it
+	FindingUnmatched                            // no contract and no pass-through API: refused
+	FindingInvalidRequest                       // payload or parameter breaks the contract
+	FindingInvalidResponse                      // the upstream's answer breaks the contract
+	FindingShadowed                             // invalid, but let through because the contract says on-invalid: shadow
+	FindingUnauthenticated                      // no or no valid credential
+	FindingForbidden                            // identified, but may not
+	FindingNotOwner                             // another device's path or topic
+	FindingQuarantined
+	FindingRevoked
+	FindingRateLimited
+	FindingDeprecated // served by a deprecated version
+	FindingRetired    // asked of a retired version
+	FindingUpstream   // the upstream failed
+	FindingMalformed  // broke its protocol
+	FindingDropped    // a message was not delivered to some subscriber
+
+	findingsEnd
+)
+
+var findingNames = []string{"undocumented", "unmatched", "invalid-request", "invalid-response", "shadowed", "unauthenticated", "forbidden",
+	"not-owner", "quarantined", "revoked", "rate-limited", "deprecated", "retired", "upstream", "malformed", "dropped"}
+
+// Names lists the findings that are set, in a fixed order.
+func (f Findings) Names() []string {
+	var names []string
+	for i, name := range findingNames {
+		if f&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// ParseFinding is the finding of that name; 0 when there is none.
+func ParseFinding(name string) Findings {
+	for i, n := range findingNames {
+		if n == name {
+			return 1 << i
+		}
+	}
+	return 0
+}
+
+// Record is what one exchange leaves behind. It holds no payload and no secret.
+type Record struct {
+	Time     time.Time     // when the exchange began
+	Duration time.Duration // until its answer was handed to the network
+	Upstream time.Duration // part of Duration spent waiting for the upstream
+
+	Protocol Protocol
+	Method   Method
+	Status   int         // in HTTP's numbers, whatever the protocol
+	Problem  ProblemCode // empty when the exchange passed
+	Findings Findings
+
+	API       string // empty when nothing matched
+	Version   string
+	Operation string
+	Route     string // path or topic as it came, at most MaxRecordRoute bytes, where no contract's template explains it
+	Detail    string // where and what an invalid payload breaks ("/temp /properties/temp/maximum"), at most MaxRecordDetail bytes
+
+	Principal string
+	Kind      PrincipalKind
+	Model     string
+	Firmware  string
+	Source    string // address without port
+	BytesIn   uint64 // payload bytes received from the caller
+	BytesOut  uint64 // payload bytes sent to the caller
+	Exchange  uint64 // number of the exchange in its node's epoch; the three together are the instance that problem details name
+}
+
+// Bounds of a Record's texts, in bytes, and of a batch.
+const (
+	MaxRecordRoute    = 256
+	MaxRecordDetail   = 256
+	MaxBatchRecords   = 4096
+	maxBatchStrings   = 13 * MaxBatchRecords
+	maxBatchString    = 1024
+	recordFormVersion = 1
+)
+
+// RecordBatch is a run of Records of one node. Node, Epoch and First identify it for exactly-once ingestion: within an epoch
+// (one start of the node) Records are numbered from 1 without gaps.
+type RecordBatch struct {
+	Node    string
+	Epoch   uint64
+	First   uint64
+	Records []Record
+}
+
+// EncodeRecords appends the compact form of a batch: a version byte, the header, a table of the distinct texts, and the
+// Records as variable-length integers with texts by number.
+func EncodeRecords(dst []byte, batch *RecordBatch) []byte {
+	table := stringTable{index: make(map[string]uint64, 64)}
+	rows := make([]byte, 0, 32*len(batch.Records))
+	var base int64
+	for i := range batch.Records {
+		r := &batch.Records[i]
+		at := r.Time.UnixNano()
+		rows = binary.AppendVarint(rows, at-base)
+		base = at
+		rows = binary.AppendUvarint(rows, r.Exchange)
+		rows = binary.AppendUvarint(rows, uint64(r.Duration))
+		rows = binary.AppendUvarint(rows, uint64(r.Upstream))
+		rows = append(rows, byte(r.Protocol), byte(r.Method))
+		rows = binary.AppendUvarint(rows, uint64(r.Status))
+		rows = binary.AppendUvarint(rows, uint64(r.Findings))
+		rows = binary.AppendUvarint(rows, r.BytesIn)
+		rows = binary.AppendUvarint(rows, r.BytesOut)
+		for _, text := range r.texts() {
+			rows = binary.AppendUvarint(rows, table.number(text))
+		}
+	}
+	dst = append(dst, recordFormVersion)
+	dst = appendText(dst, batch.Node)
+	dst = binary.AppendUvarint(dst, batch.Epoch)
+	dst = binary.AppendUvarint(dst, batch.First)
+	dst = binary.AppendUvarint(dst, uint64(len(table.texts)))
+	for _, text := range table.texts {
+		dst = appendText(dst, text)
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(batch.Records)))
+	return append(dst, rows...)
+}
+
+// texts lists the text fields in the order of the wire form; setTexts is its inverse.
+func (r *Record) texts() [11]string {
+	return [11]string{string(r.Problem), r.API, r.Version, r.Operation, r.Route, r.Detail, r.Principal, string(r.Kind), r.Model,
+		r.Firmware, r.Source}
+}
+
+func (r *Record) setTexts(t [11]string) {
+	r.Problem, r.API, r.Version, r.Operation, r.Route, r.Detail = ProblemCode(t[0]), t[1], t[2], t[3], t[4], t[5]
+	r.Principal, r.Kind, r.Model, r.Firmware, r.Source = t[6], PrincipalKind(t[7]), t[8], t[9], t[10]
+}
+
+type stringTable struct {
+	index map[string]uint64
+	texts []string
+}
+
+// number is the text's place in the table, counted from 1; 0 is the empty text.
+func (t *stringTable) number(text string) uint64 {
+	if text == "" {
+		return 0
+	}
+	if len(text) > maxBatchString {
+		text = text[:maxBatchString]
+	}
+	n, ok := t.index[text]
+	if !ok {
+		t.texts = append(t.texts, text)
+		n = uint64(len(t.texts))
+		t.index[text] = n
+	}
+	return n
+}
+
+func appendText(dst []byte, text string) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(text)))
+	return append(dst, text...)
+}
+
+// AppendInstance appends the name of an exchange: node, epoch and the exchange's number in it. Problem details carry it, so
+// that a caller's report leads to the Record.
+func AppendInstance(dst []byte, node string, epoch, exchange uint64) []byte {
+	dst = append(dst, node...)
+	dst = append(dst, '-')
+	dst = appendBase36(dst, epoch)
+	dst = append(dst, '-')
+	return appendBase36(dst, exchange)
+}
+
+func appendBase36(dst []byte, n uint64) []byte {
+	const digits = "0123456789abcdefghijklmnopqrstuvwxyz"
+	var buffer [13]byte
+	i := len(buffer)
+	for {
+		i--
+		buffer[i] = digits[n%36]
+		if n /= 36; n == 0 {
+			return append(dst, buffer[i:]...)
+		}
+	}
+}
+
+var errRecords = errors.New("malformed batch of records")
+
+// DecodeRecords reads what EncodeRecords wrote. Every count is bounded before memory is taken for it.
+func DecodeRecords(encoded []byte) (*RecordBatch, error) {
+	d := recordReader{rest: encoded}
+	if v := d.byte(); v != recordFormVersion {
+		return nil, fmt.Errorf("%w: form %d is unknown", errRecords, v)
+	}
+	batch := &RecordBatch{Node: d.text()}
+	batch.Epoch, batch.First = d.uint(), d.uint()
+	table := make([]string, 1, 1+d.count(maxBatchStrings))
+	for len(table) < cap(table) && !d.bad {
+		table = append(table, d.text())
+	}
+	batch.Records = make([]Record, d.count(MaxBatchRecords))
+	var base int64
+	for i := range batch.Records {
+		r := &batch.Records[i]
+		base += d.int()
+		r.Time = time.Unix(0, base).UTC()
+		r.Exchange = d.uint()
+		r.Duration, r.Upstream = time.Duration(d.uint()), time.Duration(d.uint())
+		r.Protocol, r.Method = Protocol(d.byte()), Method(d.byte())
+		r.Status, r.Findings = int(d.uint()), Findings(d.uint())
+		r.BytesIn, r.BytesOut = d.uint(), d.uint()
+		var texts [11]string
+		for j := range texts {
+			n := d.uint()
+			if n >= uint64(len(table)) {
+				return nil, errRecords
+			}
+			texts[j] = table[n]
+		}
+		r.setTexts(texts)
+		if d.bad {
+			return nil, errRecords
+		}
+	}
+	if d.bad || len(d.rest) != 0 {
+		return nil, errRecords
+	}
+	return batch, nil
+}
+
+type recordReader struct {
+	rest []byte
+	bad  bool
+}
+
+func (d *recordReader) byte() byte {
+	if len(d.rest) == 0 {
+		d.bad = true
+		return 0
+	}
+	b := d.rest[0]
+	d.rest = d.rest[1:]
+	return b
+}
+
+func (d *recordReader) uint() uint64 {
+	v, n := binary.Uvarint(d.rest)
+	if n <= 0 {
+		d.bad, d.rest = true, nil
+		return 0
+	}
+	d.rest = d.rest[n:]
+	return v
+}
+
+func (d *recordReader) int() int64 {
+	v, n := binary.Varint(d.rest)
+	if n <= 0 {
+		d.bad, d.rest = true, nil
+		return 0
+	}
+	d.rest = d.rest[n:]
+	return v
+}
+
+// count reads a number of things that each take at least one byte of what is left.
+func (d *recordReader) count(most int) int {
+	n := d.uint()
+	if n > uint64(most) || n > uint64(len(d.rest)) {
+		d.bad = true
+		return 0
+	}
+	return int(n)
+}
+
+func (d *recordReader) text() string {
+	n := d.count(maxBatchString)
+	text := string(d.rest[:n])
+	d.rest = d.rest[n:]
+	return text
+}
