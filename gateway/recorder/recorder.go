@@ -1,0 +1,119 @@
+// Package recorder carries Records from the pipeline to the bus in batches.
+//
+// It owns a bounded buffer. It promises that adding a Record never blocks and that what had to be dropped, because the bus did
+// not take batches for longer than the buffer lasts, is counted.
+package recorder
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"fieldgate"
+)
+
+const (
+	batchInterval = 200 * time.Millisecond // a Record waits no longer than this for its batch
+	bufferRecords = 64 << 10               // about 20 MB
+	retryInterval = time.Second
+	lastEffort    = 3 * time.Second // to hand over what is left at the end
+)
+
+// Sink stores an encoded batch durably, or says why not.
+type Sink func(ctx context.Context, node string, batch []byte) error
+
+// Recorder is safe for concurrent use.
+type Recorder struct {
+	node    string
+	epoch   uint64
+	sink    Sink
+	logger  *slog.Logger
+	full    chan struct{} // a batch is full before its time
+	dropped atomic.Uint64
+
+	mu     sync.Mutex
+	buffer []fieldgate.Record
+
+	first uint64 // number of the next Record to send; only Run's goroutine touches it
+}
+
+// New makes a recorder; nothing is sent before Run.
+func New(node string, epoch uint64, sink Sink, logger *slog.Logger) *Recorder {
+	return &Recorder{node: node, epoch: epoch, sink: sink, logger: logger, full: make(chan struct{}, 1), first: 1}
+}
+
+// Add takes in a copy of the Record.
+func (r *Recorder) Add(record *fieldgate.Record) {
+	r.mu.Lock()
+	if len(r.buffer) >= bufferRecords {
+		r.mu.Unlock()
+		r.dropped.Add(1)
+		return
+	}
+	r.buffer = append(r.buffer, *record)
+	full := len(r.buffer) == fieldgate.MaxBatchRecords
+	r.mu.Unlock()
+	if full {
+		select {
+		case r.full <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Dropped is how many Records were lost because the buffer was full.
+func (r *Recorder) Dropped() uint64 { return r.dropped.Load() }
+
+// Run sends batches until the context ends, and then what is left.
+func (r *Recorder) Run(ctx context.Context) {
+	ticker := time.NewTicker(batchInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastEffort)
+			defer cancel()
+			r.send(last, r.take())
+			return
+		case <-ticker.C:
+		case <-r.full:
+		}
+		r.send(ctx, r.take())
+	}
+}
+
+func (r *Recorder) take() []fieldgate.Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	records := r.buffer
+	r.buffer = nil
+	return records
+}
+
+// send hands Records over in order. A batch that the bus does not take is sent again, with the same numbers, until it does.
+func (r *Recorder) send(ctx context.Context, records []fieldgate.Record) {
+	for len(records) > 0 {
+		n := min(len(records), fieldgate.MaxBatchRecords)
+		batch := fieldgate.EncodeRecords(nil, &fieldgate.RecordBatch{Node: r.node, Epoch: r.epoch, First: r.first, Records: records[:n]})
+		for {
+			err := r.sink(ctx, r.node, batch)
+			if err == nil {
+				break
+			}
+			if ctx.Err() != nil {
+				r.dropped.Add(uint64(len(records)))
+				r.logger.Error("records were lost at the end: the bus did not take them", "records", len(records), "error", err)
+				return
+			}
+			r.logger.Warn("the bus does not take records; they are kept and sent again", "records", len(records), "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(retryInterval):
+			}
+		}
+		r.first += uint64(n)
+		records = records[n:]
+	}
+}
