@@ -65,6 +65,36 @@ func validValue(b []byte) bool {
 	return true
 }
 
+// ValidName reports whether b can be a method or a field name (RFC 9110 §5.6.2).
+func ValidName[N []byte | string](b N) bool {
+	for i := range len(b) {
+		if class[b[i]]&tokenByte == 0 {
+			return false
+		}
+	}
+	return len(b) > 0
+}
+
+// ValidValue reports whether b can be a field value (RFC 9110 §5.5).
+func ValidValue[V []byte | string](b V) bool {
+	for i := range len(b) {
+		if !valueByte(b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// ValidTarget reports whether b can be a request target in origin-form on the wire; what it means is the sender's concern.
+func ValidTarget[T []byte | string](b T) bool {
+	for i := range len(b) {
+		if class[b[i]]&queryByte == 0 && b[i] != '%' {
+			return false
+		}
+	}
+	return len(b) > 0 && b[0] == '/'
+}
+
 func valueByte(c byte) bool { return c >= 0x20 && c != 0x7f || c == '\t' }
 
 func trimSpace(b []byte) []byte { // RFC 9110 §5.6.3 OWS

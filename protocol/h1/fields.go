@@ -148,7 +148,7 @@ func parseFields(head []byte, fields Fields, limit int) (Fields, framingFields, 
 		if err != nil {
 			return fields, found, err
 		}
-		field := Field{Name: name, Value: value, Kind: kindOf(name)}
+		field := Field{Name: name, Value: value, Kind: KindOf(name)}
 		if field.Kind != KindOther {
 			if err := found.take(&field); err != nil {
 				return fields, found, err
@@ -192,7 +192,8 @@ func parseFieldLine(line []byte) (name, value, rest []byte, err error) {
 	return line[:colon], value, line[end+1:], nil
 }
 
-func kindOf(name []byte) Kind {
+// KindOf is the kind of the fields of that name.
+func KindOf[N []byte | string](name N) Kind {
 	switch len(name) {
 	case 2:
 		if EqualFold(name, "te") {

@@ -1,0 +1,182 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"fieldgate/protocol/h1"
+)
+
+// address is one host and port with its connections.
+type address struct {
+	dial           string
+	authority      string // Host field
+	tls            *tls.Config
+	connectTimeout time.Duration
+	maxOpen        int
+	failedUntil    atomic.Int64 // Unix nanoseconds
+
+	mu      sync.Mutex
+	open    int     // connections that exist or are being dialled
+	idle    []*conn // the last one was used last
+	waiting []chan *conn
+}
+
+var errNoConnectionFree = errors.New("all connections to the upstream are in use")
+
+func (a *address) ejected(now time.Time) bool { return a.failedUntil.Load() > now.UnixNano() }
+
+// connection returns an idle connection that still lives, or a new one, or waits for one when maxOpen are in use.
+func (a *address) connection(now, deadline time.Time, fresh bool) (*conn, error) {
+	for {
+		a.mu.Lock()
+		if n := len(a.idle); n > 0 && !fresh {
+			c := a.idle[n-1]
+			a.idle = a.idle[:n-1]
+			a.mu.Unlock()
+			if c.usable(now) {
+				c.reused = true
+				return c, nil
+			}
+			a.discard(c)
+			continue
+		}
+		if a.open >= a.maxOpen && len(a.idle) > 0 { // a fresh one is wanted: it takes the place of an idle one
+			c := a.idle[0]
+			a.idle = slices.Delete(a.idle, 0, 1)
+			a.mu.Unlock()
+			a.discard(c)
+			continue
+		}
+		if a.open < a.maxOpen {
+			a.open++
+			a.mu.Unlock()
+			return a.connect(deadline)
+		}
+		turn := make(chan *conn, 1)
+		a.waiting = append(a.waiting, turn)
+		a.mu.Unlock()
+		return a.wait(turn, deadline)
+	}
+}
+
+// wait takes over a connection that another call gives back, or its place. It waits no longer than for a connection.
+func (a *address) wait(turn chan *conn, deadline time.Time) (*conn, error) {
+	timer := time.NewTimer(min(a.connectTimeout, time.Until(deadline)))
+	defer timer.Stop()
+	select {
+	case c := <-turn:
+		if c == nil {
+			return a.connect(deadline)
+		}
+		c.reused = true
+		return c, nil
+	case <-timer.C:
+	}
+	a.mu.Lock()
+	i := slices.Index(a.waiting, turn)
+	if i >= 0 {
+		a.waiting = slices.Delete(a.waiting, i, i+1)
+	}
+	a.mu.Unlock()
+	if i < 0 { // the turn came at the last moment
+		if c := <-turn; c != nil {
+			a.giveBack(c)
+		} else {
+			a.giveUpPlace()
+		}
+	}
+	return nil, errNoConnectionFree
+}
+
+// connect dials; the caller has counted the connection as open.
+func (a *address) connect(deadline time.Time) (*conn, error) {
+	now := time.Now()
+	if limit := now.Add(a.connectTimeout); deadline.After(limit) {
+		deadline = limit
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	var dialer net.Dialer
+	link, err := dialer.DialContext(ctx, "tcp", a.dial)
+	if err != nil {
+		a.failedUntil.Store(now.Add(ejection).UnixNano())
+		a.giveUpPlace()
+		return nil, &connectError{err}
+	}
+	c := &conn{Conn: link, tcp: link.(*net.TCPConn), address: a, created: now, plain: a.tls == nil}
+	if a.tls != nil {
+		secured := tls.Client(link, a.tls)
+		if err := secured.HandshakeContext(ctx); err != nil {
+			link.Close()
+			a.failedUntil.Store(now.Add(ejection).UnixNano())
+			a.giveUpPlace()
+			return nil, &connectError{err}
+		}
+		c.Conn = secured
+	}
+	a.failedUntil.Store(0)
+	c.reader = h1.NewReader(c.Conn, h1.DefaultBuffer)
+	return c, nil
+}
+
+// connectError says that nothing was sent: no connection came about.
+type connectError struct{ cause error }
+
+func (e *connectError) Error() string { return "connect: " + e.cause.Error() }
+func (e *connectError) Unwrap() error { return e.cause }
+
+// giveBack returns a connection that can carry another exchange.
+func (a *address) giveBack(c *conn) {
+	c.idleSince = time.Now()
+	a.mu.Lock()
+	if len(a.waiting) > 0 {
+		turn := a.waiting[0]
+		a.waiting = slices.Delete(a.waiting, 0, 1)
+		a.mu.Unlock()
+		turn <- c
+		return
+	}
+	a.idle = append(a.idle, c)
+	a.mu.Unlock()
+}
+
+// discard closes a connection and frees its place.
+func (a *address) discard(c *conn) {
+	c.Close()
+	a.giveUpPlace()
+}
+
+func (a *address) giveUpPlace() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.waiting) > 0 {
+		turn := a.waiting[0]
+		a.waiting = slices.Delete(a.waiting, 0, 1)
+		turn <- nil // the place goes over, still counted
+		return
+	}
+	a.open--
+}
+
+func (a *address) closeIdle(before time.Time) {
+	a.mu.Lock()
+	var old []*conn
+	a.idle = slices.DeleteFunc(a.idle, func(c *conn) bool {
+		if c.idleSince.After(before) {
+			return false
+		}
+		old = append(old, c)
+		return true
+	})
+	a.mu.Unlock()
+	for _, c := range old {
+		a.discard(c)
+	}
+}
