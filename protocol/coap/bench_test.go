@@ -1,0 +1,94 @@
+package coap
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+)
+
+func BenchmarkDecode(b *testing.B) {
+	datagram := request(Confirmable, POST, 1, "/v1/devices/d7/readings", withUint(ContentFormat, CBOR))
+	datagram = withPayload(datagram, pattern(12))
+	b.ReportAllocs()
+	for b.Loop() {
+		m, err := Decode(datagram)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for it := m.Iterate(); it.Next(); {
+		}
+	}
+}
+
+// getter answers one piggybacked GET after another.
+func getter(peers int) func(i int) {
+	now := time.Unix(1_800_000_000, 0)
+	e := NewEndpoint(Config{Send: func(netip.AddrPort, []byte) {}}, now)
+	datagram := request(Confirmable, GET, 0, "/v1/devices/d7/readings")
+	var response Response
+	body := pattern(32)
+	return func(i int) {
+		from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(i % peers >> 8), byte(i % peers)}), 5683)
+		id := i / peers
+		datagram[2], datagram[3] = byte(id>>8), byte(id)
+		if i%1000 == 0 {
+			now = now.Add(100 * time.Millisecond)
+			e.Tick(now)
+		}
+		e.Feed(from, datagram, now)
+		r := e.Next()
+		response.Reset()
+		response.Body = body
+		response.Options.AddUint(ContentFormat, CBOR)
+		e.Respond(r, &response, now)
+	}
+}
+
+func BenchmarkPiggybackedGet(b *testing.B) {
+	for _, peers := range []int{1, 10_000} {
+		b.Run(map[int]string{1: "1 peer", 10_000: "10000 peers"}[peers], func(b *testing.B) {
+			get := getter(peers)
+			for i := range 200_000 {
+				get(i)
+			}
+			b.ReportAllocs()
+			i := 200_000
+			for b.Loop() {
+				get(i)
+				i++
+			}
+		})
+	}
+}
+
+func TestPiggybackedGetDoesNotAllocate(t *testing.T) {
+	get := getter(1)
+	i := 0
+	for ; i < 200_000; i++ { // until the limits are reached and memory is used again
+		get(i)
+	}
+	if allocations := testing.AllocsPerRun(10_000, func() { get(i); i++ }); allocations >= 1 {
+		t.Errorf("%v allocations for each request", allocations)
+	}
+}
+
+func TestIdlePeerIsSmall(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	e := NewEndpoint(Config{Send: func(netip.AddrPort, []byte) {}}, now)
+	const peers = 20_000
+	datagram := request(Confirmable, GET, 0, "/a")
+	before := heapInUse()
+	for i := range peers {
+		e.Feed(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), 5683), datagram, now)
+		e.Respond(e.Next(), &Response{}, now)
+	}
+	e.Tick(now.Add(248 * time.Second))
+	perPeer := (heapInUse() - before) / peers
+	t.Logf("%d bytes for each idle peer", perPeer)
+	if perPeer > 400 {
+		t.Errorf("an idle peer takes %d bytes", perPeer)
+	}
+	if e.Stats().Peers != peers {
+		t.Errorf("%d peers", e.Stats().Peers)
+	}
+}

@@ -1,0 +1,463 @@
+package coap
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Why a call of ours ended without a response.
+var (
+	ErrTimeout     = errors.New("coap: the peer did not answer")
+	ErrReset       = errors.New("coap: the peer rejected the message")
+	ErrBodyTooBig  = errors.New("coap: the response body is longer than allowed")
+	ErrBlocks      = errors.New("coap: the peer sent blocks that do not fit together")
+	ErrTooMany     = errors.New("coap: too many peers or calls")
+	ErrNotRequest  = errors.New("coap: the code of a call must be a method")
+	ErrBadResponse = errors.New("coap: the response has an option that must be understood and is not")
+)
+
+const (
+	maxCallsWaiting = 1024 // of one peer, until NStart lets them go
+	maxRestarts     = 3    // of fetching a body that changes meanwhile
+)
+
+// Call is a request of ours with all that it takes to get its response: retransmission, blocks in both
+// directions, one answer to an Echo challenge, observation. It is used for one Do.
+type Call struct {
+	Code            Code
+	Options         Options // without Block1, Block2, Size1, Observe, Echo and Request-Tag, which Do adds
+	Body            []byte  // kept until the call has ended
+	NonConfirmable  bool
+	BlockSize       int  // 16 to 1,024; 0 means the Endpoint's
+	ObserveResource bool // register for notifications (RFC 7641 §3.1)
+	// Deliver gets the response; of an observation also each notification, in order. It is called inside the
+	// Endpoint's methods and must not call the Endpoint. After a Reply with Last it is not called again.
+	Deliver func(*Reply)
+
+	peer         *peer
+	token        token // of the step in progress
+	inFlight     bool  // token is in Endpoint.calls
+	observeToken token
+	established  bool // the peer has agreed to notify
+	slot         bool // counts in peer.activeCalls
+	over         bool
+	waiting      *transmission
+
+	szx        uint8
+	sent       int // offset of the block being sent
+	uploaded   bool
+	requestTag [4]byte
+	echo       []byte
+	challenged bool
+
+	fetching  bool // blocks after the first of the response
+	body      []byte
+	etag      []byte
+	blockSZX  uint8
+	restarts  int
+	first     Message // what the Reply shows: the message with the first block
+	observing bool    // the content being fetched is a notification's
+	sequence  uint32
+	heardAt   instant
+	heard     bool
+}
+
+// Reply is what a call brought. Message is that of the first block; Body is whole. Both belong to the receiver.
+type Reply struct {
+	Message
+	Body []byte
+	Err  error // no response; the rest is empty
+	Last bool  // the call has ended
+}
+
+type token [8]byte
+
+type callKey struct {
+	peer  netip.AddrPort
+	token token
+}
+
+// Do sends a request. The outcome goes to call.Deliver, possibly before Do returns.
+func (e *Endpoint) Do(to netip.AddrPort, call *Call, now time.Time) {
+	at := now.Sub(e.epoch)
+	p := e.peer(to)
+	if p == nil || p.more != nil && len(p.more.waiting) >= maxCallsWaiting {
+		call.end(&Reply{Err: ErrTooMany})
+		return
+	}
+	if !call.Code.IsRequest() {
+		call.end(&Reply{Err: ErrNotRequest})
+		return
+	}
+	call.peer = p
+	call.szx = e.maxSZX
+	if call.BlockSize != 0 {
+		call.szx = min(call.szx, szxFor(call.BlockSize))
+	}
+	binary.BigEndian.PutUint32(call.requestTag[:], uint32(e.random.Uint64()))
+	call.uploaded = len(call.Body) <= 16<<call.szx
+	more := p.extra()
+	more.waiting = append(more.waiting, call)
+	e.startCalls(p, at)
+}
+
+// startCalls lets waiting calls go as far as NSTART allows (RFC 7252 §4.7).
+func (e *Endpoint) startCalls(p *peer, now instant) {
+	for len(p.more.waiting) > 0 && p.more.activeCalls < e.config.NStart {
+		call := p.more.waiting[0]
+		p.more.waiting = slices.Delete(p.more.waiting, 0, 1)
+		p.more.activeCalls++
+		call.slot = true
+		e.step(call, now)
+	}
+}
+
+// Cancel ends a call. An observation is deregistered with the peer (RFC 7641 §3.6). Deliver is not called.
+func (e *Endpoint) Cancel(call *Call, now time.Time) {
+	if call.over || call.peer == nil {
+		return
+	}
+	at := now.Sub(e.epoch)
+	p := call.peer
+	if i := slices.Index(p.more.waiting, call); i >= 0 {
+		p.more.waiting = slices.Delete(p.more.waiting, i, i+1)
+	}
+	established := call.established
+	call.over = true
+	e.leave(call, at)
+	if established {
+		id := p.messageID()
+		options := &e.scratch.Options
+		options.CopyFrom(&call.Options)
+		options.AddUint(Observe, 1)
+		e.out = AppendMessage(e.out[:0], Confirmable, call.Code, id, call.observeToken[:], options, nil)
+		e.transmit(p, id, e.out, at)
+	}
+}
+
+// step sends the next message of a call: a block of its body, or the request for a block of the response.
+func (e *Endpoint) step(call *Call, now instant) {
+	e.forgetStep(call)
+	p := call.peer
+	options := &e.scratch.Options
+	options.CopyFrom(&call.Options)
+	var payload []byte
+	registers := call.ObserveResource && !call.fetching
+	switch {
+	case !call.uploaded:
+		end := min(call.sent+16<<call.szx, len(call.Body))
+		payload = call.Body[call.sent:end]
+		options.AddUint(Block1, Block{Num: uint32(call.sent >> (call.szx + 4)), More: end < len(call.Body), SZX: call.szx}.Uint())
+		if call.sent == 0 {
+			options.AddUint(Size1, uint32(len(call.Body)))
+		}
+		options.Add(RequestTag, call.requestTag[:]) // RFC 9175 §3.3: tells concurrent bodies apart
+	case call.fetching:
+		options.AddUint(Block2, Block{Num: uint32(len(call.body) >> (call.blockSZX + 4)), SZX: call.blockSZX}.Uint())
+		if len(call.Body) > 16<<call.szx {
+			options.Add(RequestTag, call.requestTag[:]) // so that the response is found that belongs to the body
+		}
+	default:
+		payload = call.Body
+		if call.szx < e.maxSZX {
+			options.AddUint(Block2, Block{SZX: call.szx}.Uint()) // RFC 7959 §2.4: early negotiation
+		}
+	}
+	if registers {
+		options.AddUint(Observe, 0)
+	}
+	if call.echo != nil {
+		options.Add(Echo, call.echo)
+	}
+	call.token = e.newToken(p)
+	if registers {
+		if call.established {
+			call.token = call.observeToken // registering again (RFC 7641 §3.3.1)
+		}
+		call.observeToken = call.token
+	}
+	e.calls[callKey{p.addr, call.token}] = call
+	call.inFlight = true
+
+	id := p.messageID()
+	if call.NonConfirmable {
+		e.out = AppendMessage(e.out[:0], NonConfirmable, call.Code, id, call.token[:], options, payload)
+		call.waiting = &transmission{peer: p, messageID: id, call: call}
+		e.wait(call.waiting, now+e.config.ExchangeLifetime)
+		e.config.Send(p.addr, e.out)
+		return
+	}
+	e.out = AppendMessage(e.out[:0], Confirmable, call.Code, id, call.token[:], options, payload)
+	call.waiting = e.transmit(p, id, e.out, now)
+	call.waiting.call = call
+}
+
+// newToken is eight unpredictable bytes (RFC 7252 §5.3.1).
+func (e *Endpoint) newToken(p *peer) token {
+	for {
+		var t token
+		binary.BigEndian.PutUint64(t[:], e.random.Uint64())
+		if _, taken := e.calls[callKey{p.addr, t}]; !taken {
+			return t
+		}
+	}
+}
+
+// forgetStep ends waiting for what the last step sent. A registration's token stays known.
+func (e *Endpoint) forgetStep(call *Call) {
+	if call.waiting != nil {
+		e.settle(call.waiting)
+		call.waiting = nil
+	}
+	if call.inFlight && !(call.established && call.token == call.observeToken) {
+		delete(e.calls, callKey{call.peer.addr, call.token})
+	}
+	call.inFlight = false
+}
+
+// leave forgets all that the Endpoint knows of a call and lets the next one go.
+func (e *Endpoint) leave(call *Call, now instant) {
+	call.established = false
+	e.forgetStep(call)
+	if call.ObserveResource {
+		delete(e.calls, callKey{call.peer.addr, call.observeToken})
+	}
+	e.releaseSlot(call, now)
+}
+
+func (e *Endpoint) releaseSlot(call *Call, now instant) {
+	if call.slot {
+		call.slot = false
+		call.peer.more.activeCalls--
+		e.startCalls(call.peer, now)
+	}
+}
+
+func (e *Endpoint) failCall(call *Call, err error, now instant) {
+	e.leave(call, now)
+	call.end(&Reply{Err: err})
+}
+
+func (call *Call) end(reply *Reply) {
+	if !call.over {
+		call.over = true
+		reply.Last = true
+		call.Deliver(reply)
+	}
+}
+
+// callDue acts when nothing came in time: an established observation registers again once what it has heard is
+// no longer fresh (RFC 7641 §3.3.1), anything else has failed.
+func (e *Endpoint) callDue(call *Call, now instant) {
+	call.waiting = nil
+	if call.established && !call.inFlight {
+		call.fetching = false
+		e.step(call, now)
+		return
+	}
+	e.failCall(call, ErrTimeout, now)
+}
+
+// receiveResponse matches a response to its call (RFC 7252 §5.3.2).
+func (e *Endpoint) receiveResponse(from netip.AddrPort, m *Message, datagram []byte, now instant) {
+	p := e.peers[from]
+	var call *Call
+	if len(m.Token) == len(token{}) {
+		call = e.calls[callKey{from, token(m.Token)}]
+	}
+	if m.Type == Acknowledgement {
+		// A piggybacked response belongs to the message that it acknowledges.
+		if call == nil || call.waiting == nil || call.waiting.messageID != m.MessageID || call.token != token(m.Token) {
+			return
+		}
+		p.verified = true
+	}
+	if m.Type == Reset {
+		return // RFC 7252 §4.2: a Reset is empty; this one is ignored
+	}
+	if m.Type == Confirmable {
+		if known := e.receptions[messageKey{from, m.MessageID}]; known != nil {
+			e.stats.Duplicates++
+			if len(known.reply) > 0 {
+				e.config.Send(from, known.reply)
+			}
+			return
+		}
+		if call == nil {
+			e.sendEmpty(from, Reset, m.MessageID) // RFC 7252 §4.2: out of context
+			return
+		}
+		received := e.remember(p, m.MessageID, now)
+		received.settled = true
+		e.out = appendEmpty(e.out[:0], Acknowledgement, m.MessageID)
+		e.setReply(received, e.out)
+		e.config.Send(from, e.out)
+	}
+	if call == nil {
+		// RFC 7252 §4.3 allows a Reset; a server that notifies nobody learns it that way (RFC 7641 §3.6).
+		if _, notification := m.Option(Observe); notification {
+			e.sendEmpty(from, Reset, m.MessageID)
+		}
+		return
+	}
+	if unknownCritical(m) {
+		e.failCall(call, ErrBadResponse, now)
+		return
+	}
+	// The response outlives the datagram.
+	own, _ := Decode(slices.Clone(datagram))
+	e.advance(call, &own, now)
+}
+
+func unknownCritical(m *Message) bool {
+	for it := m.Iterate(); it.Next(); {
+		if it.Number.Critical() && !ruleOf(it.Number).known {
+			return true
+		}
+	}
+	return false
+}
+
+// advance takes a response to the step in progress, or a notification.
+func (e *Endpoint) advance(call *Call, m *Message, now instant) {
+	sequence, observed := m.Uint(Observe)
+	notification := call.established && token(m.Token) == call.observeToken
+	if notification && observed && m.Code.IsSuccess() {
+		// RFC 7641 §3.4: what is older than the newest heard is not delivered.
+		if call.heard && !fresher(sequence, call.sequence) && now-call.heardAt < 128*time.Second {
+			return
+		}
+	}
+	if !notification && (!call.inFlight || token(m.Token) != call.token) {
+		return
+	}
+	if m.Code == Unauthorized && !call.challenged {
+		if value, ok := m.Option(Echo); ok {
+			call.challenged = true // RFC 9175 §2.3: the same request with the value, once
+			call.echo = value
+			e.step(call, now)
+			return
+		}
+	}
+	if value, ok := m.Option(Echo); ok && m.Code.IsSuccess() {
+		call.echo = value // RFC 9175 §2.3: for the requests that follow
+	}
+	if !call.uploaded && e.advanceUpload(call, m, now) {
+		return
+	}
+	call.uploaded = true
+
+	block, blockwise, valid := m.Block(Block2)
+	if !valid {
+		e.failCall(call, ErrBlocks, now)
+		return
+	}
+	if !call.fetching || notification {
+		// The first block, or all of it.
+		call.fetching, call.body, call.first = false, nil, *m
+		call.observing = call.ObserveResource && observed && m.Code.IsSuccess()
+		if call.observing {
+			call.sequence, call.heardAt, call.heard = sequence, now, true
+			call.established = true
+		}
+		if blockwise && block.Num != 0 {
+			e.failCall(call, ErrBlocks, now)
+			return
+		}
+		tag, _ := m.Option(ETag)
+		call.etag = tag
+	} else {
+		tag, _ := m.Option(ETag)
+		if !m.Code.IsSuccess() || !blockwise {
+			call.first = *m // the peer has no such block any more; its answer is the outcome
+			call.body = nil
+			blockwise = false
+		} else if string(tag) != string(call.etag) {
+			// RFC 7959 §2.4: the resource changed; blocks of both must not be mixed. What is observed changes
+			// by nature; anything else is not chased for ever.
+			if call.restarts++; call.Code != GET || call.restarts > maxRestarts && !call.established {
+				e.failCall(call, ErrBlocks, now)
+				return
+			}
+			call.body = nil
+			e.step(call, now)
+			return
+		} else if block.Offset() != len(call.body) {
+			if block.Offset() == 0 {
+				call.body = nil
+			} else {
+				e.failCall(call, ErrBlocks, now)
+				return
+			}
+		}
+	}
+	if len(call.body)+len(m.Payload) > e.config.MaxBody {
+		e.failCall(call, ErrBodyTooBig, now)
+		return
+	}
+	if blockwise && block.More {
+		if len(m.Payload) != block.Size() {
+			e.failCall(call, ErrBlocks, now)
+			return
+		}
+		if !call.fetching {
+			call.first.Payload = nil
+		}
+		call.body = append(call.body, m.Payload...)
+		call.fetching, call.blockSZX = true, block.SZX
+		e.step(call, now)
+		return
+	}
+	reply := &Reply{Message: call.first, Body: m.Payload}
+	if call.fetching {
+		reply.Body = append(call.body, m.Payload...)
+	}
+	call.fetching, call.body = false, nil
+	if call.observing {
+		e.awaitNotification(call, now)
+		call.Deliver(reply)
+		return
+	}
+	e.leave(call, now)
+	call.end(reply)
+}
+
+// awaitNotification waits for the next content, at the longest until this one is stale (RFC 7641 §3.3.1).
+func (e *Endpoint) awaitNotification(call *Call, now instant) {
+	e.forgetStep(call)
+	e.releaseSlot(call, now)
+	maxAge, ok := call.first.Uint(MaxAge)
+	if !ok {
+		maxAge = 60 // RFC 7252 §5.10.5
+	}
+	// RFC 7641 §3.3.1 asks for a random delay of 5 to 15 seconds more, so that clients do not return at once.
+	delay := 5*time.Second + time.Duration(e.random.Uint64()%uint64(10*time.Second))
+	call.waiting = &transmission{peer: call.peer, call: call}
+	e.wait(call.waiting, now+time.Duration(maxAge)*time.Second+delay)
+}
+
+// advanceUpload acts on the response to a block that is not the last; false means that it is the outcome.
+func (e *Endpoint) advanceUpload(call *Call, m *Message, now instant) bool {
+	block, ok, valid := m.Block(Block1)
+	switch {
+	case m.Code == Continue && ok && valid:
+		call.sent += 16 << call.szx
+		if block.SZX < call.szx {
+			call.szx = block.SZX // RFC 7959 §2.3: the peer wants smaller blocks
+		}
+		if call.sent >= len(call.Body) {
+			e.failCall(call, ErrBlocks, now)
+			return true
+		}
+		e.step(call, now)
+		return true
+	case m.Code == RequestEntityTooLarge && ok && valid && call.sent == 0 && block.SZX < call.szx:
+		call.szx = block.SZX // RFC 7959 §2.9.3: the same again in smaller blocks
+		e.step(call, now)
+		return true
+	}
+	return false
+}

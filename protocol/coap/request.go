@@ -1,0 +1,311 @@
+package coap
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Request is a request that waits for its response. It belongs to the application from Next until Respond.
+type Request struct {
+	incoming
+	Peer netip.AddrPort
+	Body []byte // whole, however many blocks it came in
+
+	peer         *peer
+	reception    *reception
+	datagram     []byte // what incoming.Message is a view of
+	next         *Request
+	unacked      links[Request]
+	ackDue       instant
+	mayAck       bool // is in Endpoint.unacked
+	acknowledged bool // by an empty message: the response goes separately
+	assembled    int  // bytes of Body counted in Endpoint.transferBytes
+}
+
+// incoming is what a response depends on in the request.
+type incoming struct {
+	Message
+	size      int // of the datagram
+	block1    Block
+	block2    Block
+	hasBlock1 bool
+	hasBlock2 bool
+	busy      bool   // refused because of a limit
+	operation []byte // of a notification, whose request is gone; otherwise it is made from the options
+}
+
+// Registers tells whether the request asks to observe the resource (RFC 7641 §2, §3.1). An Observe option with
+// a block number is part of a block-wise retrieval and registers nothing (RFC 7959 §2.6).
+func (r *Request) Registers() bool {
+	value, ok := r.Uint(Observe)
+	return ok && value == 0 && (r.Code == GET || r.Code == FETCH) && r.block2.Num == 0
+}
+
+// Response is the answer to a Request, or the content of a notification. The zero value is an empty 2.05.
+type Response struct {
+	Code    Code // Content when zero
+	Options Options
+	Body    []byte // of any length up to Config.MaxBody; sent in blocks where needed
+	// Observation, in the answer to a request that Registers, is started when Code is a success.
+	Observation *Observation
+	// Trusted says that the application knows who asks, so that the limit for unverified peers need not apply.
+	Trusted bool
+}
+
+// Reset empties the response and keeps its memory.
+func (r *Response) Reset() {
+	r.Options.Reset()
+	*r = Response{Options: r.Options}
+}
+
+func (r *Response) copyFrom(other *Response) {
+	r.Code, r.Trusted = other.Code, other.Trusted
+	r.Options.CopyFrom(&other.Options)
+	r.Body = append(r.Body[:0], other.Body...)
+}
+
+func (e *Endpoint) receiveRequest(from netip.AddrPort, m *Message, datagram []byte, now instant) {
+	if known := e.receptions[messageKey{from, m.MessageID}]; known != nil {
+		// RFC 7252 §4.5: a repeated message is answered alike and executed once.
+		e.stats.Duplicates++
+		if m.Type == Confirmable && len(known.reply) > 0 {
+			e.config.Send(from, known.reply)
+		}
+		return
+	}
+	in := incoming{Message: *m, size: len(datagram)}
+	if code := in.examine(); code != 0 {
+		e.refuse(from, &in, code)
+		return
+	}
+	p := e.peer(from)
+	if p == nil || int(p.queued+p.running) >= e.config.MaxRequestsOfPeer || e.requests >= e.config.MaxRequests {
+		e.stats.Refused++
+		in.busy = true
+		e.refuse(from, &in, ServiceUnavailable)
+		return
+	}
+	if value, ok := m.Option(Echo); ok && e.echo.valid(from, value, now) {
+		p.verified = true
+	}
+	if value, ok := m.Uint(Observe); ok && value == 1 {
+		e.deregister(p, m.Token) // RFC 7641 §3.6; the request itself is answered as a plain one
+	}
+	if in.hasBlock2 && in.block2.Num > 0 && e.answerFromSnapshot(p, &in, now) {
+		return
+	}
+
+	received := e.remember(p, m.MessageID, now)
+	body := m.Payload
+	assembled := 0
+	if in.hasBlock1 {
+		var code Code
+		if body, assembled, code = e.assemble(p, &in, now); code != 0 {
+			received.settled = true
+			e.answerBlock(p, &in, received, code)
+			return
+		}
+	}
+	e.accept(p, &in, datagram, received, body, assembled, now)
+}
+
+// examine refuses what no application could answer, before any state is made.
+func (in *incoming) examine() Code {
+	previous, repeated := OptionNumber(0), false
+	for it := in.Iterate(); it.Next(); {
+		repeated = it.Number == previous
+		previous = it.Number
+		switch it.Number {
+		case ProxyURI, ProxyScheme:
+			return ProxyingNotSupported // RFC 7252 §5.10.2
+		}
+		// RFC 7252 §5.4.1, §5.4.3, §5.4.5: an option that is unknown, of a wrong length or repeated against
+		// its definition counts as not recognized; if it is critical the request is refused.
+		rule := ruleOf(it.Number)
+		recognized := rule.known && len(it.Value) >= int(rule.min) && len(it.Value) <= int(rule.max) && (!repeated || rule.repeatable)
+		if !recognized && it.Number.Critical() {
+			return BadOption
+		}
+	}
+	if in.Code > IPATCH {
+		return MethodNotAllowed // RFC 7252 §5.8
+	}
+	var ok1, ok2 bool
+	in.block1, in.hasBlock1, ok1 = in.Block(Block1)
+	in.block2, in.hasBlock2, ok2 = in.Block(Block2)
+	if !ok1 || !ok2 {
+		return BadRequest // RFC 7959 §2.2: the reserved size exponent
+	}
+	return 0
+}
+
+// refuse answers without any state. Repeating the request repeats the refusal.
+func (e *Endpoint) refuse(to netip.AddrPort, in *incoming, code Code) {
+	if in.Type == NonConfirmable && code == BadOption {
+		e.sendEmpty(to, Reset, in.MessageID) // RFC 7252 §5.4.1: rejected, §4.3
+		return
+	}
+	var options *Options
+	if in.busy {
+		e.scratch.Options.Reset()
+		e.scratch.Options.AddUint(MaxAge, 5) // RFC 7252 §5.9.3.4: when to try again, in seconds
+		options = &e.scratch.Options
+	}
+	t, id := Acknowledgement, in.MessageID
+	if in.Type == NonConfirmable {
+		t, id = NonConfirmable, uint16(e.random.Uint64())
+	}
+	e.out = AppendMessage(e.out[:0], t, code, id, in.Token, options, nil)
+	e.config.Send(to, e.out)
+}
+
+// accept queues a whole request for Next.
+func (e *Endpoint) accept(p *peer, in *incoming, datagram []byte, received *reception, body []byte, assembled int, now instant) {
+	var r *Request
+	if n := len(e.freeRequests); n > 0 {
+		r = e.freeRequests[n-1]
+		e.freeRequests = e.freeRequests[:n-1]
+	} else {
+		r = &Request{}
+	}
+	*r = Request{incoming: *in, Peer: p.addr, peer: p, reception: received, assembled: assembled,
+		datagram: append(r.datagram[:0], datagram...)}
+	r.Message, _ = Decode(r.datagram) // as before, over the request's own copy
+	r.Body = body
+	if assembled == 0 {
+		r.Body = r.Payload
+	}
+	if r.Type == Confirmable {
+		r.ackDue, r.mayAck = now+e.config.ProcessingDelay, true
+		e.unacked.pushBack(r)
+	}
+	if p.lastQueued == nil {
+		p.firstQueued = r
+	} else {
+		p.lastQueued.next = r
+	}
+	p.lastQueued = r
+	p.queued++
+	e.requests++
+	e.makeReady(p)
+}
+
+// makeReady gives the peer a turn if it may have one.
+func (e *Endpoint) makeReady(p *peer) {
+	if !p.isReady && p.queued > 0 && int(p.running) < e.config.MaxRunningOfPeer {
+		p.isReady = true
+		e.ready.pushBack(p)
+	}
+}
+
+// Next gives out the next request to be answered, or nil. Peers take turns, and each has at most
+// Config.MaxRunningOfPeer requests out, so that one whose requests take long keeps no other waiting.
+func (e *Endpoint) Next() *Request {
+	p := e.ready.first
+	if p == nil {
+		return nil
+	}
+	e.ready.remove(p)
+	p.isReady = false
+	r := p.firstQueued
+	p.firstQueued, r.next = r.next, nil
+	if p.firstQueued == nil {
+		p.lastQueued = nil
+	}
+	p.queued--
+	p.running++
+	e.makeReady(p)
+	return r
+}
+
+// acknowledgeRequest tells the peer that its response will come separately (RFC 7252 §5.2.2).
+func (e *Endpoint) acknowledgeRequest(r *Request) {
+	e.unacked.remove(r)
+	r.mayAck, r.acknowledged = false, true
+	e.out = appendEmpty(e.out[:0], Acknowledgement, r.MessageID)
+	e.setReply(r.reception, e.out)
+	e.config.Send(r.Peer, e.out)
+}
+
+// Respond answers a request that Next gave out, once. Afterwards neither it nor its Body may be used.
+// The response is not kept, but its options are added to.
+func (e *Endpoint) Respond(r *Request, response *Response, now time.Time) {
+	at := now.Sub(e.epoch)
+	p := r.peer
+	if r.mayAck {
+		e.unacked.remove(r)
+		r.mayAck = false
+	}
+	p.running--
+	e.requests--
+	e.makeReady(p)
+	e.transferBytes -= r.assembled
+
+	if response.Code == 0 {
+		response.Code = Content
+	}
+	if o := response.Observation; o != nil {
+		if response.Code.IsSuccess() && r.Registers() && e.register(p, r, o, response.Trusted, at) {
+			response.Options.SetUint(Observe, o.nextSequence(at))
+		} else {
+			e.finishObservation(o)
+		}
+	}
+	if r.hasBlock1 {
+		// RFC 7959 §2.3: the final response says which block it answers.
+		response.Options.SetUint(Block1, Block{Num: r.block1.Num, SZX: r.block1.SZX}.Uint())
+	}
+	if r.suppresses(response.Code) {
+		e.respondNothing(r)
+	} else {
+		e.respond(r, response, at)
+	}
+	if o := response.Observation; o != nil && o.state == observing {
+		e.flushPending(o, at)
+	}
+	r.reception.settled = true
+	*r = Request{datagram: r.datagram[:0]}
+	e.freeRequests = append(e.freeRequests, r)
+}
+
+// suppresses tells whether the client does not want a response of this class (RFC 7967 §2.1).
+func (r *Request) suppresses(code Code) bool {
+	value, ok := r.Uint(NoResponse)
+	return ok && value>>(code.Class()-1)&1 == 1
+}
+
+// respondNothing stops a Confirmable request from being repeated, and says nothing to any other.
+func (e *Endpoint) respondNothing(r *Request) {
+	if r.Type == Confirmable && !r.acknowledged {
+		e.out = appendEmpty(e.out[:0], Acknowledgement, r.MessageID)
+		e.setReply(r.reception, e.out)
+		e.config.Send(r.Peer, e.out)
+	}
+}
+
+func (e *Endpoint) respond(r *Request, response *Response, now instant) {
+	p := r.peer
+	payload := e.shape(p, &r.incoming, response, nil, now)
+	switch {
+	case r.Type == NonConfirmable:
+		// RFC 7252 §5.2.3: a Non-confirmable request is answered by a Non-confirmable message.
+		id := p.messageID()
+		if o := response.Observation; o != nil {
+			o.lastID, o.notified = id, true
+		}
+		e.out = AppendMessage(e.out[:0], NonConfirmable, response.Code, id, r.Token, &response.Options, payload)
+		e.config.Send(p.addr, e.out)
+	case r.acknowledged:
+		// RFC 7252 §5.2.2: a separate response to a Confirmable request is Confirmable.
+		id := p.messageID()
+		e.out = AppendMessage(e.out[:0], Confirmable, response.Code, id, r.Token, &response.Options, payload)
+		t := e.transmit(p, id, e.out, now)
+		if o := response.Observation; o != nil && o.state == observing {
+			t.observation, o.unacknowledged = o, t
+		}
+	default:
+		e.out = AppendMessage(e.out[:0], Acknowledgement, response.Code, r.MessageID, r.Token, &response.Options, payload)
+		e.setReply(r.reception, e.out)
+		e.config.Send(p.addr, e.out)
+	}
+}
