@@ -1,0 +1,299 @@
+package schema
+
+import (
+	"bytes"
+	"math/bits"
+	"strconv"
+)
+
+// number is an exact decimal: val × 10^exp or, where that is too small a form, a
+// literal in the grammar of RFC 8259 §6 with more than 18 significant digits.
+// Nothing is ever rounded, and no operation expands an exponent into digits.
+type number struct {
+	val     int64
+	exp     int16
+	literal []byte
+}
+
+// maxExponent and maxLiteral bound the numbers that a document may write. RFC 7493
+// §2.2 expects no more than a double holds, which ends at 1e308.
+const (
+	maxExponent = 999
+	maxLiteral  = 1000
+	maxShort    = 8000 // exponent of a short number: leaves room for canonical
+)
+
+var pow10 = [19]uint64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18}
+
+func (d *document) number(v *value) number {
+	if v.flags&longNumber != 0 {
+		return number{literal: d.text(v)}
+	}
+	return number{val: v.val, exp: v.exp}
+}
+
+// jsonNumber reads the number at pos (RFC 8259 §6).
+func (d *document) jsonNumber(pos int) int {
+	src, i := d.src, pos
+	negative := src[i] == '-'
+	if negative {
+		i++
+	}
+	first := i
+	var mantissa uint64
+	for ; i < len(src) && isDigit(src[i]); i++ {
+		mantissa = mantissa*10 + uint64(src[i]-'0') // wraps when long; then not used
+	}
+	digits := i - first
+	if digits == 0 {
+		return d.fail(Syntax, pos, "not a JSON value")
+	}
+	if digits > 1 && src[first] == '0' {
+		return d.fail(Syntax, pos, "number with a leading zero")
+	}
+	exponent := 0
+	if i < len(src) && src[i] == '.' {
+		point := i
+		for i++; i < len(src) && isDigit(src[i]); i++ {
+			mantissa = mantissa*10 + uint64(src[i]-'0')
+		}
+		exponent = point + 1 - i
+		if exponent == 0 {
+			return d.fail(Syntax, i, "number ends in a decimal point")
+		}
+		digits -= exponent
+	}
+	if i < len(src) && src[i]|0x20 == 'e' {
+		written, end := readExponent(src, i+1)
+		if end < 0 {
+			return d.fail(Syntax, i, "number without an exponent after e")
+		}
+		if written < -maxExponent || written > maxExponent {
+			return d.fail(TooLarge, i, "exponent beyond ±999")
+		}
+		exponent += written
+		i = end
+	}
+	v := value{kind: kindNumber, exp: int16(exponent), start: uint32(pos), end: uint32(i), val: int64(mantissa)}
+	if i-pos > maxLiteral {
+		return d.fail(TooLarge, pos, "number longer than 1000 characters")
+	}
+	if digits > 18 || exponent < -maxShort/2 || exponent > maxShort/2 {
+		n := shorten(src[pos:i])
+		v.val, v.exp = n.val, n.exp
+		if n.literal != nil {
+			v.flags = longNumber
+		}
+	} else if negative {
+		v.val = -v.val
+	}
+	if d.add(v) < 0 {
+		return -1
+	}
+	return i
+}
+
+func isDigit(c byte) bool { return c-'0' < 10 }
+
+// readExponent reads the digits after e; end is -1 if there are none. A huge value is capped.
+func readExponent(src []byte, i int) (exponent, end int) {
+	negative := i < len(src) && src[i] == '-'
+	if i < len(src) && (src[i] == '-' || src[i] == '+') {
+		i++
+	}
+	first := i
+	for ; i < len(src) && isDigit(src[i]); i++ {
+		if exponent <= maxExponent {
+			exponent = exponent*10 + int(src[i]-'0')
+		}
+	}
+	if i == first {
+		return 0, -1
+	}
+	if negative {
+		exponent = -exponent
+	}
+	return exponent, i
+}
+
+// decimal is any number taken apart: significant digits d1…dn without leading or
+// trailing zeros, point in between ignored, worth 0.d1d2…dn × 10^scale.
+type decimal struct {
+	negative bool
+	digits   []byte // may contain the decimal point; empty for zero
+	count    int    // digits without the point
+	scale    int
+}
+
+func parseDecimal(literal []byte) decimal {
+	var x decimal
+	if len(literal) > 0 && literal[0] == '-' {
+		x.negative = true
+		literal = literal[1:]
+	}
+	mantissa := literal
+	if e := bytes.IndexAny(literal, "eE"); e >= 0 {
+		mantissa = literal[:e]
+		x.scale, _ = readExponent(literal, e+1)
+	}
+	point := bytes.IndexByte(mantissa, '.')
+	if point < 0 {
+		point = len(mantissa)
+	}
+	first := 0
+	for first < len(mantissa) && (mantissa[first] == '0' || mantissa[first] == '.') {
+		first++
+	}
+	last := len(mantissa)
+	for last > first && (mantissa[last-1] == '0' || mantissa[last-1] == '.') {
+		last--
+	}
+	if first == last {
+		return decimal{}
+	}
+	x.digits = mantissa[first:last]
+	x.count = last - first
+	if first < point && point < last {
+		x.count--
+	}
+	x.scale += point - first
+	if first > point {
+		x.scale++
+	}
+	return x
+}
+
+// shorten brings a literal into the short form where 18 significant digits suffice,
+// so that each number has one form only.
+func shorten(literal []byte) number {
+	x := parseDecimal(literal)
+	exponent := x.scale - x.count
+	if x.count > 18 || exponent < -maxShort || exponent > maxShort {
+		return number{literal: literal}
+	}
+	n := number{exp: int16(exponent)}
+	for _, c := range x.digits {
+		if c != '.' {
+			n.val = n.val*10 + int64(c-'0')
+		}
+	}
+	if x.negative {
+		n.val = -n.val
+	}
+	if n.val == 0 {
+		n.exp = 0
+	}
+	return n
+}
+
+// decimal takes n apart; scratch holds the digits of a short number.
+func (n number) decimal(scratch *[24]byte) decimal {
+	if n.literal != nil {
+		return parseDecimal(n.literal)
+	}
+	x := parseDecimal(strconv.AppendInt(scratch[:0], n.val, 10))
+	x.scale += int(n.exp)
+	return x
+}
+
+func (n number) append(b []byte) []byte {
+	if n.literal != nil {
+		return append(b, n.literal...)
+	}
+	b = strconv.AppendInt(b, n.val, 10)
+	if n.exp != 0 && n.val != 0 {
+		b = append(b, 'e')
+		b = strconv.AppendInt(b, int64(n.exp), 10)
+	}
+	return b
+}
+
+// compare returns -1, 0 or 1 as a is less than, equal to or greater than b.
+func compare(a, b number) int {
+	if a.literal == nil && b.literal == nil {
+		if a.exp == b.exp {
+			return cmpInt(a.val, b.val)
+		}
+		if diff := int(a.exp) - int(b.exp); diff > 0 && diff <= 18 {
+			return compareScaled(a.val, pow10[diff], b.val)
+		} else if diff < 0 && diff >= -18 {
+			return -compareScaled(b.val, pow10[-diff], a.val)
+		}
+	}
+	var s, t [24]byte
+	return compareDecimals(a.decimal(&s), b.decimal(&t))
+}
+
+func cmpInt(a, b int64) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// compareScaled compares a × factor with b.
+func compareScaled(a int64, factor uint64, b int64) int {
+	if (a < 0) != (b < 0) {
+		return cmpInt(a, b)
+	}
+	sign := 1
+	if a < 0 {
+		sign = -1
+	}
+	hi, lo := bits.Mul64(magnitude(a), factor)
+	m := magnitude(b)
+	switch {
+	case hi > 0 || lo > m:
+		return sign
+	case lo < m:
+		return -sign
+	}
+	return 0
+}
+
+func magnitude(a int64) uint64 {
+	if a < 0 {
+		return -uint64(a)
+	}
+	return uint64(a)
+}
+
+func compareDecimals(a, b decimal) int {
+	sign := 1
+	if a.negative {
+		sign = -1
+	}
+	switch {
+	case a.count == 0 && b.count == 0:
+		return 0
+	case a.count == 0:
+		if b.negative {
+			return 1
+		}
+		return -1
+	case b.count == 0 || a.negative != b.negative:
+		return sign
+	case a.scale != b.scale:
+		return sign * cmpInt(int64(a.scale), int64(b.scale))
+	}
+	for i, j := 0, 0; i < len(a.digits) || j < len(b.digits); i, j = i+1, j+1 {
+		if i < len(a.digits) && a.digits[i] == '.' {
+			i++
+		}
+		if j < len(b.digits) && b.digits[j] == '.' {
+			j++
+		}
+		switch {
+		case i >= len(a.digits):
+			return -sign
+		case j >= len(b.digits):
+			return sign
+		case a.digits[i] != b.digits[j]:
+			return sign * cmpInt(int64(a.digits[i]), int64(b.digits[j]))
+		}
+	}
+	return 0
+}
