@@ -1,0 +1,104 @@
+package mqtt
+
+import (
+	"fmt"
+	"testing"
+)
+
+func benchmarkPublish() (packet []byte, p Publish) {
+	p = Publish{QoS: 1, PacketID: 7, Topic: []byte("fleet/device-123/telemetry"), Payload: make([]byte, 64)}
+	p.Properties.SetText(ContentType, []byte("application/json"))
+	p.Properties.AddUser("trace", "0123456789abcdef")
+	return p.Append(nil, V5), p
+}
+
+func BenchmarkDecodePublish(b *testing.B) {
+	packet, _ := benchmarkPublish()
+	h, size, _ := ReadHeader(packet)
+	var p Publish
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := p.Decode(h.Flags, packet[size:], V5); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkEncodePublish(b *testing.B) {
+	packet, p := benchmarkPublish()
+	b.ReportAllocs()
+	for b.Loop() {
+		packet = p.Append(packet[:0], V5)
+	}
+}
+
+// One QoS 1 message in, acknowledged, and one out, acknowledged: the whole of a connection's work on a message.
+func BenchmarkConn(b *testing.B) {
+	s := newServer(DefaultLimits())
+	s.session.Done = nil
+	s.feed(connectPacket(V5, nil))
+	in, p := benchmarkPublish()
+	d := Delivery{Message: NewMessage(&p, epoch), QoS: 1}
+	out := s.sent()
+	var ack Ack
+	b.ReportAllocs()
+	for b.Loop() {
+		s.Feed(in)
+		for {
+			event, err := s.Next(epoch, &s.in)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if event == NeedMore {
+				break
+			}
+			s.Acknowledge(s.in.Publish.PacketID, Success, "")
+		}
+		s.Deliver(d, epoch)
+		out = s.Out(out, epoch)
+		ack = Ack{Type: PUBACK, PacketID: s.session.lastID}
+		var buffer [8]byte
+		s.Feed(ack.Append(buffer[:0], V5))
+		s.Next(epoch, &s.in)
+		s.Next(epoch, &s.in)
+	}
+}
+
+func BenchmarkMatch(b *testing.B) {
+	for _, devices := range []int{100, 100_000} {
+		b.Run(fmt.Sprint(devices), func(b *testing.B) {
+			tree := NewTree[int]()
+			for i := range devices {
+				tree.Subscribe(fmt.Appendf(nil, "fleet/device-%d/commands", i), &Subscription[int]{Subscriber: i})
+			}
+			tree.Subscribe([]byte("fleet/+/telemetry"), &Subscription[int]{Subscriber: -1})
+			topic := []byte("fleet/device-77/telemetry")
+			var m Matches[int]
+			b.ReportAllocs()
+			for b.Loop() {
+				tree.Match(topic, &m)
+			}
+			if len(m.Subscriptions) != 1 {
+				b.Fatal(m)
+			}
+		})
+	}
+}
+
+func TestHotPathDoesNotAllocate(t *testing.T) {
+	packet, p := benchmarkPublish()
+	h, size, _ := ReadHeader(packet)
+	tree := NewTree[int]()
+	tree.Subscribe([]byte("fleet/+/telemetry"), &Subscription[int]{Subscriber: 1})
+	var decoded Publish
+	var m Matches[int]
+	if n := testing.AllocsPerRun(100, func() {
+		if err := decoded.Decode(h.Flags, packet[size:], V5); err != nil {
+			t.Fatal(err)
+		}
+		tree.Match(decoded.Topic, &m)
+		packet = p.Append(packet[:0], V5)
+	}); n > 0 {
+		t.Fatalf("%v allocations", n)
+	}
+}

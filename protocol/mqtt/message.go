@@ -1,0 +1,118 @@
+package mqtt
+
+import (
+	"encoding/binary"
+	"time"
+)
+
+// Message is an application message on its way to its receivers. It is shared by all of them and never changed.
+type Message struct {
+	Topic   []byte
+	Payload []byte
+	QoS     byte
+	Retain  bool // as published
+
+	// Forward holds the encoded properties that receivers get unaltered and in the publisher's order [MQTT-3.3.2-17]
+	// [MQTT-3.3.2-18]: all but topic alias, subscription identifiers and message expiry.
+	Forward []byte
+	Expires time.Time // zero: never
+}
+
+// NewMessage copies what receivers need of p. received is when it arrived.
+func NewMessage(p *Publish, received time.Time) *Message {
+	forward := p.Properties
+	forward.SubscriptionIDs = nil
+	forward.Delete(TopicAlias)
+	forward.Delete(MessageExpiryInterval)
+	forward.Delete(WillDelayInterval)
+	block := make([]byte, 0, len(p.Topic)+len(p.Payload)+forward.size())
+	block = append(append(block, p.Topic...), p.Payload...)
+	block = forward.appendValues(block)
+	topic, body := len(p.Topic), len(p.Topic)+len(p.Payload)
+	m := &Message{
+		Topic:   block[:topic:topic],
+		Payload: block[topic:body:body],
+		Forward: block[body:],
+		QoS:     p.QoS,
+		Retain:  p.Retain,
+	}
+	if p.Properties.Has(MessageExpiryInterval) {
+		m.Expires = received.Add(time.Duration(p.Properties.Number(MessageExpiryInterval)) * time.Second)
+	}
+	return m
+}
+
+// Will gives the will message of a CONNECT as the PUBLISH it stands for; it shares the CONNECT's bytes.
+func (p *Connect) Will() Publish {
+	return Publish{Topic: p.WillTopic, Payload: p.WillPayload, QoS: p.WillQoS, Retain: p.WillRetain, Properties: p.WillProperties}
+}
+
+// Properties decodes the forwarded properties into p; the values are views of the message.
+func (m *Message) Properties(p *Properties) error {
+	framed := appendVarint(make([]byte, 0, 4+len(m.Forward)), uint32(len(m.Forward)))
+	return p.decode(&reader{append(framed, m.Forward...)}, PUBLISH)
+}
+
+// Size is what the message counts for against limits in bytes.
+func (m *Message) Size() int { return len(m.Topic) + len(m.Payload) + len(m.Forward) }
+
+// Expired reports whether the message's expiry has passed [MQTT-3.3.2-5].
+func (m *Message) Expired(now time.Time) bool { return !m.Expires.IsZero() && !now.Before(m.Expires) }
+
+// Delivery is a Message addressed to one session.
+type Delivery struct {
+	Message         *Message
+	QoS             byte // the lower of the message's and the subscription's [MQTT-3.8.4-8]
+	Retain          bool // the RETAIN flag to send [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+	SubscriptionIDs []uint32
+	Token           uint64 // the owner's own, e.g. a journal position; 0 if unused
+}
+
+// size gives the bytes of the whole packet.
+func (d *Delivery) size(v Version, now time.Time) (remaining, properties int) {
+	remaining = stringSize(d.Message.Topic) + len(d.Message.Payload)
+	if d.QoS > 0 {
+		remaining += 2
+	}
+	if v == V5 {
+		properties = len(d.Message.Forward)
+		if !d.Message.Expires.IsZero() {
+			properties += 5
+		}
+		for _, id := range d.SubscriptionIDs {
+			properties += 1 + varintSize(id)
+		}
+		remaining += varintSize(uint32(properties)) + properties
+	}
+	return remaining, properties
+}
+
+// append writes d as a PUBLISH of at most limit bytes; ok is false, and nothing written, when it does not fit.
+func (d *Delivery) append(dst []byte, v Version, id uint16, dup bool, limit int, now time.Time) (_ []byte, ok bool) {
+	remaining, properties := d.size(v, now)
+	if remaining > maxRemaining || 1+varintSize(uint32(remaining))+remaining > limit {
+		return dst, false
+	}
+	dst = appendHeader(dst, PUBLISH, publishFlags(dup, d.QoS, d.Retain), remaining)
+	dst = appendString(dst, d.Message.Topic)
+	if d.QoS > 0 {
+		dst = binary.BigEndian.AppendUint16(dst, id)
+	}
+	if v == V5 {
+		dst = appendVarint(dst, uint32(properties))
+		if !d.Message.Expires.IsZero() {
+			// The received value minus the time spent here [MQTT-3.3.2-6], rounded up: 0 would be a lie while it lives.
+			left := (d.Message.Expires.Sub(now) + time.Second - 1) / time.Second
+			dst = append(dst, byte(MessageExpiryInterval))
+			dst = binary.BigEndian.AppendUint32(dst, uint32(max(left, 0)))
+		}
+		for _, id := range d.SubscriptionIDs {
+			dst = appendVarint(append(dst, byte(SubscriptionIdentifier)), id)
+		}
+		dst = append(dst, d.Message.Forward...)
+	}
+	return append(dst, d.Message.Payload...), true
+}
+
+// maxRemaining is the largest remaining length that a fixed header can say (§1.5.5).
+const maxRemaining = 268_435_455
