@@ -1,5 +1,7 @@
 package fieldgate
 
+import "time"
+
 // The doors between the two houses, as subjects on the bus and the messages that pass through them. The gateway pulls:
 // the control plane's nudges only say that a pull is worth while, so that a lost nudge costs a second, not a decision.
 // Requests and answers are JSON unless said otherwise; a failed request is answered with the header HeaderError.
@@ -15,6 +17,9 @@ const (
 	SubjectDirectoryChanged = "fieldgate.directory.changed"
 	// SubjectDirectoryChanges: DirectoryRequest, answered by a DirectoryPage.
 	SubjectDirectoryChanges = "fieldgate.directory.changes"
+
+	// SubjectGatewayState: GatewayState, sent by each gateway when something in it changes, and each GatewayStateInterval.
+	SubjectGatewayState = "fieldgate.gateway.state"
 
 	// SubjectRecords: batches of Records in the form of EncodeRecords, followed by the node's name. Kept by StreamRecords.
 	SubjectRecords = "fieldgate.records."
@@ -49,4 +54,16 @@ const DirectoryPageChanges = 1000
 type DirectoryPage struct {
 	Changes []DirectoryChange `json:"changes"`
 	More    bool              `json:"more,omitempty"`
+}
+
+// GatewayStateInterval is how often a gateway says how it stands, when nothing changes.
+const GatewayStateInterval = 5 * time.Second
+
+// GatewayState is what a gateway has in force. The control plane waits for it before it calls a decision live.
+type GatewayState struct {
+	Node           string `json:"node"`
+	Snapshot       uint64 `json:"snapshot"`  // version in force
+	Directory      uint64 `json:"directory"` // sequence in force
+	RecordsDropped uint64 `json:"recordsDropped"`
+	Problem        string `json:"problem,omitempty"` // why a newer snapshot is not in force
 }

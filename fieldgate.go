@@ -40,7 +40,7 @@ func ParseProtocol(name string) (Protocol, bool) {
 }
 
 // Method is a request method in HTTP's words; CoAP's method codes map onto it one to one (RFC 8075 section 7,
-// RFC 8132). Messages published over MQTT carry MethodPublish.
+// RFC 8132). MQTT's own two come last.
 type Method uint8
 
 const (
@@ -56,11 +56,12 @@ const (
 	MethodTrace
 	MethodOther // an extension method, passed only by pass-through APIs
 	MethodPublish
+	MethodSubscribe
 
 	Methods // number of methods
 )
 
-var methodNames = [Methods]string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "FETCH", "IPATCH", "TRACE", "OTHER", "PUBLISH"}
+var methodNames = [Methods]string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "FETCH", "IPATCH", "TRACE", "OTHER", "PUBLISH", "SUBSCRIBE"}
 
 func (m Method) String() string {
 	if m < Methods {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 )
 
@@ -77,17 +78,17 @@ type Record struct {
 	Kind      PrincipalKind
 	Model     string
 	Firmware  string
-	Source    string // address without port
-	BytesIn   uint64 // payload bytes received from the caller
-	BytesOut  uint64 // payload bytes sent to the caller
-	Exchange  uint64 // number of the exchange in its node's epoch; the three together are the instance that problem details name
+	Source    netip.Addr // of the caller; the zero value when unknown
+	BytesIn   uint64     // payload bytes received from the caller
+	BytesOut  uint64     // payload bytes sent to the caller
+	Exchange  uint64     // number of the exchange in its node's epoch; the three together are the instance that problem details name
 }
 
 // Bounds of a Record's texts, in bytes, and of a batch.
 const (
 	MaxRecordRoute    = 256
 	MaxRecordDetail   = 256
-	MaxBatchRecords   = 4096
+	MaxBatchRecords   = 1024 // a batch of the longest records stays below the 1 MiB that NATS takes
 	maxBatchStrings   = 13 * MaxBatchRecords
 	maxBatchString    = 1024
 	recordFormVersion = 1
@@ -139,13 +140,23 @@ func EncodeRecords(dst []byte, batch *RecordBatch) []byte {
 
 // texts lists the text fields in the order of the wire form; setTexts is its inverse.
 func (r *Record) texts() [11]string {
+	source := ""
+	if r.Source.IsValid() {
+		source = r.Source.String()
+	}
 	return [11]string{string(r.Problem), r.API, r.Version, r.Operation, r.Route, r.Detail, r.Principal, string(r.Kind), r.Model,
-		r.Firmware, r.Source}
+		r.Firmware, source}
 }
 
-func (r *Record) setTexts(t [11]string) {
+func (r *Record) setTexts(t [11]string) error {
 	r.Problem, r.API, r.Version, r.Operation, r.Route, r.Detail = ProblemCode(t[0]), t[1], t[2], t[3], t[4], t[5]
-	r.Principal, r.Kind, r.Model, r.Firmware, r.Source = t[6], PrincipalKind(t[7]), t[8], t[9], t[10]
+	r.Principal, r.Kind, r.Model, r.Firmware = t[6], PrincipalKind(t[7]), t[8], t[9]
+	if t[10] == "" {
+		return nil
+	}
+	var err error
+	r.Source, err = netip.ParseAddr(t[10])
+	return err
 }
 
 type stringTable struct {
@@ -231,7 +242,9 @@ func DecodeRecords(encoded []byte) (*RecordBatch, error) {
 			}
 			texts[j] = table[n]
 		}
-		r.setTexts(texts)
+		if r.setTexts(texts) != nil {
+			return nil, errRecords
+		}
 		if d.bad {
 			return nil, errRecords
 		}

@@ -1,6 +1,7 @@
 package fieldgate
 
 import (
+	"net/netip"
 	"reflect"
 	"testing"
 	"time"
@@ -13,7 +14,7 @@ func sampleBatch() *RecordBatch {
 		batch.Records = append(batch.Records, Record{Time: at.Add(time.Duration(i) * time.Millisecond), Exchange: uint64(100 - i), Duration: 1500, Upstream: 900,
 			Protocol: ProtocolCoAP, Method: MethodPost, Status: 422, Problem: ProblemInvalidPayload, Findings: FindingInvalidRequest,
 			API: "thermo", Version: "2.4.0", Operation: "sendTelemetry", Detail: "/temp /properties/temp/maximum", Principal: "d7",
-			Kind: PrincipalDevice, Model: "T2", Firmware: "1.8.3", Source: "127.0.0.1", BytesIn: 276, BytesOut: 80})
+			Kind: PrincipalDevice, Model: "T2", Firmware: "1.8.3", Source: netip.MustParseAddr("127.0.0.1"), BytesIn: 276, BytesOut: 80})
 	}
 	return batch
 }

@@ -21,8 +21,8 @@ const (
 	lastEffort    = 3 * time.Second // to hand over what is left at the end
 )
 
-// Sink stores an encoded batch durably, or says why not.
-type Sink func(ctx context.Context, node string, batch []byte) error
+// Sink stores an encoded batch durably, or says why not. id names the batch: one that comes twice is to be stored once.
+type Sink func(ctx context.Context, id string, batch []byte) error
 
 // Recorder is safe for concurrent use.
 type Recorder struct {
@@ -97,8 +97,9 @@ func (r *Recorder) send(ctx context.Context, records []fieldgate.Record) {
 	for len(records) > 0 {
 		n := min(len(records), fieldgate.MaxBatchRecords)
 		batch := fieldgate.EncodeRecords(nil, &fieldgate.RecordBatch{Node: r.node, Epoch: r.epoch, First: r.first, Records: records[:n]})
+		id := string(fieldgate.AppendInstance(nil, r.node, r.epoch, r.first))
 		for {
-			err := r.sink(ctx, r.node, batch)
+			err := r.sink(ctx, id, batch)
 			if err == nil {
 				break
 			}

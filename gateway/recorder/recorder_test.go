@@ -14,7 +14,7 @@ import (
 func TestRecorderSendsAgain(t *testing.T) {
 	var got []uint64
 	failures := 2
-	sink := func(_ context.Context, node string, encoded []byte) error {
+	sink := func(_ context.Context, id string, encoded []byte) error {
 		if failures > 0 {
 			failures--
 			return errors.New("not now")
@@ -22,6 +22,9 @@ func TestRecorderSendsAgain(t *testing.T) {
 		batch, err := fieldgate.DecodeRecords(encoded)
 		if err != nil || batch.Node != "n1" || batch.Epoch != 7 {
 			t.Errorf("%+v %v", batch, err)
+		}
+		if want := string(fieldgate.AppendInstance(nil, "n1", 7, batch.First)); id != want {
+			t.Errorf("id %s, want %s", id, want)
 		}
 		for i := range batch.Records {
 			if want := batch.First + uint64(i); batch.Records[i].Exchange != want {

@@ -1,0 +1,144 @@
+package pipeline
+
+import (
+	"net/netip"
+	"time"
+
+	"fieldgate"
+	"fieldgate/contract/schema"
+	"fieldgate/gateway/directory"
+)
+
+// FieldSource looks up header fields by lower-case name; fronts without header fields leave it nil.
+type FieldSource interface {
+	Field(name string) (value []byte, found bool)
+}
+
+// Exchange is one request with its answer, or one message, whatever the protocol. Fronts reuse it: Reset between two. Byte
+// slices belong to the front and must stay as they are until Finish.
+type Exchange struct {
+	// Filled by the front before Begin.
+	Protocol    fieldgate.Protocol
+	Method      fieldgate.Method
+	MethodToken string // the method as sent, where Method is MethodOther
+	Source      netip.AddrPort
+	Host        []byte // HTTP: lower case, without port
+	Path        []byte // normalised absolute path without query; CoAP: the same form, built from Uri-Path; MQTT: the topic
+	Query       []byte // without "?"; CoAP: Uri-Query options joined by "&"
+	Username    []byte // as presented beside the secret; never proof of anything by itself
+	Secret      []byte // the credential as presented: bearer token, basic password, API key field, MQTT password, CoAP option
+	Fields      FieldSource
+	ContentType []byte // media type as sent, parameters included; empty: unknown
+	Started     time.Time
+	QoS         byte   // MQTT PUBLISH
+	Retain      bool   // MQTT PUBLISH
+	ClientID    string // MQTT
+
+	// Caller of a connection that was identified before (MQTT); nil: the identify stage looks Secret up.
+	Caller *Caller
+
+	// Set by the front between Begin and Check when Buffered.
+	Body []byte
+
+	// Set by the pipeline.
+	Operation *Operation // nil until matched
+	Principal fieldgate.Principal
+	Problem   *fieldgate.Problem // the first; nil while the exchange passes
+	Findings  fieldgate.Findings
+	Limit     LimitState // of the tightest limit, for RateLimit fields; zero when the operation has none
+	Answer    Answer
+
+	// Counted by the front where it streams, by the pipeline where it buffers.
+	BytesIn, BytesOut uint64
+	UpstreamTime      time.Duration
+
+	// Detail is put into the Record: where and what an invalid payload breaks.
+	Detail string
+
+	program  *Program
+	number   uint64
+	schema   *schema.Schema // that the body was checked by
+	encoding encoding       // of the body
+	caller   *Caller
+	own      Caller                             // storage of caller for callers that are looked up for this exchange only
+	values   [fieldgate.MaxParameters][]byte    // by the operation's parameter number; nil: absent
+	ownID    [fieldgate.MaxIdentifierBytes]byte // storage of the value of bound parameters
+	record   fieldgate.Record                   // storage of what Finish hands over
+	finished bool
+}
+
+// Answer is what goes back to the caller when there is no problem.
+type Answer struct {
+	Status      int // in HTTP's numbers
+	ContentType string
+	Body        []byte
+	Location    string
+	ETag        string        // without quotes
+	MaxAge      time.Duration // freshness; 0: not said
+	Fields      []AnswerField // further end-to-end fields, for HTTP
+}
+
+// AnswerField is one header field of a buffered answer.
+type AnswerField struct{ Name, Value string }
+
+// Caller is an identified credential. Connections keep one for their lifetime; what it may do is looked up at each exchange, so that a
+// quarantine or revocation counts at once.
+type Caller struct {
+	Ref  directory.Ref // 0: not in the directory (anonymous or foreign)
+	Hash fieldgate.CredentialHash
+	Kind fieldgate.PrincipalKind
+	ID   string // of foreign callers the name that they claim
+}
+
+// Reset makes the Exchange ready for the next use.
+func (x *Exchange) Reset() { *x = Exchange{} }
+
+// Buffered says whether the front has to read the whole body and hand it to Check and Forward. Otherwise it may stream.
+func (x *Exchange) Buffered() bool { return x.Operation.buffered }
+
+// MaxBody is how many bytes the request body may have.
+func (x *Exchange) MaxBody() int64 { return x.Operation.MaxBody }
+
+// Value is the value of a parameter by the operation's parameter number, percent-decoding undone; nil when absent.
+func (x *Exchange) Value(parameter int) []byte { return x.values[parameter] }
+
+// refuse notes the exchange's first problem with the finding that belongs to it.
+func (x *Exchange) refuse(problem *fieldgate.Problem) *fieldgate.Problem {
+	x.Fail(problem)
+	return problem
+}
+
+// Fail notes a problem that the front met itself (a body too large, a connection lost), for the Record.
+func (x *Exchange) Fail(problem *fieldgate.Problem) {
+	if x.Problem != nil {
+		return
+	}
+	x.Problem = problem
+	x.Findings |= findingOf(problem.Code)
+}
+
+func findingOf(code fieldgate.ProblemCode) fieldgate.Findings {
+	switch code {
+	case fieldgate.ProblemBadRequest:
+		return fieldgate.FindingMalformed
+	case fieldgate.ProblemUnauthenticated:
+		return fieldgate.FindingUnauthenticated
+	case fieldgate.ProblemForbidden:
+		return fieldgate.FindingForbidden
+	case fieldgate.ProblemNotOwner:
+		return fieldgate.FindingNotOwner
+	case fieldgate.ProblemQuarantined:
+		return fieldgate.FindingQuarantined
+	case fieldgate.ProblemNotFound, fieldgate.ProblemMethodNotAllowed:
+		return fieldgate.FindingUnmatched
+	case fieldgate.ProblemGone:
+		return fieldgate.FindingRetired
+	case fieldgate.ProblemTooLarge, fieldgate.ProblemUnsupportedMedia, fieldgate.ProblemInvalidParameter, fieldgate.ProblemInvalidPayload:
+		return fieldgate.FindingInvalidRequest
+	case fieldgate.ProblemRateLimited:
+		return fieldgate.FindingRateLimited
+	case fieldgate.ProblemUpstreamInvalid, fieldgate.ProblemUpstreamTimeout, fieldgate.ProblemUpstreamUnreachable:
+		return fieldgate.FindingUpstream
+	}
+	return 0
+}

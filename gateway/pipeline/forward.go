@@ -1,0 +1,279 @@
+package pipeline
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"fieldgate"
+	"fieldgate/contract/schema"
+	"fieldgate/gateway/broker"
+	"fieldgate/gateway/upstream"
+)
+
+// Header fields that tell an upstream what the gateway knows. The same fields of a caller are dropped.
+const (
+	FieldPrefix        = "Fieldgate-"
+	FieldPrincipal     = "Fieldgate-Principal"      // id of the device or app
+	FieldPrincipalKind = "Fieldgate-Principal-Kind" // device, app, anonymous or foreign
+	FieldProtocol      = "Fieldgate-Protocol"       // that the caller speaks
+	FieldOperation     = "Fieldgate-Operation"      // API, version and operation
+	FieldInstance      = "Fieldgate-Instance"       // names the exchange
+)
+
+var (
+	errNoUpstream = fieldgate.NewProblem(fieldgate.ProblemUpstreamUnreachable, "The gateway's environment does not name the service of this operation.")
+	errStored     = "The message could not be stored; send it again later."
+)
+
+// Forward takes the exchange where it goes: to the upstream or the mock, then to the operation's topic; or to the topic alone.
+// It fills x.Answer. It returns when the upstream has answered and the message is durable.
+func (p *Pipeline) Forward(ctx context.Context, x *Exchange) *fieldgate.Problem {
+	problem := p.forward(ctx, x)
+	if problem != nil {
+		return x.refuse(problem)
+	}
+	x.BytesOut = uint64(len(x.Answer.Body))
+	return nil
+}
+
+func (p *Pipeline) forward(ctx context.Context, x *Exchange) *fieldgate.Problem {
+	o := x.Operation
+	switch {
+	case o.Upstream != "":
+		if problem := p.call(ctx, x); problem != nil {
+			return problem
+		}
+	case o.Contract.Kind == fieldgate.KindOpenAPI:
+		x.Answer = o.mock
+	case o.subscribe != nil:
+		return p.answerRetained(x)
+	default:
+		x.Answer.Status = 204
+	}
+	if (o.publish != nil || o.PassThrough && x.Protocol == fieldgate.ProtocolMQTT) && x.Answer.Status < 300 {
+		return p.publish(ctx, x)
+	}
+	return nil
+}
+
+// call sends the exchange to the operation's upstream and notes the answer.
+func (p *Pipeline) call(ctx context.Context, x *Exchange) *fieldgate.Problem {
+	o := x.Operation
+	service := p.Upstreams.Upstream(o.Upstream)
+	if service == nil {
+		return errNoUpstream
+	}
+	body, contentType, problem := x.upstreamBody()
+	if problem != nil {
+		return problem
+	}
+	request := &upstream.Request{Method: x.upstreamMethod(), Target: x.upstreamTarget(), Fields: p.UpstreamFields(x), Body: body,
+		Timeout: o.Timeout, Idempotent: o.Idempotent}
+	if contentType != "" {
+		request.Fields = append(request.Fields, upstream.Field{Name: "Content-Type", Value: contentType})
+	}
+	if x.Protocol != fieldgate.ProtocolHTTP {
+		request.Fields = append(request.Fields, upstream.Field{Name: "Accept", Value: "application/json, */*;q=0.5"})
+	}
+	began := time.Now()
+	response, err := service.Do(ctx, request)
+	x.UpstreamTime = time.Since(began)
+	if err != nil {
+		if problem, ok := errors.AsType[*fieldgate.Problem](err); ok {
+			return problem
+		}
+		return &fieldgate.Problem{Code: fieldgate.ProblemUpstreamUnreachable, Cause: err}
+	}
+	x.Answer = answerOf(response)
+	return nil
+}
+
+// UpstreamFields are the header fields by which the gateway tells an upstream who calls, by which protocol and operation.
+func (p *Pipeline) UpstreamFields(x *Exchange) []upstream.Field {
+	return []upstream.Field{
+		{Name: FieldPrincipal, Value: fieldValue(x.Principal.ID)},
+		{Name: FieldPrincipalKind, Value: string(x.Principal.Kind)},
+		{Name: FieldProtocol, Value: x.Protocol.String()},
+		{Name: FieldOperation, Value: x.Operation.name},
+		{Name: FieldInstance, Value: p.Instance(x)},
+	}
+}
+
+// fieldValue keeps what may stand in a field value (RFC 9110 section 5.5); the names that foreign callers claim may hold anything.
+func fieldValue(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || r > 0x7e {
+			return '_'
+		}
+		return r
+	}, text)
+}
+
+// upstreamBody is the body in the form that upstreams are promised: JSON where the caller wrote CBOR.
+func (x *Exchange) upstreamBody() (body []byte, contentType string, problem *fieldgate.Problem) {
+	switch {
+	case len(x.Body) == 0:
+		return nil, "", nil
+	case x.encoding == encodingCBOR && x.schema != nil:
+		body, err := schema.JSONFromCBOR(nil, x.Body, x.schema)
+		if err != nil {
+			return nil, "", x.violation(fieldgate.ProblemInvalidPayload, "", err)
+		}
+		return body, "application/json", nil
+	case len(x.ContentType) == 0 && x.encoding == encodingJSON:
+		return x.Body, "application/json", nil
+	}
+	return x.Body, string(x.ContentType), nil
+}
+
+func (x *Exchange) upstreamMethod() string {
+	method := x.Operation.HTTP
+	switch {
+	case x.Method == fieldgate.MethodHead:
+		return "HEAD"
+	case method != nil && !x.Operation.PassThrough:
+		return method.Method.String()
+	case x.Method == fieldgate.MethodOther:
+		return x.MethodToken
+	case x.Method == fieldgate.MethodFetch: // no HTTP method is safe and has a body in every server (RFC 8132 section 2)
+		return "POST"
+	case x.Method == fieldgate.MethodIPatch:
+		return "PATCH"
+	}
+	return x.Method.String()
+}
+
+// upstreamTarget is the path and query that the upstream sees: over HTTP the caller's own, otherwise those of the operation's
+// HTTP binding with the parameters filled in.
+func (x *Exchange) upstreamTarget() string {
+	if x.Protocol == fieldgate.ProtocolHTTP || x.Operation.PassThrough {
+		if len(x.Query) == 0 {
+			return string(x.Path)
+		}
+		return string(x.Path) + "?" + string(x.Query)
+	}
+	o := x.Operation
+	target := make([]byte, 0, 128)
+	for level := range strings.SplitSeq(strings.TrimPrefix(o.HTTP.Path, "/"), "/") {
+		target = append(target, '/')
+		name, variable := parameterName(level)
+		if !variable {
+			target = append(target, level...)
+			continue
+		}
+		if number := o.parameterNumber(name); number >= 0 {
+			target = appendPercent(target, x.values[number])
+		}
+	}
+	mark := byte('?')
+	for i := range o.Parameters {
+		if o.Parameters[i].In == fieldgate.InQuery && x.values[i] != nil {
+			target = append(target, mark)
+			target = appendPercent(target, []byte(o.Parameters[i].Name))
+			target = append(target, '=')
+			target = appendPercent(target, x.values[i])
+			mark = '&'
+		}
+	}
+	return string(target)
+}
+
+// answerOf takes from an upstream's answer what every protocol can say; the rest stays as fields for HTTP.
+func answerOf(response *upstream.Response) Answer {
+	answer := Answer{Status: response.Status, Body: response.Body}
+	for _, f := range response.Fields {
+		switch strings.ToLower(f.Name) {
+		case "content-type":
+			answer.ContentType = f.Value
+		case "content-length", "transfer-encoding", "connection":
+		case "location":
+			answer.Location = f.Value
+		case "etag":
+			answer.ETag = strings.Trim(strings.TrimPrefix(f.Value, "W/"), `"`)
+			answer.Fields = append(answer.Fields, AnswerField{f.Name, f.Value})
+		case "cache-control":
+			answer.MaxAge = maxAge(f.Value)
+			answer.Fields = append(answer.Fields, AnswerField{f.Name, f.Value})
+		default:
+			answer.Fields = append(answer.Fields, AnswerField{f.Name, f.Value})
+		}
+	}
+	return answer
+}
+
+// maxAge is the max-age directive of a Cache-Control field (RFC 9111 section 5.2.2.1).
+func maxAge(cacheControl string) time.Duration {
+	for directive := range strings.SplitSeq(cacheControl, ",") {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(directive), "max-age="); ok {
+			if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+				return time.Duration(seconds) * time.Second
+			}
+		}
+	}
+	return 0
+}
+
+// answerRetained answers a plain request of an operation that subscribes: with the newest retained message.
+func (p *Pipeline) answerRetained(x *Exchange) *fieldgate.Problem {
+	filter, problem := x.Filter()
+	if problem != nil {
+		return problem
+	}
+	x.Answer.Status = 204
+	p.Broker.Retained(filter, func(m *broker.Message) bool {
+		x.Answer = Answer{Status: 200, ContentType: m.ContentType, Body: m.Payload}
+		return false
+	})
+	return nil
+}
+
+// publish makes the exchange heard on its operation's topic and waits until it is durable.
+func (p *Pipeline) publish(ctx context.Context, x *Exchange) *fieldgate.Problem {
+	message, problem := p.Message(x)
+	if problem != nil {
+		return problem
+	}
+	durable := make(chan error, 1)
+	p.Broker.Publish(message, func(err error) { durable <- err })
+	select {
+	case err := <-durable:
+		if err != nil {
+			return &fieldgate.Problem{Code: fieldgate.ProblemNotDurable, Detail: errStored, Cause: err}
+		}
+		return nil
+	case <-ctx.Done():
+		return &fieldgate.Problem{Code: fieldgate.ProblemNotDurable, Detail: errStored, Cause: ctx.Err()}
+	}
+}
+
+// Message is the exchange as a message on its topic, with a body of its own. The MQTT front adds properties.
+func (p *Pipeline) Message(x *Exchange) (*broker.Message, *fieldgate.Problem) {
+	message := &broker.Message{Payload: bytes.Clone(x.Body), ContentType: x.messageType(), Publisher: x.Principal, Client: x.ClientID, Time: x.Started}
+	if x.Protocol == fieldgate.ProtocolMQTT {
+		message.Topic, message.QoS, message.Retain = string(x.Path), x.QoS, x.Retain
+		return message, nil
+	}
+	topic, problem := x.topic(x.Operation.publish, "")
+	if problem != nil {
+		return nil, problem
+	}
+	message.Topic, message.QoS, message.Retain = topic, x.Operation.MQTT.QoS, x.Operation.MQTT.Retain
+	return message, nil
+}
+
+// messageType says what subscribers are told about the payload's type.
+func (x *Exchange) messageType() string {
+	switch {
+	case len(x.ContentType) != 0:
+		return string(x.ContentType)
+	case x.encoding == encodingJSON:
+		return "application/json"
+	case x.encoding == encodingCBOR:
+		return "application/cbor"
+	}
+	return ""
+}

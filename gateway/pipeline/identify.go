@@ -1,0 +1,151 @@
+package pipeline
+
+import (
+	"bytes"
+
+	"fieldgate"
+)
+
+// Identify finds out who opens a connection, for protocols where that happens once (MQTT CONNECT). An empty secret is an
+// anonymous caller, a credential that is not of Fieldgate's making a foreign one; both are accepted only where some MQTT
+// operation lets them in. A quarantined or revoked caller is refused.
+func (p *Pipeline) Identify(username, secret []byte) (*Caller, *fieldgate.Problem) {
+	if len(secret) == 0 && len(username) == 0 {
+		if !p.Program().anonymousMQTT {
+			return nil, errNoCredential
+		}
+		return &Caller{Kind: fieldgate.PrincipalAnonymous}, nil
+	}
+	if fieldgate.WellFormedToken(secret) {
+		caller, problem := p.lookup(secret)
+		if problem != nil {
+			return nil, problem
+		}
+		if len(username) != 0 && string(username) != caller.ID {
+			return nil, errWrongName
+		}
+		return caller, p.stateProblem(caller)
+	}
+	if !p.Program().foreignMQTT {
+		return nil, errWrongCredential
+	}
+	return &Caller{Kind: fieldgate.PrincipalForeign, ID: claimedName(username)}, nil
+}
+
+// Valid says whether a caller's credential still stands: a problem when it was revoked or the device quarantined since.
+func (p *Pipeline) Valid(caller *Caller) *fieldgate.Problem {
+	if caller.Ref == 0 {
+		return nil
+	}
+	if p.Directory.Lookup(&caller.Hash) != caller.Ref {
+		return errWrongCredential
+	}
+	return p.stateProblem(caller)
+}
+
+var (
+	errNoCredential    = fieldgate.NewProblem(fieldgate.ProblemUnauthenticated, "Present a device token or an app key.")
+	errWrongCredential = fieldgate.NewProblem(fieldgate.ProblemUnauthenticated, "The credential is not valid: it is mistyped, was replaced or was revoked.")
+	errWrongName       = fieldgate.NewProblem(fieldgate.ProblemUnauthenticated, "The user name is not that of the credential's owner; leave it out or correct it.")
+	errQuarantined     = fieldgate.NewProblem(fieldgate.ProblemQuarantined, "An operator has to release the device.")
+)
+
+// lookup finds the owner of a token.
+func (p *Pipeline) lookup(secret []byte) (*Caller, *fieldgate.Problem) {
+	caller := new(Caller)
+	if !p.lookupInto(secret, caller) {
+		return nil, errWrongCredential
+	}
+	return caller, nil
+}
+
+func (p *Pipeline) lookupInto(secret []byte, caller *Caller) bool {
+	if !fieldgate.WellFormedToken(secret) {
+		return false
+	}
+	caller.Hash = fieldgate.HashToken(secret)
+	caller.Ref = p.Directory.Lookup(&caller.Hash)
+	if caller.Ref == 0 {
+		return false
+	}
+	principal := p.Directory.Principal(caller.Ref)
+	caller.Kind, caller.ID = principal.Kind, principal.ID
+	return true
+}
+
+func (p *Pipeline) stateProblem(caller *Caller) *fieldgate.Problem {
+	if caller.Ref == 0 {
+		return nil
+	}
+	switch p.Directory.State(caller.Ref) {
+	case fieldgate.StateQuarantined:
+		return errQuarantined
+	case fieldgate.StateRevoked:
+		return errWrongCredential
+	}
+	return nil
+}
+
+// identify is the stage: who calls?
+func identify(p *Pipeline, x *Exchange) *fieldgate.Problem {
+	if x.Caller != nil {
+		x.setCaller(p, x.Caller)
+		if problem := p.Valid(x.Caller); problem != nil {
+			return problem
+		}
+		return x.admitUnproven()
+	}
+	secret := x.Secret
+	if len(secret) == 0 {
+		secret = x.keyField()
+	}
+	switch {
+	case len(secret) == 0:
+		x.own.Kind = fieldgate.PrincipalAnonymous
+	case p.lookupInto(secret, &x.own):
+	case x.Operation.PassThrough && !fieldgate.WellFormedToken(secret):
+		x.own.Kind, x.own.ID = fieldgate.PrincipalForeign, claimedName(x.Username)
+	default:
+		return errWrongCredential
+	}
+	x.setCaller(p, &x.own)
+	if problem := p.stateProblem(&x.own); problem != nil {
+		return problem
+	}
+	return x.admitUnproven()
+}
+
+// admitUnproven refuses callers that are nobody we know, unless the operation is for them.
+func (x *Exchange) admitUnproven() *fieldgate.Problem {
+	if x.caller.Ref != 0 || x.Operation.Access.Anonymous {
+		return nil
+	}
+	return errNoCredential
+}
+
+func (x *Exchange) setCaller(p *Pipeline, caller *Caller) {
+	x.caller = caller
+	if caller.Ref != 0 {
+		x.Principal = p.Directory.Principal(caller.Ref)
+		return
+	}
+	x.Principal = fieldgate.Principal{Kind: caller.Kind, ID: caller.ID}
+}
+
+// keyField is the credential in one of the header fields that the contract's apiKey schemes name.
+func (x *Exchange) keyField() []byte {
+	if x.Fields == nil {
+		return nil
+	}
+	for _, name := range x.Operation.Access.Headers {
+		if value, found := x.Fields.Field(name); found {
+			return bytes.TrimSpace(value)
+		}
+	}
+	return nil
+}
+
+// claimedName is what a foreign caller calls itself, cut to what Records accept.
+func claimedName(username []byte) string {
+	return string(username[:min(len(username), fieldgate.MaxIdentifierBytes)])
+}

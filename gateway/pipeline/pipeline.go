@@ -1,0 +1,113 @@
+// Package pipeline decides about every exchange, whatever protocol it came by:
+//
+//	match → identify → admit → limit → check → forward → record
+//
+// A protocol front frames the bytes, fills an Exchange, and calls in this order:
+//
+//	problem := p.Begin(x)          // match, identify, admit, limit: all that needs no body
+//	x.Body = …                     // read it, at most x.MaxBody() bytes, if x.Buffered()
+//	problem = p.Check(x)           // content type and schema, if x.Buffered()
+//	problem = p.Forward(x)         // upstream, mock or broker; fills x.Answer
+//	p.Finish(x)                    // exactly once, whatever happened: one Record
+//
+// and writes x.Answer, or the first problem, in its own protocol's words. When a step answers with a problem the next are
+// left out, but never Finish. A front that can stream (HTTP) forwards an exchange that is not Buffered itself and sets
+// x.Answer.Status and the byte counts before Finish. Subscriptions (MQTT SUBSCRIBE, SSE, WebSocket, CoAP observe) go through
+// Subscribe, connections with a state of their own (MQTT) through Identify.
+//
+// The pipeline owns the linked program, the limits' state and the counters. It never opens a connection of its own accord
+// besides calls to upstreams, and never asks the control plane anything.
+package pipeline
+
+import (
+	"sync/atomic"
+	"time"
+
+	"fieldgate"
+	"fieldgate/gateway/broker"
+	"fieldgate/gateway/directory"
+	"fieldgate/gateway/upstream"
+)
+
+// Recorder takes in a copy of one Record for each exchange. It must not block.
+type Recorder interface {
+	Add(record *fieldgate.Record)
+}
+
+// Config is all that a Pipeline works with.
+type Config struct {
+	Node      string // name of this gateway, part of instance names
+	Directory *directory.Directory
+	Upstreams *upstream.Set
+	Broker    *broker.Broker
+	Recorder  Recorder
+}
+
+// Pipeline is safe for concurrent use.
+type Pipeline struct {
+	Directory *directory.Directory
+	Upstreams *upstream.Set
+	Broker    *broker.Broker
+
+	node     string
+	epoch    uint64
+	recorder Recorder
+	program  atomic.Pointer[Program]
+	limits   *limiter
+	number   atomic.Uint64 // of the newest exchange
+}
+
+// New makes a pipeline that knows no contract until Install.
+func New(config Config) *Pipeline {
+	p := &Pipeline{Directory: config.Directory, Upstreams: config.Upstreams, Broker: config.Broker, node: config.Node,
+		epoch: uint64(time.Now().UnixMilli()), recorder: config.Recorder, limits: newLimiter()}
+	p.program.Store(&Program{})
+	return p
+}
+
+// Program is the program in force. An Exchange keeps the one that it began with.
+func (p *Pipeline) Program() *Program { return p.program.Load() }
+
+// Install puts a linked Snapshot into force for all exchanges that begin from now on. No connection is touched.
+func (p *Pipeline) Install(program *Program) { p.program.Store(program) }
+
+// Epoch tells one start of the node from another.
+func (p *Pipeline) Epoch() uint64 { return p.epoch }
+
+// Begin runs the stages that need no body. It starts the exchange's clock unless the front has set x.Started.
+func (p *Pipeline) Begin(x *Exchange) *fieldgate.Problem {
+	p.start(x)
+	if problem := p.match(x); problem != nil {
+		// Who knocks at doors that do not exist is worth knowing too.
+		if x.caller == nil && len(x.Secret) != 0 {
+			x.caller, _ = p.lookup(x.Secret)
+		}
+		return x.refuse(problem)
+	}
+	for _, stage := range x.Operation.beforeBody {
+		if problem := stage(p, x); problem != nil {
+			return x.refuse(problem)
+		}
+	}
+	return nil
+}
+
+// Check runs the stages that look at the body.
+func (p *Pipeline) Check(x *Exchange) *fieldgate.Problem {
+	x.BytesIn = uint64(len(x.Body))
+	for _, stage := range x.Operation.withBody {
+		if problem := stage(p, x); problem != nil {
+			return x.refuse(problem)
+		}
+	}
+	return nil
+}
+
+// start gives the exchange its number, clock and program.
+func (p *Pipeline) start(x *Exchange) {
+	if x.Started.IsZero() {
+		x.Started = time.Now()
+	}
+	x.number = p.number.Add(1)
+	x.program = p.program.Load()
+}

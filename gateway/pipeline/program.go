@@ -1,0 +1,270 @@
+package pipeline
+
+import (
+	"fmt"
+	"hash/maphash"
+	"slices"
+	"strings"
+
+	"fieldgate"
+	"fieldgate/contract/schema"
+)
+
+// Program is a Snapshot linked for execution. It is immutable.
+type Program struct {
+	Version    uint64
+	Operations []*Operation // of all contracts
+
+	sites     map[string]*site // by host
+	everySite site             // contracts that name no host
+	coap      site
+	topics    node
+	filters   []filter // of pass-through APIs
+
+	contracts     map[*fieldgate.Contract][]*Operation
+	anonymousMQTT bool // some MQTT operation lets callers in without a credential
+	foreignMQTT   bool // some pass-through API lets foreign credentials in over MQTT
+}
+
+// filter is what a pass-through API takes of MQTT.
+type filter struct {
+	filter    string
+	action    fieldgate.MQTTAction
+	operation *Operation
+}
+
+// Operation is an operation linked for execution: its stages and all that they need, compiled.
+type Operation struct {
+	*fieldgate.Operation
+	Contract *fieldgate.Contract
+
+	beforeBody []stage
+	withBody   []stage
+	buffered   bool
+	limits     []linkedLimit
+	parameters []linkedParameter
+	request    []linkedMedia
+	mock       Answer
+	publish    *target // topic that calls are heard on
+	name       string  // API, version and operation, for upstreams
+	subscribe  *target // topic that subscribers of the operation hear
+}
+
+// stage is one question about an exchange. A nil answer lets it pass on.
+type stage func(p *Pipeline, x *Exchange) *fieldgate.Problem
+
+type linkedParameter struct {
+	*fieldgate.Parameter
+	schema *schema.Schema // nil: anything goes
+	field  string         // lower-case name of a header parameter
+}
+
+type linkedMedia struct {
+	mediaType string
+	schema    *schema.Schema // nil: anything goes
+}
+
+// Link compiles a Snapshot. Contracts that the previous program (nil: none) holds too are taken over as they are, so that a
+// publish costs what the published contract costs. An error names the contract and the operation.
+func Link(snapshot *fieldgate.Snapshot, previous *Program) (*Program, error) {
+	program := &Program{Version: snapshot.Version, sites: make(map[string]*site), contracts: make(map[*fieldgate.Contract][]*Operation, len(snapshot.Contracts))}
+	for _, contract := range snapshot.Contracts {
+		var operations []*Operation
+		if previous != nil {
+			operations = previous.contracts[contract]
+		}
+		if operations == nil {
+			var err error
+			if operations, err = linkContract(contract); err != nil {
+				return nil, err
+			}
+		}
+		program.contracts[contract] = operations
+		program.Operations = append(program.Operations, operations...)
+		for _, operation := range operations {
+			if err := program.add(operation); err != nil {
+				return nil, fmt.Errorf("%s %s, operation %s: %w", contract.API, contract.Version, operation.ID, err)
+			}
+		}
+	}
+	program.sortPrefixes()
+	return program, nil
+}
+
+func linkContract(contract *fieldgate.Contract) ([]*Operation, error) {
+	schemas, err := newSchemas(contract)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", contract.API, contract.Version, err)
+	}
+	operations := make([]*Operation, len(contract.Operations))
+	for i := range contract.Operations {
+		operation := &Operation{Operation: &contract.Operations[i], Contract: contract}
+		operation.name = fieldValue(contract.API + " " + contract.Version + " " + operation.ID)
+		if err := operation.link(schemas); err != nil {
+			return nil, fmt.Errorf("%s %s, operation %s: %w", contract.API, contract.Version, operation.ID, err)
+		}
+		operations[i] = operation
+	}
+	return operations, nil
+}
+
+// link compiles the operation's stages. A stage that the operation does not need is not in its list.
+func (o *Operation) link(schemas *schemas) error {
+	if len(o.Parameters) > fieldgate.MaxParameters {
+		return fmt.Errorf("%d parameters, more than %d", len(o.Parameters), fieldgate.MaxParameters)
+	}
+	bound, checked := false, false
+	for i := range o.Parameters {
+		parameter := linkedParameter{Parameter: &o.Parameters[i], field: strings.ToLower(o.Parameters[i].Name)}
+		var err error
+		if parameter.schema, err = schemas.compile(parameter.Schema); err != nil {
+			return err
+		}
+		o.parameters = append(o.parameters, parameter)
+		bound = bound || parameter.Bound
+		checked = checked || parameter.schema != nil || parameter.Required || parameter.In != fieldgate.InPath
+	}
+	if o.Request != nil {
+		for _, media := range o.Request.Media {
+			compiled, err := schemas.compile(media.Schema)
+			if err != nil {
+				return err
+			}
+			o.request = append(o.request, linkedMedia{media.Type, compiled})
+		}
+	}
+	for i, l := range o.Limits {
+		if l.Count < 1 || l.Burst < 1 || l.Period <= 0 {
+			return fmt.Errorf("limit %d: count, burst and period must be positive", i)
+		}
+		o.limits = append(o.limits, linkLimit(l, maphash.String(limitSeed, fmt.Sprint(o.Contract.API, "\x00", o.ID, "\x00", i))))
+	}
+	if o.MQTT != nil && !o.PassThrough {
+		t := newTarget(o, o.MQTT.Topic)
+		if o.MQTT.Action == fieldgate.ActionPublish {
+			o.publish = t
+		} else {
+			o.subscribe = t
+		}
+	}
+	o.mock = mockAnswer(o.Operation)
+	o.linkStages(bound, checked)
+	return nil
+}
+
+func (o *Operation) linkStages(bound, checkedParameters bool) {
+	use := func(stages *[]stage, needed bool, s stage) {
+		if needed {
+			*stages = append(*stages, s)
+		}
+	}
+	if o.Contract.State == fieldgate.LifecycleRetired {
+		o.beforeBody = []stage{retired}
+		return
+	}
+	use(&o.beforeBody, o.PassThrough, undocumented)
+	use(&o.beforeBody, o.Contract.State == fieldgate.LifecycleDeprecated, deprecated)
+	use(&o.beforeBody, true, identify)
+	use(&o.beforeBody, true, admitKind)
+	use(&o.beforeBody, bound, own)
+	use(&o.beforeBody, o.MQTT != nil && !o.PassThrough, admitMessage)
+	use(&o.beforeBody, len(o.limits) > 0, limit)
+	use(&o.beforeBody, checkedParameters, checkParameters)
+
+	use(&o.withBody, !o.PassThrough, checkSize)
+	use(&o.withBody, !o.PassThrough, checkBody)
+	// Without an upstream the answer is made here; with a topic the body is needed twice; a schema needs it whole.
+	o.buffered = !o.PassThrough && (o.Upstream == "" || o.publish != nil || o.checksBody())
+}
+
+func (o *Operation) checksBody() bool {
+	return o.Request != nil && slices.ContainsFunc(o.request, func(m linkedMedia) bool { return m.schema != nil })
+}
+
+// Subscribes says whether the operation offers a stream of messages: over SSE, WebSocket and CoAP observe.
+func (o *Operation) Subscribes() bool { return o.subscribe != nil }
+
+// Calls says whether the operation is answered by an upstream or mock. Otherwise it only publishes or subscribes.
+func (o *Operation) Calls() bool { return o.Contract.Kind == fieldgate.KindOpenAPI || o.Upstream != "" }
+
+func (o *Operation) parameterNumber(name string) int {
+	return slices.IndexFunc(o.Parameters, func(p fieldgate.Parameter) bool { return p.Name == name && p.In == fieldgate.InPath })
+}
+
+// add puts an operation into the routers.
+func (program *Program) add(o *Operation) error {
+	if o.HTTP != nil {
+		s := &program.everySite
+		if o.HTTP.Host != "" {
+			if s = program.sites[o.HTTP.Host]; s == nil {
+				s = &site{}
+				program.sites[o.HTTP.Host] = s
+			}
+		}
+		if err := s.add(o, o.HTTP.Method, o.HTTP.Path); err != nil {
+			return err
+		}
+	}
+	if o.CoAP != nil {
+		if err := program.coap.add(o, o.CoAP.Method, o.CoAP.Path); err != nil {
+			return err
+		}
+	}
+	if o.MQTT == nil {
+		return nil
+	}
+	if served := o.Contract.State != fieldgate.LifecycleRetired; served && o.Access.Anonymous {
+		program.anonymousMQTT = true
+		program.foreignMQTT = program.foreignMQTT || o.PassThrough
+	}
+	if o.PassThrough {
+		program.filters = append(program.filters, filter{o.MQTT.Topic, o.MQTT.Action, o})
+		return nil
+	}
+	t := newTarget(o, o.MQTT.Topic)
+	if len(t.levels) > fieldgate.MaxPathSegments {
+		return fmt.Errorf("topic %q has more than %d levels", o.MQTT.Topic, fieldgate.MaxPathSegments)
+	}
+	n := program.topics.at(t.levels)
+	if o.MQTT.Action == fieldgate.ActionSubscribe {
+		n.subscribe = append(n.subscribe, t)
+		return nil
+	}
+	return n.claim(fieldgate.MethodPublish, t)
+}
+
+func (s *site) add(o *Operation, method fieldgate.Method, path string) error {
+	if o.PassThrough {
+		s.prefixes = append(s.prefixes, prefix{strings.TrimSuffix(path, "/"), o})
+		return nil
+	}
+	t := newTarget(o, strings.TrimPrefix(path, "/"))
+	if len(t.levels) > fieldgate.MaxPathSegments {
+		return fmt.Errorf("path %q has more than %d segments", path, fieldgate.MaxPathSegments)
+	}
+	n := s.root.at(t.levels)
+	return n.claim(method, t)
+}
+
+// claim gives a route to an operation. A retired version gives way to whoever serves the route today.
+func (n *node) claim(method fieldgate.Method, t *target) error {
+	taken := n.operations[method]
+	switch {
+	case taken == nil || taken.operation.Contract.State == fieldgate.LifecycleRetired:
+		n.operations[method] = t
+		return nil
+	case t.operation.Contract.State == fieldgate.LifecycleRetired:
+		return nil
+	}
+	other := taken.operation
+	return fmt.Errorf("%v %s is taken by %s %s, operation %s", method, strings.Join(t.levels, "/"), other.Contract.API, other.Contract.Version, other.ID)
+}
+
+func (program *Program) sortPrefixes() {
+	longest := func(a, b prefix) int { return len(b.path) - len(a.path) }
+	slices.SortStableFunc(program.everySite.prefixes, longest)
+	slices.SortStableFunc(program.coap.prefixes, longest)
+	for _, s := range program.sites {
+		slices.SortStableFunc(s.prefixes, longest)
+	}
+}

@@ -1,0 +1,60 @@
+package pipeline
+
+import (
+	"time"
+
+	"fieldgate"
+)
+
+// Finish records the exchange. To be called once for each exchange that began, after its answer was handed to the network;
+// further calls do nothing.
+func (p *Pipeline) Finish(x *Exchange) {
+	if x.finished || x.number == 0 {
+		return
+	}
+	x.finished = true
+	record := &x.record
+	*record = fieldgate.Record{
+		Time: x.Started, Duration: time.Since(x.Started), Upstream: x.UpstreamTime,
+		Protocol: x.Protocol, Method: x.Method, Status: x.Status(), Findings: x.Findings,
+		Detail: clip(x.Detail, fieldgate.MaxRecordDetail), Principal: x.Principal.ID, Kind: x.Principal.Kind,
+		Model: x.Principal.Model, Firmware: x.Principal.Firmware, BytesIn: x.BytesIn, BytesOut: x.BytesOut, Exchange: x.number, Source: x.Source.Addr().Unmap(),
+	}
+	if x.Problem != nil {
+		record.Problem = x.Problem.Code
+	}
+	if op := x.Operation; op != nil {
+		record.API, record.Version, record.Operation = op.Contract.API, op.Contract.Version, op.ID
+	}
+	if x.Operation == nil || x.Operation.PassThrough {
+		record.Route = string(x.Path[:min(len(x.Path), fieldgate.MaxRecordRoute)])
+	}
+	p.recorder.Add(record)
+}
+
+// Status is the exchange's status in HTTP's numbers.
+func (x *Exchange) Status() int {
+	if x.Problem != nil {
+		return x.Problem.Status()
+	}
+	return x.Answer.Status
+}
+
+// Instance names the exchange in problem details, and leads to its Record.
+func (p *Pipeline) Instance(x *Exchange) string {
+	return string(fieldgate.AppendInstance(nil, p.node, p.epoch, x.number))
+}
+
+// Malformed records bytes that broke their protocol before an Exchange could begin.
+func (p *Pipeline) Malformed(x *Exchange, problem *fieldgate.Problem) {
+	p.start(x)
+	x.Fail(problem)
+	p.Finish(x)
+}
+
+func clip(text string, most int) string {
+	if len(text) > most {
+		return text[:most]
+	}
+	return text
+}
