@@ -64,7 +64,8 @@ func newToken(prefix string, random io.Reader) (string, error) {
 			}
 		}
 	}
-	return string(appendCheck(token)), nil
+	check := checkDigits(token)
+	return string(append(token, check[:]...)), nil
 }
 
 // WellFormedToken says whether a token has a known prefix and the right check digits. It proves nothing about its validity.
@@ -77,17 +78,16 @@ func WellFormedToken(token []byte) bool {
 	default:
 		return false
 	}
-	var check [TokenBytes]byte
-	body := append(check[:0], token[:TokenBytes-tokenCheck]...)
-	return string(appendCheck(body)) == string(token)
+	body, check := token[:TokenBytes-tokenCheck], checkDigits(token[:TokenBytes-tokenCheck])
+	return string(token[len(body):]) == string(check[:])
 }
 
-func appendCheck(token []byte) []byte {
+// checkDigits is the CRC-32 (IEEE) of a token's beginning in base62.
+func checkDigits(token []byte) (digits [tokenCheck]byte) {
 	sum := crc32.ChecksumIEEE(token)
-	var digits [tokenCheck]byte
 	for i := tokenCheck - 1; i >= 0; i-- {
 		digits[i] = base62[sum%62]
 		sum /= 62
 	}
-	return append(token, digits[:]...)
+	return digits
 }
