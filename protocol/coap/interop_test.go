@@ -132,7 +132,7 @@ func TestLibcoapUnverified(t *testing.T) {
 	for _, challenge := range []bool{false, true} {
 		t.Run(fmt.Sprintf("challenge %v", challenge), func(t *testing.T) {
 			s := startStore(t, Config{Challenge: challenge})
-			s.bodies["/big"] = pattern(20_000)
+			s.set("/big", pattern(20_000))
 			down := filepath.Join(t.TempDir(), "down")
 			out := libcoap(t, "-v", "7", "-B", "20", "-o", down, s.url("/big"))
 			got, err := os.ReadFile(down)
@@ -146,7 +146,7 @@ func TestLibcoapUnverified(t *testing.T) {
 func TestLibcoapObserve(t *testing.T) {
 	needLibcoap(t)
 	s := startStore(t, Config{})
-	s.bodies["/t"] = []byte("value-0")
+	s.set("/t", []byte("value-0"))
 	client := startUDP(t, Config{}, nil)
 	done := make(chan string)
 	go func() { done <- libcoap(t, "-v", "7", "-s", "3", "-B", "10", "-w", s.url("/t")) }()

@@ -33,6 +33,12 @@ type store struct {
 	slow      chan struct{} // GET /slow waits for it
 }
 
+func (s *store) set(path string, body []byte) {
+	s.mu.Lock()
+	s.bodies[path] = body
+	s.mu.Unlock()
+}
+
 func (s *store) handle(ctx context.Context, r *Request, response *Response) {
 	path := r.Path()
 	if path == "/slow" {
@@ -118,6 +124,8 @@ func startUDP(t testing.TB, config Config, handler Handler) *UDP {
 
 func startStore(t testing.TB, config Config) *store {
 	s := &store{bodies: map[string][]byte{}, formats: map[string]uint32{}, observers: map[*Observation]string{}, slow: make(chan struct{})}
+	s.mu.Lock() // a handler may read it
+	defer s.mu.Unlock()
 	s.udp = startUDP(t, config, func(ctx context.Context, r *Request, response *Response) { s.handle(ctx, r, response) })
 	return s
 }
@@ -160,7 +168,7 @@ func TestUDPBothRoles(t *testing.T) {
 
 func TestUDPSlowHandler(t *testing.T) {
 	s := startStore(t, Config{})
-	s.bodies["/fast"] = []byte("fast")
+	s.set("/fast", []byte("fast"))
 	greedy, other := startUDP(t, Config{NStart: 100}, nil), startUDP(t, Config{}, nil)
 	ctx := t.Context()
 	var all sync.WaitGroup
@@ -194,7 +202,7 @@ func TestUDPSlowHandler(t *testing.T) {
 
 func TestUDPObserve(t *testing.T) {
 	s := startStore(t, Config{})
-	s.bodies["/t"] = []byte("0")
+	s.set("/t", []byte("0"))
 	client, other := startUDP(t, Config{}, nil), startUDP(t, Config{}, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	var seen []string

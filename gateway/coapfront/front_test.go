@@ -1,0 +1,644 @@
+package coapfront
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"fieldgate"
+	"fieldgate/contract/schema"
+	"fieldgate/gateway/broker"
+	"fieldgate/gateway/directory"
+	"fieldgate/gateway/pipeline"
+	"fieldgate/gateway/upstream"
+	"fieldgate/protocol/coap"
+)
+
+// records collects what the pipeline records.
+type records struct {
+	mu   sync.Mutex
+	list []fieldgate.Record
+}
+
+func (r *records) Add(record *fieldgate.Record) {
+	r.mu.Lock()
+	r.list = append(r.list, *record)
+	r.mu.Unlock()
+}
+
+// take returns the records since the last take, once there are n; further ones would show the next time.
+func (r *records) take(t *testing.T, n int) []fieldgate.Record {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		r.mu.Lock()
+		list := r.list
+		if len(list) >= n {
+			r.list = nil
+			r.mu.Unlock()
+			if len(list) != n {
+				t.Fatalf("%d records, want %d: %+v", len(list), n, list)
+			}
+			return list
+		}
+		r.mu.Unlock()
+		if time.Now().After(deadline) {
+			t.Fatalf("%d records, want %d", len(list), n)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// seen is what the upstream was asked.
+type seen struct{ method, target, contentType, body, principal string }
+
+// gateway is a front with a real pipeline, directory, broker and HTTP upstream.
+type gateway struct {
+	*testing.T
+	front     *Front
+	pipeline  *pipeline.Pipeline
+	records   *records
+	asked     chan seen
+	hang      chan struct{}
+	address   netip.AddrPort
+	token     string // of device d7
+	appKey    string
+	sequence  uint64
+	client    *coap.UDP
+	anonymous *coap.UDP
+}
+
+const schemas = `{"$defs": {
+	"Reading": {"type": "object", "required": ["t"], "additionalProperties": false,
+		"properties": {"t": {"type": "number", "maximum": 85}, "u": {"type": "string", "maxLength": 8}}},
+	"Blob": {"type": "object", "properties": {"blob": {"type": "string"}}}
+}}`
+
+// testContracts are an OpenAPI contract, an AsyncAPI contract and a pass-through API as their compiler makes them.
+func testContracts() []*fieldgate.Contract {
+	reading := &fieldgate.Payload{Required: true, Media: []fieldgate.MediaType{{Type: "application/json", Schema: "#/$defs/Reading"}}}
+	device := fieldgate.Access{Kinds: []fieldgate.PrincipalKind{fieldgate.PrincipalDevice, fieldgate.PrincipalApp}}
+	id := fieldgate.Parameter{Name: "id", In: fieldgate.InPath, Required: true, Bound: true}
+	operation := func(name string, method fieldgate.Method, path string) fieldgate.Operation {
+		return fieldgate.Operation{ID: name, Summary: "Summary of " + name, Access: device, MaxBody: 4096, OnInvalid: fieldgate.InvalidReject,
+			Timeout: 300 * time.Millisecond, Upstream: "service", Parameters: []fieldgate.Parameter{id},
+			HTTP: &fieldgate.HTTPBinding{Method: method, Path: "/v1/devices/{id}" + path},
+			CoAP: &fieldgate.CoAPBinding{Method: method, Path: path}}
+	}
+	add := operation("addReading", fieldgate.MethodPost, "/readings")
+	add.Request = reading
+	read := operation("getReading", fieldgate.MethodGet, "/readings")
+	read.Responses = []fieldgate.Response{{Status: "200", Media: []fieldgate.MediaType{{Type: "application/json"}}}}
+	large := operation("putBlob", fieldgate.MethodPut, "/blob")
+	large.Request = &fieldgate.Payload{Media: []fieldgate.MediaType{{Type: "application/json", Schema: "#/$defs/Blob"}}}
+	large.MaxBody = 200_000
+	getLarge := operation("getBlob", fieldgate.MethodGet, "/blob")
+	remove := operation("remove", fieldgate.MethodDelete, "/readings")
+	limited := operation("limited", fieldgate.MethodGet, "/limited")
+	limited.Limits = []fieldgate.Limit{{Count: 1, Period: 30 * time.Second, Burst: 1, Key: fieldgate.LimitPrincipal}}
+	hang := operation("hang", fieldgate.MethodGet, "/hang")
+	dead := operation("dead", fieldgate.MethodGet, "/dead")
+	dead.Upstream = "dead"
+	mock := operation("mock", fieldgate.MethodGet, "/mock")
+	mock.Upstream, mock.Access.Anonymous, mock.Parameters = "", true, nil
+	mock.Responses = []fieldgate.Response{{Status: "200", Media: []fieldgate.MediaType{{Type: "application/json", Example: json.RawMessage(`{"t":21.5}`)}}}}
+	other := operation("other", fieldgate.MethodGet, "/devices/{id}/other")
+	meters := &fieldgate.Contract{API: "meters", Version: "1", Kind: fieldgate.KindOpenAPI, State: fieldgate.LifecycleActive,
+		Schemas: json.RawMessage(schemas), Operations: []fieldgate.Operation{add, read, large, getLarge, remove, limited, hang, dead, mock, other}}
+
+	watch := operation("hear", fieldgate.MethodGet, "/temperature")
+	watch.Upstream, watch.HTTP = "", nil
+	watch.CoAP.Observe = true
+	watch.MQTT = &fieldgate.MQTTBinding{Topic: "t/{id}", Action: fieldgate.ActionSubscribe}
+	publish := operation("say", fieldgate.MethodPost, "/temperature")
+	publish.Upstream, publish.HTTP, publish.Request = "", nil, reading
+	publish.MQTT = &fieldgate.MQTTBinding{Topic: "t/{id}", Action: fieldgate.ActionPublish, Retain: true}
+	events := &fieldgate.Contract{API: "events", Version: "1", Kind: fieldgate.KindAsyncAPI, State: fieldgate.LifecycleActive,
+		Schemas: json.RawMessage(schemas), Operations: []fieldgate.Operation{watch, publish}}
+
+	old := operation("old", fieldgate.MethodGet, "/old")
+	retired := &fieldgate.Contract{API: "old", Version: "1", Kind: fieldgate.KindOpenAPI, State: fieldgate.LifecycleRetired, Operations: []fieldgate.Operation{old}}
+
+	through := fieldgate.Operation{ID: "legacy", PassThrough: true, Access: fieldgate.Access{Anonymous: true}, MaxBody: 4096, Upstream: "service",
+		Timeout: time.Second, CoAP: &fieldgate.CoAPBinding{Method: fieldgate.MethodOther, Path: "/legacy"}}
+	legacy := &fieldgate.Contract{API: "legacy", Version: "1", Kind: fieldgate.KindPassThrough, State: fieldgate.LifecycleActive, Operations: []fieldgate.Operation{through}}
+	return []*fieldgate.Contract{meters, events, retired, legacy}
+}
+
+func newGateway(t *testing.T) *gateway {
+	g := &gateway{T: t, records: &records{}, asked: make(chan seen, 100), hang: make(chan struct{})}
+	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
+	service := httptest.NewServer(http.HandlerFunc(g.upstream))
+	t.Cleanup(service.Close)
+	t.Cleanup(func() { close(g.hang) })
+	unused, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := "http://" + unused.Addr().String()
+	unused.Close()
+	upstreams, err := upstream.NewSet([]fieldgate.Upstream{{Name: "service", Addresses: []string{service.URL}}, {Name: "dead", Addresses: []string{dead}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	devices, err := directory.Open(t.TempDir(), logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { devices.Close() })
+	g.pipeline = pipeline.New(pipeline.Config{Node: "n1", Directory: devices, Upstreams: upstreams, Broker: broker.New(), Recorder: g.records})
+	program, err := pipeline.Link(&fieldgate.Snapshot{Version: 1, Contracts: testContracts()}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.pipeline.Install(program)
+	if g.front, err = Listen([]string{"127.0.0.1:0"}, g.pipeline, logger); err != nil {
+		t.Fatal(err)
+	}
+	g.address = g.front.Addresses()[0]
+	g.token, g.appKey = newToken(t, fieldgate.PrefixDevice), newToken(t, fieldgate.PrefixApp)
+	g.change(fieldgate.PrincipalDevice, "d7", fieldgate.StateActive, g.token)
+	g.change(fieldgate.PrincipalApp, "app", fieldgate.StateActive, g.appKey)
+	run(t, g.front.Run)
+	g.client, g.anonymous = newClient(t), newClient(t)
+	return g
+}
+
+func newToken(t *testing.T, prefix string) string {
+	token, err := fieldgate.NewToken(prefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+func (g *gateway) change(kind fieldgate.PrincipalKind, id string, state fieldgate.PrincipalState, tokens ...string) {
+	g.Helper()
+	g.sequence++
+	change := fieldgate.DirectoryChange{Sequence: g.sequence, Kind: kind, ID: id, State: state}
+	for _, token := range tokens {
+		change.Credentials = append(change.Credentials, fieldgate.HashToken([]byte(token)))
+	}
+	if err := g.pipeline.Directory.Apply([]fieldgate.DirectoryChange{change}); err != nil {
+		g.Fatal(err)
+	}
+}
+
+// run runs something until the test ends.
+func run(t *testing.T, f func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func newClient(t *testing.T) *coap.UDP {
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := coap.NewUDP(conn, coap.Config{NStart: 64}, 0, nil, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, u.Run)
+	return u
+}
+
+// upstream is the service behind the gateway.
+func (g *gateway) upstream(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	g.asked <- seen{r.Method, r.URL.RequestURI(), r.Header.Get("Content-Type"), string(body), r.Header.Get(pipeline.FieldPrincipal)}
+	switch {
+	case strings.HasSuffix(r.URL.Path, "/hang"):
+		select {
+		case <-g.hang:
+		case <-r.Context().Done():
+		}
+	case r.Method == http.MethodPost:
+		w.Header().Set("Location", "/v1/devices/d7/readings/918?x=1")
+		w.Header().Set("ETag", `"5f1c"`)
+		w.WriteHeader(http.StatusCreated)
+	case strings.HasSuffix(r.URL.Path, "/blob") && r.Method == http.MethodGet:
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"blob":%q}`, strings.Repeat("x", 50_000))
+	case r.Method == http.MethodGet:
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("ETag", `"5f1c"`)
+		w.Header().Set("Cache-Control", "max-age=30")
+		io.WriteString(w, `{"t":21.5,"u":"C"}`)
+	default:
+		w.WriteHeader(http.StatusNoContent)
+	}
+}
+
+// call makes a request with options given as functions.
+func call(code coap.Code, path string, body []byte, add ...func(*coap.Options)) *coap.Call {
+	c := &coap.Call{Code: code, Body: body}
+	for segment := range strings.SplitSeq(path[1:], "/") {
+		c.Options.AddString(coap.URIPath, segment)
+	}
+	for _, f := range add {
+		f(&c.Options)
+	}
+	return c
+}
+
+func token(value string) func(*coap.Options) {
+	return func(o *coap.Options) { o.AddString(OptionCredential, value) }
+}
+
+func number(option coap.OptionNumber, value uint32) func(*coap.Options) {
+	return func(o *coap.Options) { o.AddUint(option, value) }
+}
+
+func text(option coap.OptionNumber, value string) func(*coap.Options) {
+	return func(o *coap.Options) { o.AddString(option, value) }
+}
+
+func (g *gateway) do(c *coap.Call) *coap.Reply {
+	g.Helper()
+	r, err := g.client.Do(g.Context(), g.address, c)
+	if err != nil {
+		g.Fatal(err)
+	}
+	return r
+}
+
+// cbor is the CBOR form of a JSON text.
+func cbor(t testing.TB, json string) []byte {
+	b, err := schema.CBORFromJSON(nil, []byte(json), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// problemOf reads problem details back.
+func problemOf(t *testing.T, r *coap.Reply) map[string]any {
+	t.Helper()
+	if format, _ := r.Uint(coap.ContentFormat); format != coap.ConciseProblemCBOR {
+		t.Fatalf("RFC 9290 section 6.3: content format %d", format)
+	}
+	text, err := schema.JSONFromCBOR(nil, r.Body, nil)
+	if err != nil {
+		t.Fatalf("the problem is no CBOR: %v: %x", err, r.Body)
+	}
+	var problem map[string]any
+	if err := json.Unmarshal(text, &problem); err != nil {
+		t.Fatal(err)
+	}
+	if problem["-4"] != float64(r.Code) {
+		t.Errorf("RFC 9290 section 2.1: response-code %v in a %v", problem["-4"], r.Code)
+	}
+	return problem
+}
+
+func TestCreate(t *testing.T) {
+	g := newGateway(t)
+	for _, test := range []struct {
+		name   string
+		format uint32
+		body   []byte
+	}{
+		{"CBOR", coap.CBOR, cbor(t, `{"t":21.5,"u":"C"}`)},
+		{"JSON", coap.JSON, []byte(`{"t":21.5,"u":"C"}`)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := g.do(call(coap.POST, "/readings", test.body, token(g.token), number(coap.ContentFormat, test.format)))
+			tag, _ := r.Option(coap.ETag)
+			if r.Code != coap.Created || r.Location() != "/v1/devices/d7/readings/918" || !bytes.Equal(tag, []byte{0x5f, 0x1c}) {
+				t.Errorf("got %v, Location %q, ETag %x", r.Code, r.Location(), tag)
+			}
+			if query, _ := r.Option(coap.LocationQuery); string(query) != "x=1" {
+				t.Errorf("Location-Query %q", query)
+			}
+			want := seen{"POST", "/v1/devices/d7/readings", "application/json", `{"t":21.5,"u":"C"}`, "d7"}
+			if got := <-g.asked; got != want {
+				t.Errorf("the upstream was asked %+v, want %+v", got, want)
+			}
+			record := g.records.take(t, 1)[0]
+			if record.Protocol != fieldgate.ProtocolCoAP || record.Status != 201 || record.Principal != "d7" || record.Operation != "addReading" ||
+				record.BytesIn != uint64(len(test.body)) || record.Problem != "" {
+				t.Errorf("record %+v", record)
+			}
+		})
+	}
+}
+
+func TestRead(t *testing.T) {
+	g := newGateway(t)
+	r := g.do(call(coap.GET, "/readings", nil, token(g.token)))
+	format, _ := r.Uint(coap.ContentFormat)
+	age, _ := r.Uint(coap.MaxAge)
+	if r.Code != coap.Content || format != coap.JSON || age != 30 || string(r.Body) != `{"t":21.5,"u":"C"}` {
+		t.Errorf("got %v, format %d, Max-Age %d, %s", r.Code, format, age, r.Body)
+	}
+	r = g.do(call(coap.GET, "/readings", nil, token(g.token), number(coap.Accept, coap.CBOR)))
+	format, _ = r.Uint(coap.ContentFormat)
+	if r.Code != coap.Content || format != coap.CBOR || !bytes.Equal(r.Body, cbor(t, `{"t":21.5,"u":"C"}`)) {
+		t.Errorf("Accept 60: got %v, format %d, %x", r.Code, format, r.Body)
+	}
+	r = g.do(call(coap.GET, "/readings", nil, token(g.token), text(coap.ETag, "\x5f\x1c")))
+	if r.Code != coap.Valid || len(r.Body) != 0 {
+		t.Errorf("RFC 7252 section 5.10.6.2: got %v with %d bytes", r.Code, len(r.Body))
+	}
+	r = g.do(call(coap.DELETE, "/readings", nil, token(g.token)))
+	if r.Code != coap.Deleted {
+		t.Errorf("DELETE: got %v", r.Code)
+	}
+	for range 4 {
+		<-g.asked
+	}
+	g.records.take(t, 4)
+}
+
+func TestRefusals(t *testing.T) {
+	g := newGateway(t)
+	reading := cbor(t, `{"t":21.5}`)
+	for _, test := range []struct {
+		name    string
+		call    *coap.Call
+		want    coap.Code
+		problem fieldgate.ProblemCode
+	}{
+		{"no credential", call(coap.POST, "/readings", reading, number(coap.ContentFormat, coap.CBOR)), coap.Unauthorized, fieldgate.ProblemUnauthenticated},
+		{"a wrong credential", call(coap.GET, "/readings", nil, token(newToken(t, fieldgate.PrefixDevice))), coap.Unauthorized, fieldgate.ProblemUnauthenticated},
+		{"two credentials", call(coap.GET, "/readings", nil, token(g.token), token(g.token)), coap.BadRequest, fieldgate.ProblemBadRequest},
+		{"payload breaks the schema", call(coap.POST, "/readings", cbor(t, `{"t":99}`), token(g.token), number(coap.ContentFormat, coap.CBOR)), coap.UnprocessableEntity, fieldgate.ProblemInvalidPayload},
+		{"payload is no CBOR", call(coap.POST, "/readings", []byte{0xff}, token(g.token), number(coap.ContentFormat, coap.CBOR)), coap.UnprocessableEntity, fieldgate.ProblemInvalidPayload},
+		{"payload is no JSON", call(coap.POST, "/readings", []byte("{"), token(g.token), number(coap.ContentFormat, coap.JSON)), coap.UnprocessableEntity, fieldgate.ProblemInvalidPayload},
+		{"another content format", call(coap.POST, "/readings", reading, token(g.token), number(coap.ContentFormat, coap.XML)), coap.UnsupportedContentFormat, fieldgate.ProblemUnsupportedMedia},
+		{"an unknown content format", call(coap.POST, "/readings", reading, token(g.token), number(coap.ContentFormat, 30000)), coap.UnsupportedContentFormat, fieldgate.ProblemUnsupportedMedia},
+		{"a body too large", call(coap.POST, "/readings", bytes.Repeat([]byte{1}, 5000), token(g.token)), coap.RequestEntityTooLarge, fieldgate.ProblemTooLarge},
+		{"no such path", call(coap.GET, "/nowhere", nil, token(g.token)), coap.NotFound, fieldgate.ProblemNotFound},
+		{"another method", call(coap.PUT, "/readings", reading, token(g.token)), coap.MethodNotAllowed, fieldgate.ProblemMethodNotAllowed},
+		{"Accept that cannot be had", call(coap.GET, "/readings", nil, token(g.token), number(coap.Accept, coap.XML)), coap.NotAcceptable, fieldgate.ProblemNotAcceptable},
+		{"another device's path", call(coap.GET, "/devices/d8/other", nil, token(g.token)), coap.Forbidden, fieldgate.ProblemNotOwner},
+		{"a retired version", call(coap.GET, "/old", nil, token(g.token)), coap.NotFound, fieldgate.ProblemGone},
+		{"the upstream hangs", call(coap.GET, "/hang", nil, token(g.token)), coap.GatewayTimeout, fieldgate.ProblemUpstreamTimeout},
+		{"the upstream is not there", call(coap.GET, "/dead", nil, token(g.token)), coap.BadGateway, fieldgate.ProblemUpstreamUnreachable},
+		{"dot segment", call(coap.GET, "/a/../readings", nil, token(g.token)), coap.BadRequest, fieldgate.ProblemBadRequest},
+		{"If-Match", call(coap.GET, "/readings", nil, token(g.token), text(coap.IfMatch, "x")), coap.BadOption, fieldgate.ProblemBadRequest},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := g.do(test.call)
+			record := g.records.take(t, 1)[0]
+			if r.Code != test.want || record.Problem != test.problem {
+				t.Fatalf("got %v and the record of %q, want %v and %q", r.Code, record.Problem, test.want, test.problem)
+			}
+			if len(r.Body) == 0 {
+				// RFC 9175 section 2.4: whoever is unknown and unverified gets the code alone when details do not fit.
+				if record.Principal != "" {
+					t.Error("a known caller got no details")
+				}
+				return
+			}
+			problem := problemOf(t, r)
+			if problem["-1"] != (&fieldgate.Problem{Code: test.problem}).Title() || problem["urn:fieldgate:problem:"+string(test.problem)] == nil {
+				t.Errorf("problem %v", problem)
+			}
+		})
+	}
+}
+
+func TestProblemDetails(t *testing.T) {
+	g := newGateway(t)
+	r := g.do(call(coap.POST, "/readings", cbor(t, `{"t":99}`), token(g.token), number(coap.ContentFormat, coap.CBOR)))
+	problem := problemOf(t, r)
+	entry, _ := problem["urn:fieldgate:problem:invalid-payload"].(map[string]any)
+	if problem["-1"] != "The payload breaks the contract" || problem["-2"] == nil || entry["0"] != "/t" || entry["1"] == nil {
+		t.Errorf("RFC 9290 section 2.1 and 3.1: problem %v", problem)
+	}
+	instance, _ := problem["-3"].(string)
+	if !strings.HasPrefix(instance, "n1-") {
+		t.Errorf("instance %q", instance)
+	}
+	record := g.records.take(t, 1)[0]
+	if !strings.HasPrefix(record.Detail, "/t ") || record.Findings&fieldgate.FindingInvalidRequest == 0 {
+		t.Errorf("record %+v", record)
+	}
+}
+
+func TestLimit(t *testing.T) {
+	g := newGateway(t)
+	if r := g.do(call(coap.GET, "/limited", nil, token(g.token))); r.Code != coap.Content {
+		t.Fatalf("got %v", r.Code)
+	}
+	r := g.do(call(coap.GET, "/limited", nil, token(g.token)))
+	age, ok := r.Uint(coap.MaxAge)
+	if r.Code != coap.TooManyRequests || !ok || age == 0 || age > 30 {
+		t.Errorf("RFC 8516 section 4: got %v, Max-Age %d", r.Code, age)
+	}
+	problemOf(t, r)
+}
+
+func TestLargeBodies(t *testing.T) {
+	g := newGateway(t)
+	blob := fmt.Sprintf(`{"blob":%q}`, strings.Repeat("y", 70_000))
+	r := g.do(call(coap.PUT, "/blob", []byte(blob), token(g.token), number(coap.ContentFormat, coap.JSON)))
+	if got := <-g.asked; r.Code != coap.Changed || got.body != blob {
+		t.Errorf("PUT in blocks: %v, the upstream got %d bytes", r.Code, len(got.body))
+	}
+	r = g.do(call(coap.GET, "/blob", nil, token(g.token)))
+	if r.Code != coap.Content || len(r.Body) != 50_011 {
+		t.Errorf("GET in blocks: %v, %d bytes", r.Code, len(r.Body))
+	}
+	g.records.take(t, 2) // one for each body, however many blocks
+}
+
+func TestPassThrough(t *testing.T) {
+	g := newGateway(t)
+	r := g.do(call(coap.PUT, "/legacy/any/thing", []byte{0, 1, 2}, number(coap.ContentFormat, 30000), text(coap.URIQuery, "a=1"), text(coap.URIQuery, "b")))
+	want := seen{"PUT", "/legacy/any/thing?a=1&b", "application/coap-payload;cf=30000", "\x00\x01\x02", ""}
+	if got := <-g.asked; r.Code != coap.Changed || got != want {
+		t.Errorf("%v; the upstream was asked %+v, want %+v", r.Code, got, want)
+	}
+	record := g.records.take(t, 1)[0]
+	if record.Findings&fieldgate.FindingUndocumented == 0 || record.Route != "/legacy/any/thing" {
+		t.Errorf("record %+v", record)
+	}
+}
+
+// observation is one client's view of /temperature.
+func (g *gateway) observeTemperature(credential string, add ...func(*coap.Options)) (replies chan *coap.Reply) {
+	replies = make(chan *coap.Reply, 100)
+	ctx := g.Context()
+	client := newClient(g.T)
+	go func() {
+		client.Observe(ctx, g.address, call(coap.GET, "/temperature", nil, append(add, token(credential))...), func(r *coap.Reply) bool {
+			replies <- r
+			return true
+		})
+		close(replies)
+	}()
+	return replies
+}
+
+func TestObserve(t *testing.T) {
+	g := newGateway(t)
+	say := func(t float64) {
+		g.Helper()
+		body := fmt.Appendf(nil, `{"t":%g}`, t)
+		if r := g.do(call(coap.POST, "/temperature", body, token(g.token), number(coap.ContentFormat, coap.JSON))); r.Code != coap.Changed {
+			g.Fatalf("publish: %v %s", r.Code, r.Body)
+		}
+	}
+	say(20) // retained
+	asJSON := g.observeTemperature(g.token)
+	asCBOR := g.observeTemperature(g.token, number(coap.Accept, coap.CBOR))
+	if r := <-asJSON; string(r.Body) != `{"t":20}` {
+		t.Errorf("the first response is %s", r.Body)
+	}
+	if r := <-asCBOR; !bytes.Equal(r.Body, cbor(t, `{"t":20}`)) {
+		t.Errorf("the first response is %x", r.Body)
+	}
+	say(21)
+	if r := <-asJSON; string(r.Body) != `{"t":21}` {
+		t.Errorf("the notification is %s", r.Body)
+	}
+	if r := <-asCBOR; !bytes.Equal(r.Body, cbor(t, `{"t":21}`)) {
+		t.Errorf("the notification is %x", r.Body)
+	}
+	g.records.take(t, 4) // two publishes, two registrations
+}
+
+func TestObserversOfRevokedAreClosed(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		state fieldgate.PrincipalState
+		keep  bool
+		want  coap.Code
+	}{
+		{"quarantined", fieldgate.StateQuarantined, true, coap.Forbidden},
+		{"revoked", fieldgate.StateRevoked, false, coap.Unauthorized},
+		{"credential replaced", fieldgate.StateActive, false, coap.Unauthorized},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			g := newGateway(t)
+			device := g.observeTemperature(g.token)
+			<-device
+			app := g.observeTemperature(g.appKey)
+			<-app
+			tokens := []string{newToken(t, fieldgate.PrefixDevice)}
+			if test.keep {
+				tokens = []string{g.token}
+			}
+			g.change(fieldgate.PrincipalDevice, "d7", test.state, tokens...)
+			last := <-device
+			if last.Code != test.want || !last.Last {
+				t.Errorf("got %v, last %v", last.Code, last.Last)
+			}
+			problemOf(t, last)
+			if _, more := <-device; more {
+				t.Error("the observation goes on")
+			}
+			for g.front.Stats().Observations != 1 {
+				time.Sleep(time.Millisecond)
+			}
+			g.pipeline.Broker.Publish(&broker.Message{Topic: "t/d7", Payload: []byte(`{"t":1}`), ContentType: "application/json"}, nil)
+			if r := <-app; string(r.Body) != `{"t":1}` {
+				t.Errorf("another observer got %s", r.Body)
+			}
+		})
+	}
+}
+
+func TestLinks(t *testing.T) {
+	g := newGateway(t)
+	r := g.do(call(coap.GET, "/.well-known/core", nil))
+	format, _ := r.Uint(coap.ContentFormat)
+	links := string(r.Body)
+	for _, want := range []string{
+		`</readings>;rt="meters.addReading meters.getReading meters.remove";title="Summary of addReading";ct="50 60"`,
+		`</temperature>;rt="events.hear events.say"`, `;obs`, `</devices/%7Bid%7D/other>`,
+	} {
+		if !strings.Contains(links, want) {
+			t.Errorf("no %s in\n%s", want, links)
+		}
+	}
+	if format != coap.LinkFormat || strings.Contains(links, "/old") || strings.Contains(links, "legacy") {
+		t.Errorf("format %d, links %s", format, links)
+	}
+	r = g.do(call(coap.GET, "/.well-known/core", nil, text(coap.URIQuery, "rt=events.*")))
+	if strings.Count(string(r.Body), "<") != 1 {
+		t.Errorf("RFC 6690 section 4.1: filtered %s", r.Body)
+	}
+}
+
+// TestFlood holds that garbage and a peer that takes all it may get cost nobody else an answer.
+func TestFlood(t *testing.T) {
+	g := newGateway(t)
+	attacker, err := net.Dial("udp", g.address.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer attacker.Close()
+	for i := range 5000 {
+		garbage := [][]byte{{0x40}, {}, {0xff, 0xff, 0xff, 0xff}, {0x40, 1, byte(i >> 8), byte(i), 0xff}, bytes.Repeat([]byte{0x40}, 1400)}[i%5]
+		attacker.Write(garbage)
+	}
+	greedy := newClient(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for range 40 {
+		all.Go(func() { greedy.Do(ctx, g.address, call(coap.GET, "/hang", nil, token(g.token))) })
+	}
+	<-g.asked // at least one hangs
+	for range 20 {
+		if r := g.do(call(coap.GET, "/mock", nil)); r.Code != coap.Content {
+			t.Fatalf("got %v", r.Code)
+		}
+	}
+	cancel()
+	all.Wait()
+	if stats := g.front.Stats(); stats.Malformed == 0 || stats.Peers > 3 {
+		t.Errorf("stats %+v", stats)
+	}
+}
+
+// TestLibcoap calls the front with a client that is not ours.
+func TestLibcoap(t *testing.T) {
+	if _, err := exec.LookPath("coap-client-notls"); err != nil {
+		t.Fatal("this test needs coap-client-notls from the Debian package libcoap3-bin")
+	}
+	g := newGateway(t)
+	for _, test := range []struct {
+		name      string
+		arguments []string
+		path      string
+		want      string
+	}{
+		{"POST CBOR", []string{"-m", "post", "-t", "60", "-e", "%A2%61%74%F9%4D%60%61%75%63%43%65%6C"}, "/readings", "c:2.01"},
+		{"POST that breaks the schema", []string{"-m", "post", "-t", "50", "-e", `{"t":99}`}, "/readings", "c:4.22"},
+		{"GET", []string{"-m", "get"}, "/readings", `{"t":21.5,"u":"C"}`},
+		{"NON GET", []string{"-N", "-m", "get"}, "/readings", "t:NON c:2.05"},
+		{"GET as CBOR", []string{"-m", "get", "-A", "60"}, "/readings", "c:2.05"},
+		{"discovery", []string{"-m", "get", "-b", "64"}, "/.well-known/core", "addReading"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			arguments := append([]string{"-v", "7", "-B", "10", "-O", fmt.Sprintf("%d,%s", OptionCredential, g.token)}, test.arguments...)
+			out, err := exec.CommandContext(t.Context(), "coap-client-notls", append(arguments, "coap://"+g.address.String()+test.path)...).CombinedOutput()
+			if err != nil || !strings.Contains(string(out), test.want) {
+				t.Errorf("%v; no %q in\n%s", err, test.want, out)
+			}
+		})
+	}
+}
