@@ -1,0 +1,120 @@
+// Package contract compiles API contracts: it reads OpenAPI 3.0 and 3.1, AsyncAPI 3 and pass-through documents, with the
+// x-fieldgate words in them, into the one form that gateways serve, and says where contracts conflict.
+//
+// It owns the reading of documents and the messages about them: each names file, line, column, place and remedy. It
+// follows no reference out of a document, bounds what a document can cost, and keeps nothing of it but the compiled form.
+package contract
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+
+	"fieldgate"
+)
+
+// Compile reads one document, YAML or JSON. name is what messages call it. The diagnostics are all that was found, in the
+// order of the document. The error, an *InvalidError, holds those that keep the document from being a contract; without
+// one the contract is complete.
+func Compile(name string, document []byte) (*fieldgate.Contract, []Diagnostic, error) {
+	digest := sha256.Sum256(document)
+	c := &compiler{
+		file:     name,
+		contract: &fieldgate.Contract{Digest: hex.EncodeToString(digest[:]), Operations: []fieldgate.Operation{}},
+		ids:      make(map[string]*node),
+		routes:   make(map[string]*node),
+	}
+	if c.root = c.tree(document); c.root != nil {
+		c.compile(document)
+	}
+	diagnostics := c.sorted()
+	if !c.failed {
+		return c.contract, diagnostics, nil
+	}
+	invalid := &InvalidError{}
+	for _, d := range diagnostics {
+		if d.Severity == SeverityError {
+			invalid.Errors = append(invalid.Errors, d)
+		}
+	}
+	return nil, diagnostics, invalid
+}
+
+// compiler is the state of one compilation.
+type compiler struct {
+	file        string
+	diagnostics []Diagnostic
+	failed      bool
+
+	root         *node
+	positions    map[position]*node
+	namedSchemas *node // components.schemas
+
+	contract  *fieldgate.Contract
+	upstreams map[string]string // by the document's name, the environment's
+	host      string
+	base      string // path that precedes every HTTP path
+	principal *node  // name of the parameter that is bound by default
+	dialect   dialect
+	schemas   bundle
+	examples  []pendingExample
+
+	ids    map[string]*node // operations by id
+	routes map[string]*node // operations by route
+}
+
+func (c *compiler) compile(document []byte) {
+	switch {
+	case c.root.get("openapi") != nil:
+		c.contract.Kind = fieldgate.KindOpenAPI
+		c.compileOpenAPI(document)
+	case c.root.get("asyncapi") != nil:
+		c.contract.Kind = fieldgate.KindAsyncAPI
+		c.compileAsyncAPI()
+	case c.root.get("fieldgate") != nil:
+		c.contract.Kind = fieldgate.KindPassThrough
+		c.compilePassThrough()
+	case c.root.get("swagger") != nil:
+		c.fail(c.root.get("swagger"), "convert it to OpenAPI 3", "Swagger 2 is not read")
+	default:
+		c.fail(c.root, "start it with openapi: 3.1.0, asyncapi: 3.0.0 or fieldgate: pass-through", "the document is of no kind that is known")
+	}
+	if c.contract.Kind != fieldgate.KindPassThrough {
+		c.checkExamples(c.compileSchemas())
+	}
+}
+
+// addOperation takes a finished operation into the contract, unless it collides with one that is there. at is where it
+// stands and named where its id stands.
+func (c *compiler) addOperation(op fieldgate.Operation, at, named *node) {
+	if len(c.contract.Operations) == fieldgate.MaxOperations {
+		c.fail(at, "split the API into several contracts", "a contract has at most %d operations", fieldgate.MaxOperations)
+		return
+	}
+	if !fieldgate.ValidIdentifier(op.ID) {
+		c.fail(named, "use letters, digits and . _ - :", "%q cannot be the id of an operation", excerpt(op.ID))
+	}
+	if earlier := c.ids[op.ID]; earlier != nil {
+		c.fail(named, "give each operation an id of its own", "two operations are called %q; the first is in line %d", excerpt(op.ID), earlier.line)
+	}
+	c.ids[op.ID] = named
+	for _, r := range routesOf(&op) {
+		if earlier := c.routes[r.key+" "+r.host]; earlier != nil {
+			c.fail(at, "give one of them another route", "%s claims %s, which the operation in line %d has already", op.ID, r.text, earlier.line)
+			continue
+		}
+		c.routes[r.key+" "+r.host] = at
+	}
+	if len(op.Parameters) > fieldgate.MaxParameters {
+		c.fail(at, "put some into the body", "%s has %d parameters, more than %d", op.ID, len(op.Parameters), fieldgate.MaxParameters)
+	}
+	c.contract.Operations = append(c.contract.Operations, op)
+}
+
+// Replacement is what a valid contract says of the version that it takes the place of: x-fieldgate.lifecycle.replaces, and the
+// date (RFC 3339) on which that version ends, from sunset-of-replaced. Both are empty where the document says nothing.
+func Replacement(document []byte) (version, sunset string) {
+	c := &compiler{}
+	root := c.tree(document)
+	lifecycle := root.find("x-fieldgate", "lifecycle")
+	return lifecycle.get("replaces").string(), lifecycle.get("sunset-of-replaced").string()
+}

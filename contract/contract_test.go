@@ -1,0 +1,196 @@
+package contract
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"fieldgate"
+)
+
+var update = flag.Bool("update", false, "write what the tests expect anew")
+
+const separator = "---- diagnostics ----\n"
+
+// Each file of testdata/invalid is a document, a line, and all that Compile says of it.
+func TestDiagnostics(t *testing.T) {
+	files, err := filepath.Glob("testdata/invalid/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no test data", err)
+	}
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".txt")
+		t.Run(name, func(t *testing.T) {
+			document, want, found := strings.Cut(read(t, file), separator)
+			if !found {
+				t.Fatal("no line that separates document and diagnostics")
+			}
+			contract, diagnostics, err := Compile("api.yaml", []byte(document))
+			var got strings.Builder
+			failed := false
+			for _, d := range diagnostics {
+				got.WriteString(d.String() + "\n")
+				failed = failed || d.Severity == SeverityError
+				if d.Remedy == "" {
+					t.Errorf("no remedy: %v", d)
+				}
+			}
+			if failed != (err != nil) || failed == (contract != nil) {
+				t.Errorf("errors: %v, contract: %v, err: %v", failed, contract != nil, err)
+			}
+			var invalid *InvalidError
+			if failed && (!errors.As(err, &invalid) || len(invalid.Errors) == 0) {
+				t.Errorf("the error is %T without errors", err)
+			}
+			if *update {
+				write(t, file, document+separator+got.String())
+			} else if got.String() != want {
+				t.Errorf("got\n%swant\n%s", got.String(), want)
+			}
+		})
+	}
+}
+
+// The examples are the contracts that the documentation and the demonstration use.
+func TestExamples(t *testing.T) {
+	files, err := filepath.Glob("../examples/*.yaml")
+	if err != nil || len(files) != 4 {
+		t.Fatal("examples are missing", files, err)
+	}
+	var live []*fieldgate.Contract
+	for _, file := range files {
+		name := filepath.Base(file)
+		t.Run(name, func(t *testing.T) {
+			contract, diagnostics, err := Compile(name, []byte(read(t, file)))
+			if err != nil || len(diagnostics) != 0 {
+				t.Fatalf("%v %v", err, diagnostics)
+			}
+			compiled, err := json.MarshalIndent(contract, "", "  ")
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden := filepath.Join("testdata/golden", name+".json")
+			if *update {
+				write(t, golden, string(compiled)+"\n")
+			} else if read(t, golden) != string(compiled)+"\n" {
+				t.Errorf("%s compiles to something else than %s; see the difference with -update", name, golden)
+			}
+			if conflicts := Conflicts(contract, live); len(conflicts) != 0 {
+				t.Errorf("examples conflict: %v", conflicts)
+			}
+			live = append(live, contract)
+			if _, encoded, err := fieldgate.EncodeContract(contract); err != nil || len(encoded) == 0 {
+				t.Errorf("cannot be encoded: %v", err)
+			}
+		})
+	}
+}
+
+// A contract written in JSON is the same contract.
+func TestJSON(t *testing.T) {
+	c := &compiler{}
+	root := c.tree([]byte(read(t, "../examples/thermo.openapi.yaml")))
+	document, err := root.appendJSON(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fromJSON, diagnostics, err := Compile("thermo.json", document)
+	if err != nil || len(diagnostics) != 0 {
+		t.Fatal(err, diagnostics)
+	}
+	fromYAML, _, _ := Compile("thermo.yaml", []byte(read(t, "../examples/thermo.openapi.yaml")))
+	fromJSON.Digest, fromYAML.Digest = "", ""
+	a, _ := json.Marshal(fromJSON)
+	b, _ := json.Marshal(fromYAML)
+	if string(a) != string(b) {
+		t.Errorf("JSON gives\n%s\nYAML gives\n%s", a, b)
+	}
+}
+
+// Limits that no file of testdata should have to show.
+func TestBounds(t *testing.T) {
+	many := func(n int, each func(i int) string) string {
+		var b strings.Builder
+		for i := range n {
+			b.WriteString(each(i))
+		}
+		return b.String()
+	}
+	number := func(i int) string {
+		return string(rune('a'+i/26%26)) + string(rune('a'+i%26)) + strings.Repeat("x", i/676)
+	}
+	const head = "openapi: 3.1.0\ninfo: {title: T, version: 1.0.0}\nsecurity: []\n"
+	tests := map[string]struct{ document, want string }{
+		"document": {strings.Repeat("#", fieldgate.MaxDocumentBytes+1), "the document is 8388609 bytes"},
+		"values":   {"a: [" + strings.Repeat("1,", maxNodes) + "1]", "more than 1000000 values"},
+		"parameters": {head + "paths:\n  /a:\n    get:\n      responses: {'204': {description: d}}\n      parameters:\n" +
+			many(fieldgate.MaxParameters+1, func(i int) string { return "      - {name: " + number(i) + ", in: query}\n" }), "has 33 parameters, more than 32"},
+		"path":       {head + "paths:\n  " + strings.Repeat("/a", fieldgate.MaxPathSegments+1) + ": {}\n", "at most 32 segments"},
+		"path bytes": {head + "paths:\n  '/" + strings.Repeat("a", fieldgate.MaxPathBytes+1) + "': {}\n", "at most 4096 bytes"},
+		"rates": {head + "x-fieldgate:\n  policies:\n" + strings.Repeat("  - {rate: 1/s}\n", 5) +
+			"paths: {/a: {get: {responses: {'204': {description: d}}}}}\n", "at most 4 rates"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, diagnostics, err := Compile("api.yaml", []byte(test.document))
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %.300v, want %q", err, test.want)
+			}
+			if len(diagnostics) > maxDiagnostics {
+				t.Errorf("%d diagnostics", len(diagnostics))
+			}
+		})
+	}
+}
+
+func TestReplacement(t *testing.T) {
+	document := "openapi: 3.1.0\nx-fieldgate: {lifecycle: {replaces: 1.9.0, sunset-of-replaced: 2027-06-30}}\n"
+	if version, sunset := Replacement([]byte(document)); version != "1.9.0" || sunset != "2027-06-30" {
+		t.Errorf("got %q %q", version, sunset)
+	}
+	for _, nothing := range []string{"", "{", "openapi: 3.1.0", "[]"} {
+		if version, sunset := Replacement([]byte(nothing)); version != "" || sunset != "" {
+			t.Errorf("%q: got %q %q", nothing, version, sunset)
+		}
+	}
+}
+
+// What reads the document leaves no goroutine behind.
+func TestNothingIsLeftRunning(t *testing.T) {
+	document := []byte(read(t, "../examples/thermo.openapi.yaml"))
+	before := runtime.NumGoroutine()
+	for range 20 {
+		if _, _, err := Compile("thermo.yaml", document); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 500 {
+		if runtime.NumGoroutine() <= before {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("%d goroutines before, %d after", before, runtime.NumGoroutine())
+}
+
+func read(t testing.TB, file string) string {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+func write(t testing.TB, file, content string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
