@@ -42,6 +42,25 @@ func (b *Body) Reset(r *Reader, framing Framing, length int64) {
 // Ended reports whether the content was read to its clean end, so that the next head may follow.
 func (b *Body) Ended() bool { return b.ended }
 
+// Ready reports whether the next Read finds content, or the end, in the buffer. Where it is false a Read may have to wait, and
+// a relay first writes what it holds.
+func (b *Body) Ready() bool {
+	buffered := b.r.Buffered()
+	switch {
+	case b.ended:
+		return true
+	case b.framing != Chunked || b.state == inChunkData:
+		return len(buffered) > 0
+	case b.state == inTrailers:
+		return false
+	case b.state == afterChunkData:
+		buffered = buffered[min(2, len(buffered)):]
+	}
+	// A whole size line, and at least the first byte of what it announces.
+	feed := bytes.IndexByte(buffered, '\n')
+	return feed >= 0 && feed+1 < len(buffered)
+}
+
 // Read reads content. It returns io.EOF at the content's clean end only: a connection that ends too early is
 // io.ErrUnexpectedEOF, broken chunks are an *Error, and both stay.
 func (b *Body) Read(p []byte) (int, error) {

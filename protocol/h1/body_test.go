@@ -128,15 +128,53 @@ func TestWriters(t *testing.T) {
 	got := AppendRequestLine(nil, []byte("GET"), []byte("/a"), nil)
 	got = AppendRequestLine(got, []byte("GET"), []byte("/a"), []byte{})
 	got = AppendRequestLine(got, []byte("GET"), []byte("/a"), []byte("b"))
-	got = AppendStatusLine(got, 200)
-	got = AppendStatusLine(got, 504)
+	got = AppendStatusLine(got, 200, nil)
+	got = AppendStatusLine(got, 504, nil)
+	got = AppendStatusLine(got, 299, []byte("Fine"))
 	got = AppendField(got, "A", "b")
 	got = AppendFraming(got, Length, 0)
 	got = AppendFraming(got, Chunked, 0)
 	got = AppendFraming(got, UntilClose, 0)
-	const want = "GET /a HTTP/1.1\r\nGET /a? HTTP/1.1\r\nGET /a?b HTTP/1.1\r\nHTTP/1.1 200 OK\r\nHTTP/1.1 504 Gateway Timeout\r\n" +
+	const want = "GET /a HTTP/1.1\r\nGET /a? HTTP/1.1\r\nGET /a?b HTTP/1.1\r\nHTTP/1.1 200 OK\r\nHTTP/1.1 504 Gateway Timeout\r\nHTTP/1.1 299 Fine\r\n" +
 		"A: b\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n"
 	if string(got) != want {
 		t.Errorf("got\n%s", got)
+	}
+}
+
+func TestReady(t *testing.T) {
+	for _, test := range []struct {
+		stream string
+		reads  int
+		want   bool
+	}{
+		{"3\r\nabc\r\n", 1, false}, // the chunk is there, the next is not
+		{"3\r\nabc\r\n4\r\n", 1, false},
+		{"3\r\nabc\r\n4\r\nd", 1, true},
+		{"3\r\nabc\r\n0\r\n\r\n", 1, true},
+		{"3\r\nabc", 1, false},
+		{"9\r\nabcdefghi", 3, true},
+		{"9\r\nabc", 3, false},
+	} {
+		body := chunked(strings.NewReader(test.stream))
+		if body.Ready() {
+			t.Errorf("%q: ready before anything was read", test.stream)
+		}
+		body.r.Fill()
+		for range test.reads {
+			size := 3
+			if test.reads > 1 {
+				size = 1
+			}
+			if !body.Ready() {
+				t.Errorf("%q: not ready for content that is there", test.stream)
+			}
+			if _, err := body.Read(make([]byte, size)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if body.Ready() != test.want {
+			t.Errorf("%q after %d reads: %v", test.stream, test.reads, !test.want)
+		}
 	}
 }

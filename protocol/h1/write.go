@@ -17,15 +17,19 @@ func AppendRequestLine(dst, method, path, query []byte) []byte {
 	return append(dst, " HTTP/1.1\r\n"...)
 }
 
-// AppendStatusLine appends the status line of an HTTP/1.1 response with the registered reason phrase.
-func AppendStatusLine(dst []byte, status int) []byte {
-	if status == http.StatusOK {
+// AppendStatusLine appends the status line of an HTTP/1.1 response, with the registered reason phrase if reason is nil.
+func AppendStatusLine(dst []byte, status int, reason []byte) []byte {
+	if status == http.StatusOK && reason == nil {
 		return append(dst, "HTTP/1.1 200 OK\r\n"...)
 	}
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(status), 10)
 	dst = append(dst, ' ')
-	dst = append(dst, http.StatusText(status)...)
+	if reason != nil {
+		dst = append(dst, reason...)
+	} else {
+		dst = append(dst, http.StatusText(status)...)
+	}
 	return append(dst, "\r\n"...)
 }
 

@@ -1,0 +1,106 @@
+package httpfront
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+
+	"fieldgate"
+	"fieldgate/protocol/h1"
+)
+
+var (
+	errTooLarge  = fieldgate.NewProblem(fieldgate.ProblemTooLarge, "The contract allows a smaller body only.")
+	errBodyLate  = fieldgate.NewProblem(fieldgate.ProblemBadRequest, "The body did not arrive in time.")
+	errConnect   = &fieldgate.Problem{Code: fieldgate.ProblemMethodNotAllowed, Detail: "The gateway is no tunnel.", Allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"}
+	errBodyShort = fieldgate.NewProblem(fieldgate.ProblemBadRequest, "The body ended before its announced length.")
+)
+
+// exchangeOne runs one request through the pipeline and answers it.
+func (c *connection) exchangeOne() {
+	p, r, x := c.front.pipeline, &c.request, &c.exchange
+	c.body.Reset(c.reader, r.Framing, r.Length)
+	c.accepted, c.keep = false, !r.Close && !c.front.draining.Load()
+	c.fill()
+	defer p.Finish(x)
+
+	problem := p.Begin(x)
+	if r.Form == h1.AuthorityForm {
+		problem = errConnect
+	}
+	if problem != nil {
+		c.answerProblem(problem)
+		return
+	}
+	switch o := x.Operation; {
+	case o.Subscribes() && r.WantsWebSocket():
+		c.subscribeWebSocket()
+	case o.Subscribes() && x.Method == fieldgate.MethodGet && r.Fields.Has("Accept", "text/event-stream"):
+		c.subscribeEvents()
+	case x.Buffered():
+		c.exchangeBuffered()
+	case o.Upstream != "":
+		c.relay()
+	default: // it ends at the broker, with nothing to check
+		c.exchangeBuffered()
+	}
+}
+
+// exchangeBuffered reads the whole body, up to its bound, before it is checked and goes anywhere.
+func (c *connection) exchangeBuffered() {
+	p, x := c.front.pipeline, &c.exchange
+	if problem := c.readContent(); problem != nil {
+		c.answerProblem(problem)
+		return
+	}
+	if problem := p.Check(x); problem != nil {
+		c.answerProblem(problem)
+		return
+	}
+	if problem := p.Forward(context.Background(), x); problem != nil {
+		c.answerProblem(problem)
+		return
+	}
+	c.answerBuffered()
+}
+
+func (c *connection) readContent() *fieldgate.Problem {
+	x := &c.exchange
+	if c.body.Ended() {
+		return nil
+	}
+	limit := x.MaxBody()
+	if c.request.Length > limit { // refused before a byte of it is read
+		return errTooLarge
+	}
+	if err := c.acceptContent(); err != nil {
+		return c.contentProblem(err)
+	}
+	c.setReadBy(c.front.config.BodyTimeout)
+	content, err := c.body.ReadAll(c.content[:0], int(limit))
+	c.content = content
+	x.BytesIn = uint64(len(content))
+	if err != nil {
+		return c.contentProblem(err)
+	}
+	x.Body = content
+	return nil
+}
+
+// contentProblem is what is said to a client whose content could not be read to its end. The connection is lost with it.
+func (c *connection) contentProblem(err error) *fieldgate.Problem {
+	c.keep = false
+	var refusal *h1.Error
+	switch {
+	case errors.Is(err, h1.ErrBodyTooLarge):
+		return errTooLarge
+	case errors.As(err, &refusal):
+		return fieldgate.NewProblem(fieldgate.ProblemBadRequest, refusal.Reason)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errBodyLate
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errBodyShort
+	}
+	return &fieldgate.Problem{Code: fieldgate.ProblemBadRequest, Detail: errBodyShort.Detail, Cause: err}
+}

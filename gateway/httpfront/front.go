@@ -1,0 +1,204 @@
+// Package httpfront is the gateway's HTTP/1.1 front: it frames requests on connections of clients, runs them through the
+// pipeline, relays them to upstreams and writes the verdict in HTTP's words. It also serves what devices publish to
+// WebSocket and server-sent-events subscribers, and passes WebSockets through to upstreams.
+//
+// It owns the client connections: one goroutine each, which reads a request, calls the upstream and relays the answer itself.
+// It promises that every request leaves one Record, that a body which has to be checked is read up to its bound only, that
+// content is framed anew on both sides, and that no change of contracts closes a connection. A credential that is revoked
+// ends the streams it opened within a second.
+package httpfront
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"fieldgate/gateway/pipeline"
+	"fieldgate/protocol/h1"
+)
+
+// Config is all that a Front works with. Zero values of limits and times mean their defaults.
+type Config struct {
+	Pipeline *pipeline.Pipeline
+	Logger   *slog.Logger
+	Limits   h1.Limits // of request heads
+
+	IdleTimeout   time.Duration // between requests on a connection; default 75 s
+	HeadTimeout   time.Duration // for a request head from its first byte, and for a TLS handshake; default 10 s
+	BodyTimeout   time.Duration // for a body that is buffered, and between two pieces of one that is streamed; default 30 s
+	WriteTimeout  time.Duration // for a client to take what is written at once; default 30 s
+	ShutdownGrace time.Duration // for exchanges under way when Serve is told to end; default 10 s
+
+	MaxConnections       int // open at once; default 50,000
+	MaxConnectionsSource int // from one address (IPv6: one /64); default 5,000
+}
+
+func (c Config) withDefaults() Config {
+	fill := func(value *time.Duration, fallback time.Duration) {
+		if *value == 0 {
+			*value = fallback
+		}
+	}
+	fill(&c.IdleTimeout, 75*time.Second)
+	fill(&c.HeadTimeout, 10*time.Second)
+	fill(&c.BodyTimeout, 30*time.Second)
+	fill(&c.WriteTimeout, 30*time.Second)
+	fill(&c.ShutdownGrace, 10*time.Second)
+	if c.MaxConnections == 0 {
+		c.MaxConnections = 50_000
+	}
+	if c.MaxConnectionsSource == 0 {
+		c.MaxConnectionsSource = 5_000
+	}
+	c.Limits = c.Limits.WithDefaults()
+	return c
+}
+
+// Front serves HTTP on any number of listeners.
+type Front struct {
+	config   Config
+	pipeline *pipeline.Pipeline
+	logger   *slog.Logger
+
+	draining atomic.Bool
+	ending   chan struct{} // closed when draining begins
+	endOnce  sync.Once
+
+	mu          sync.Mutex
+	connections map[*connection]struct{}
+	streams     map[*stream]struct{}
+	sources     sources
+
+	accepted, refused, refusedSource atomic.Uint64
+}
+
+// New makes a front that listens nowhere yet.
+func New(config Config) *Front {
+	config = config.withDefaults()
+	return &Front{config: config, pipeline: config.Pipeline, logger: config.Logger, ending: make(chan struct{}),
+		connections: make(map[*connection]struct{}), streams: make(map[*stream]struct{}), sources: make(sources)}
+}
+
+// Stats are counters since New, and what is open now.
+type Stats struct {
+	Accepted      uint64 // connections
+	Refused       uint64 // connections beyond MaxConnections
+	RefusedSource uint64 // connections beyond MaxConnectionsSource
+	Connections   int    // open
+	Streams       int    // WebSockets and event streams open
+}
+
+// Stats is safe for concurrent use.
+func (f *Front) Stats() Stats {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return Stats{Accepted: f.accepted.Load(), Refused: f.refused.Load(), RefusedSource: f.refusedSource.Load(),
+		Connections: len(f.connections), Streams: len(f.streams)}
+}
+
+// Serve accepts connections until ctx ends, then lets exchanges under way finish for ShutdownGrace, and returns when all
+// connections of the front have ended. For TLS the listener is that of tls.NewListener.
+func (f *Front) Serve(ctx context.Context, listener net.Listener) error {
+	var running sync.WaitGroup
+	accepting, stop := context.WithCancel(ctx)
+	defer stop()
+	running.Go(func() { f.checkStreams(accepting) })
+	closed := context.AfterFunc(ctx, func() { listener.Close() })
+	defer closed()
+
+	var failure error
+	for wait := time.Duration(0); ; {
+		link, err := listener.Accept()
+		if err == nil {
+			wait = 0
+			f.accept(link, &running)
+			continue
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		if errors.Is(err, net.ErrClosed) {
+			failure = err
+			break
+		}
+		// Out of file descriptors or the like: it passes when connections end.
+		wait = min(max(2*wait, 5*time.Millisecond), time.Second)
+		f.logger.Error("accept a connection", "error", err, "wait", wait)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+	}
+	listener.Close()
+	stop()
+	f.drain(&running)
+	return failure
+}
+
+func (f *Front) accept(link net.Conn, running *sync.WaitGroup) {
+	f.accepted.Add(1)
+	c := newConnection(f, link)
+	f.mu.Lock()
+	switch {
+	case len(f.connections) >= f.config.MaxConnections:
+		f.refused.Add(1)
+	case !f.sources.take(c.source.Addr(), f.config.MaxConnectionsSource):
+		f.refusedSource.Add(1)
+	default:
+		f.connections[c] = struct{}{}
+		f.mu.Unlock()
+		running.Go(func() {
+			defer f.remove(c)
+			c.serve()
+		})
+		return
+	}
+	f.mu.Unlock()
+	link.Close()
+}
+
+func (f *Front) remove(c *connection) {
+	c.link.Close()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.connections, c)
+	f.sources.release(c.source.Addr())
+}
+
+// drain ends idle connections and streams at once, the others with their exchange, and cuts what is left after the grace.
+func (f *Front) drain(running *sync.WaitGroup) {
+	f.draining.Store(true)
+	f.endOnce.Do(func() { close(f.ending) })
+	f.each(func(c *connection) {
+		if c.idle.Load() {
+			c.link.SetReadDeadline(longAgo)
+		}
+	})
+	cut := time.AfterFunc(f.config.ShutdownGrace, func() {
+		f.each(func(c *connection) { c.link.Close() })
+	})
+	defer cut.Stop()
+	running.Wait()
+}
+
+func (f *Front) each(do func(*connection)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for c := range f.connections {
+		do(c)
+	}
+}
+
+// longAgo is a deadline that ends a read at once.
+var longAgo = time.Unix(1, 0)
+
+// secure reports whether the connection is TLS.
+func secure(link net.Conn) bool {
+	_, ok := link.(*tls.Conn)
+	return ok
+}

@@ -1,0 +1,350 @@
+package httpfront
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"fieldgate"
+	"fieldgate/gateway/pipeline"
+	"fieldgate/gateway/upstream"
+	"fieldgate/protocol/h1"
+)
+
+// spliceFrom is how large content must be for the kernel to move it; spliceStep is how much it moves between deadlines.
+const (
+	spliceFrom = 64 << 10
+	spliceStep = 4 << 20
+)
+
+var errNoUpstream = fieldgate.NewProblem(fieldgate.ProblemUpstreamUnreachable, "The gateway's environment does not name the service of this operation.")
+
+// relay streams the request to the operation's upstream and the answer back.
+func (c *connection) relay() {
+	x := &c.exchange
+	o := x.Operation
+	service := c.front.pipeline.Upstreams.Upstream(o.Upstream)
+	if service == nil {
+		c.answerProblem(errNoUpstream)
+		return
+	}
+	if !o.PassThrough && c.request.Length > x.MaxBody() {
+		c.answerProblem(errTooLarge)
+		return
+	}
+	upgrade := c.request.WantsWebSocket() && (o.PassThrough || o.HTTP.WebSocket)
+	c.prepare(upgrade)
+
+	began := time.Now()
+	problem := c.send(service)
+	if problem == nil {
+		problem = c.call.Answer()
+	}
+	x.UpstreamTime = time.Since(began)
+	defer c.call.End()
+	if problem != nil {
+		c.answerProblem(problem)
+		return
+	}
+	x.Answer.Status = c.call.Response.Status
+	if x.Answer.Status == http.StatusSwitchingProtocols {
+		c.tunnel()
+		return
+	}
+	c.relayAnswer()
+}
+
+// prepare makes the request that the upstream sees.
+func (c *connection) prepare(upgrade bool) {
+	r, x, call := &c.request, &c.exchange, &c.call
+	o := x.Operation
+	*call = upstream.Call{Method: r.Method, Path: r.Path, Query: r.Query, Framing: r.Framing, Length: r.Length,
+		Timeout: o.Timeout, Idempotent: o.Idempotent || idempotent(x.Method)}
+	if r.Form == h1.AsteriskForm {
+		call.Path = r.Target
+	}
+	if o.PassThrough && len(r.Host) > 0 {
+		call.Host = r.Host
+	}
+	if upgrade {
+		call.Upgrade = []byte("websocket")
+	}
+	fields := append(c.fields[:0], c.origin...)
+	if len(r.Host) > 0 {
+		fields = h1.AppendField(fields, "X-Forwarded-Host", r.Host)
+	}
+	for _, f := range c.front.pipeline.UpstreamFields(x) {
+		fields = h1.AppendField(fields, f.Name, f.Value)
+	}
+	ours := x.Principal.Kind == fieldgate.PrincipalDevice || x.Principal.Kind == fieldgate.PrincipalApp
+	for i := range r.Fields {
+		f := &r.Fields[i]
+		if f.Kind != h1.KindOther || f.Hop || reserved(f.Name) || ours && carriesCredential(o, r, f.Name) {
+			continue
+		}
+		fields = h1.AppendField(fields, f.Name, f.Value)
+	}
+	c.fields, call.Fields = fields, fields
+	if r.Framing == h1.Length && int64(len(c.reader.Buffered())) >= r.Length {
+		// The whole content is here: it goes out with the head, and can be sent again.
+		call.Content = c.reader.Buffered()[:r.Length]
+		c.reader.Discard(int(r.Length))
+		c.body.Spliced(r.Length)
+		x.BytesIn = uint64(r.Length)
+	}
+}
+
+// idempotent: RFC 9110 §9.2.2.
+func idempotent(m fieldgate.Method) bool {
+	switch m {
+	case fieldgate.MethodGet, fieldgate.MethodHead, fieldgate.MethodPut, fieldgate.MethodDelete, fieldgate.MethodOptions, fieldgate.MethodTrace:
+		return true
+	}
+	return false
+}
+
+// reserved reports whether only the gateway may say this to an upstream. Many programs take "_" and "-" for the same, so a
+// caller must not get past with the other.
+func reserved(name []byte) bool {
+	switch name[0] {
+	case 'F', 'f':
+		return hasPrefix(name, pipeline.FieldPrefix) || hasPrefix(name, "Forwarded") && len(name) == len("Forwarded")
+	case 'X', 'x':
+		return hasPrefix(name, "X-Forwarded-") || hasPrefix(name, "X-Real-Ip") && len(name) == len("X-Real-Ip")
+	case 'V', 'v':
+		return hasPrefix(name, "Via") && len(name) == len("Via")
+	}
+	return false
+}
+
+func hasPrefix(name []byte, prefix string) bool {
+	if len(name) < len(prefix) {
+		return false
+	}
+	for i := range len(prefix) {
+		if b := name[i]; b|0x20 != prefix[i]|0x20 && !(b == '_' && prefix[i] == '-') {
+			return false
+		}
+	}
+	return true
+}
+
+// carriesCredential: tokens of ours stay here.
+func carriesCredential(o *pipeline.Operation, r *h1.Request, name []byte) bool {
+	if h1.EqualFold(name, "Authorization") {
+		return true
+	}
+	if h1.EqualFold(name, "Sec-WebSocket-Protocol") && webSocketToken(r) != nil {
+		return true
+	}
+	for _, key := range o.Access.Headers {
+		if h1.EqualFold(name, key) {
+			return true
+		}
+	}
+	return false
+}
+
+// send opens the call and streams the request's content. What it returns is the caller's fault or that of the connection; an
+// upstream that stops reading may have answered, which Answer finds out.
+func (c *connection) send(service *upstream.Upstream) *fieldgate.Problem {
+	if c.body.Ended() {
+		return c.call.Send(service)
+	}
+	if err := c.acceptContent(); err != nil {
+		return c.contentProblem(err)
+	}
+	if problem := c.call.Send(service); problem != nil {
+		return problem
+	}
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	for {
+		c.setReadBy(c.front.config.BodyTimeout)
+		n, err := c.body.Read((*buf)[h1.ChunkRoom : h1.ChunkRoom+relayBuffer])
+		if n > 0 {
+			sent, problem := c.sendPiece(*buf, n)
+			if problem != nil {
+				c.call.Abort()
+				return problem
+			}
+			if !sent { // the upstream reads no more: it may have answered
+				c.keep = false
+				return nil
+			}
+		}
+		if err != nil && err != io.EOF {
+			c.call.Abort()
+			return c.contentProblem(err)
+		}
+		if err == io.EOF || c.body.Ended() {
+			break
+		}
+	}
+	if c.request.Framing == h1.Chunked {
+		if _, err := c.call.Write([]byte(h1.LastChunk)); err != nil {
+			c.call.Abort()
+		}
+	}
+	return nil
+}
+
+func (c *connection) sendPiece(buf []byte, n int) (sent bool, problem *fieldgate.Problem) {
+	x := &c.exchange
+	x.BytesIn += uint64(n)
+	if x.Operation.PassThrough {
+		if err := c.call.Progress(); err != nil {
+			return false, upstream.Failure(err)
+		}
+	} else if x.BytesIn > uint64(x.MaxBody()) {
+		c.keep = false
+		return false, errTooLarge
+	}
+	piece := buf[h1.ChunkRoom : h1.ChunkRoom+n]
+	if c.request.Framing == h1.Chunked {
+		piece = h1.Chunk(buf, n)
+	}
+	_, err := c.call.Write(piece)
+	return err == nil, nil
+}
+
+// relayAnswer writes the upstream's answer to the client: head and first content together, then piece by piece as it comes.
+func (c *connection) relayAnswer() {
+	r := c.call.Response
+	framing, length := r.Framing, r.Length
+	if framing == h1.Chunked || framing == h1.UntilClose {
+		framing = h1.Chunked
+		if c.request.Minor == 0 { // RFC 9112 §6.1: HTTP/1.0 has no chunks
+			framing, c.keep = h1.UntilClose, false
+		}
+	}
+	events := isEventStream(r)
+	c.keep = c.keep && c.mayDiscard() && !events
+	c.out, c.begun = c.appendAnswerHead(framing, length), false
+	if events {
+		c.relayEvents(framing)
+		return
+	}
+	if err := c.relayContent(framing); err != nil {
+		return
+	}
+	if c.keep {
+		c.discard()
+	} else if !c.body.Ended() {
+		c.linger()
+	}
+}
+
+func isEventStream(r *h1.Response) bool {
+	mediaType, _, _ := strings.Cut(string(r.Fields.Get("Content-Type")), ";")
+	return r.Framing != h1.NoBody && strings.EqualFold(strings.TrimSpace(mediaType), "text/event-stream")
+}
+
+func (c *connection) appendAnswerHead(framing h1.Framing, length int64) []byte {
+	r := c.call.Response
+	out := h1.AppendStatusLine(c.out[:0], r.Status, r.Reason)
+	out = h1.AppendEndToEnd(out, r.Fields)
+	if r.Fields.Get("Date") == nil { // RFC 9110 §6.6.1
+		out = appendDate(out)
+	}
+	out = c.appendVerdict(out)
+	out = c.appendConnection(out)
+	if framing == h1.NoBody && r.ContentLength >= 0 && r.Status != http.StatusNoContent {
+		framing, length = h1.Length, r.ContentLength // of content that HEAD and 304 leave out
+	}
+	out = h1.AppendFraming(out, framing, length)
+	return append(out, "\r\n"...)
+}
+
+// relayContent writes c.out and then the content. Whatever is buffered goes out in one write. On an error the connection is
+// lost: the client must see that its answer is cut short.
+func (c *connection) relayContent(framing h1.Framing) error {
+	x, body := &c.exchange, c.call.Body()
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	for !body.Ended() {
+		if !body.Ready() {
+			if err := c.flush(); err != nil {
+				return err
+			}
+			if left := body.Splice(); left >= spliceFrom && c.tcp != nil && c.call.Splice() != nil {
+				return c.spliceContent(left)
+			}
+			if x.Operation.PassThrough {
+				if err := c.call.Progress(); err != nil {
+					return c.cutShort(err)
+				}
+			}
+		}
+		n, err := body.Read((*buf)[h1.ChunkRoom : h1.ChunkRoom+relayBuffer])
+		if n > 0 {
+			piece := (*buf)[h1.ChunkRoom : h1.ChunkRoom+n]
+			if framing == h1.Chunked {
+				piece = h1.Chunk(*buf, n)
+			}
+			x.BytesOut += uint64(n)
+			c.out = append(c.out, piece...)
+			if len(c.out) > relayBuffer {
+				if err := c.flush(); err != nil {
+					return err
+				}
+			}
+		}
+		if err != nil && err != io.EOF {
+			return c.cutShort(err)
+		}
+	}
+	if framing == h1.Chunked {
+		c.out = append(c.out, h1.LastChunk...)
+	}
+	return c.flush()
+}
+
+func (c *connection) flush() error {
+	if len(c.out) == 0 {
+		return nil
+	}
+	err := c.write(c.out)
+	c.out, c.begun = c.out[:0], true
+	if err != nil {
+		c.keep = false
+	}
+	return err
+}
+
+// spliceContent lets the kernel move content of known length from one socket to the other.
+func (c *connection) spliceContent(left int64) error {
+	for left > 0 {
+		if c.exchange.Operation.PassThrough {
+			if err := c.call.Progress(); err != nil {
+				return c.cutShort(err)
+			}
+		}
+		c.setWriteBy(c.front.config.WriteTimeout)
+		n, err := io.CopyN(c.tcp, c.call.Splice(), min(left, spliceStep))
+		left -= n
+		c.exchange.BytesOut += uint64(n)
+		c.call.Body().Spliced(n)
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return c.cutShort(err)
+		}
+	}
+	return nil
+}
+
+// cutShort ends an answer that the upstream did not finish. If none of it was sent yet, the client gets a clean one instead.
+func (c *connection) cutShort(err error) error {
+	problem := upstream.Failure(err)
+	if !c.begun {
+		c.exchange.BytesOut = 0
+		c.answerProblem(problem)
+		return err
+	}
+	c.exchange.Fail(problem)
+	c.reset()
+	return err
+}

@@ -1,0 +1,82 @@
+package httpfront
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"fieldgate/gateway/pipeline"
+)
+
+// checkEvery is how often open streams are checked against the directory.
+const checkEvery = 500 * time.Millisecond
+
+// stream is an open WebSocket or event stream: it outlives the moment in which its caller was admitted.
+type stream struct {
+	caller *pipeline.Caller // nil: anonymous or foreign
+	closed chan struct{}    // closed once when the stream has to end
+	link   net.Conn
+}
+
+// open registers the exchange as a stream. The front ends it by closing stream.closed when its caller's credential is revoked, its
+// device quarantined, or the front drains.
+func (c *connection) openStream() *stream {
+	s := &stream{closed: make(chan struct{}), link: c.link}
+	if secret := c.secret(); len(secret) > 0 {
+		if caller, problem := c.front.pipeline.Identify(nil, secret); problem == nil && caller.Ref != 0 {
+			s.caller = caller
+		}
+	}
+	c.front.mu.Lock()
+	c.front.streams[s] = struct{}{}
+	c.front.mu.Unlock()
+	return s
+}
+
+func (c *connection) closeStream(s *stream) {
+	c.front.mu.Lock()
+	delete(c.front.streams, s)
+	c.front.mu.Unlock()
+}
+
+// secret is the caller's credential, wherever the operation's contract lets it stand.
+func (c *connection) secret() []byte {
+	if len(c.exchange.Secret) > 0 {
+		return c.exchange.Secret
+	}
+	for _, name := range c.exchange.Operation.Access.Headers {
+		if value := c.request.Fields.Get(name); len(value) > 0 {
+			return value
+		}
+	}
+	return nil
+}
+
+// checkStreams ends streams whose caller may not go on, until ctx ends.
+func (f *Front) checkStreams(ctx context.Context) {
+	ticker := time.NewTicker(checkEvery)
+	defer ticker.Stop()
+	checked := f.pipeline.Directory.Sequence()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		if sequence := f.pipeline.Directory.Sequence(); sequence != checked {
+			checked = sequence
+			f.endRevoked()
+		}
+	}
+}
+
+func (f *Front) endRevoked() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for s := range f.streams {
+		if s.caller != nil && f.pipeline.Valid(s.caller) != nil {
+			close(s.closed)
+			delete(f.streams, s)
+		}
+	}
+}
