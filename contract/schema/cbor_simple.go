@@ -71,11 +71,31 @@ func (d *document) setFloat(v *value, f float64, size int) {
 		v.val = int64(f)
 		return
 	}
+	if size == 64 && d.setShortFloat(v, f) {
+		return
+	}
 	v.start = uint32(len(d.arena))
 	v.flags |= inArena
 	d.arena = strconv.AppendFloat(d.arena, f, 'g', -1, size)
 	v.end = uint32(len(d.arena))
 	d.setLiteral(v)
+}
+
+// setShortFloat finds the decimal of readings such as 21.55 without package strconv:
+// a decimal of at most 15 digits that rounds to f is the only one.
+func (d *document) setShortFloat(v *value, f float64) bool {
+	for k := 1; k <= 6; k++ {
+		scale := float64(pow10[k])
+		m := math.Round(f * scale)
+		if math.Abs(m) >= 1e15 {
+			return false
+		}
+		if m/scale == f {
+			v.val, v.exp = int64(m), int16(-k)
+			return true
+		}
+	}
+	return false
 }
 
 // cborTagged reads tag 0 (a date-time text) or tag 1 (seconds since 1970), RFC 8949 §3.4.

@@ -87,8 +87,7 @@ func (c *Compiler) Compile(ref string) (*Schema, error) {
 		return nil, err
 	}
 	s := &Schema{root: root, limits: c.options.limits()}
-	c.walk++
-	if err := c.survey(root, &s.reason); err != nil {
+	if s.reason, err = c.survey(root); err != nil {
 		return nil, err
 	}
 	if s.reason != "" {
@@ -99,9 +98,21 @@ func (c *Compiler) Compile(ref string) (*Schema, error) {
 	return s, nil
 }
 
-// survey walks all rules below r. It fails when a schema applies itself to the same
-// value without end, and notes the first reason to use the fallback in *problem.
-func (c *Compiler) survey(r *rule, problem *string) error {
+// survey walks all rules below root. It fails when a schema applies itself to the same
+// value without end, and returns the first reason to use the fallback.
+func (c *Compiler) survey(root *rule) (problem string, err error) {
+	c.walk++
+	for todo := []*rule{root}; len(todo) > 0 && err == nil; {
+		r := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		err = c.surveyInPlace(r, &problem, &todo)
+	}
+	return problem, err
+}
+
+// surveyInPlace walks the schemas for one value. What applies to its parts goes to
+// todo: through a part, a loop of references is ordinary recursion.
+func (c *Compiler) surveyInPlace(r *rule, problem *string, todo *[]*rule) error {
 	if r.mark == c.walk {
 		if r.open {
 			return &CompileError{"#" + r.path, "applies itself to the same value through $ref, which never ends; remove one $ref of the loop"}
@@ -114,15 +125,11 @@ func (c *Compiler) survey(r *rule, problem *string) error {
 	var err error
 	r.mark, r.open = c.walk, true
 	r.inPlace(func(one *rule) bool {
-		err = c.survey(one, problem)
+		err = c.surveyInPlace(one, problem, todo)
 		return err == nil
 	})
-	r.open = false // through a part of the value, a loop is ordinary recursion
-	r.below(func(one *rule) {
-		if err == nil {
-			err = c.survey(one, problem)
-		}
-	})
+	r.open = false
+	r.below(func(one *rule) { *todo = append(*todo, one) })
 	return err
 }
 

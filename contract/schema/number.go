@@ -3,6 +3,7 @@ package schema
 import (
 	"bytes"
 	"math/bits"
+	"slices"
 	"strconv"
 )
 
@@ -23,7 +24,7 @@ const (
 	maxShort    = 8000 // exponent of a short number: leaves room for canonical
 )
 
-var pow10 = [19]uint64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18}
+var pow10 = [20]uint64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19}
 
 func (d *document) number(v *value) number {
 	if v.flags&longNumber != 0 {
@@ -196,12 +197,29 @@ func (n number) decimal(scratch *[24]byte) decimal {
 	return x
 }
 
+// append writes n as a JSON number, without an exponent where that is short.
 func (n number) append(b []byte) []byte {
 	if n.literal != nil {
 		return append(b, n.literal...)
 	}
+	first := len(b)
 	b = strconv.AppendInt(b, n.val, 10)
-	if n.exp != 0 && n.val != 0 {
+	digits := len(b) - first
+	if n.val < 0 {
+		first, digits = first+1, digits-1
+	}
+	switch {
+	case n.exp == 0 || n.val == 0:
+	case n.exp > 0 && digits+int(n.exp) <= 18:
+		for range n.exp {
+			b = append(b, '0')
+		}
+	case n.exp < 0 && n.exp >= -18:
+		for ; digits <= -int(n.exp); digits++ {
+			b = slices.Insert(b, first, '0')
+		}
+		b = slices.Insert(b, len(b)+int(n.exp), '.')
+	default:
 		b = append(b, 'e')
 		b = strconv.AppendInt(b, int64(n.exp), 10)
 	}

@@ -1,9 +1,6 @@
 package schema
 
-import (
-	"math/bits"
-	"strconv"
-)
+import "math/bits"
 
 // isInteger: 1.0 and 1e2 are integers (JSON Schema 2020-12 core §4.2.3).
 func isInteger(n number) bool {
@@ -19,30 +16,47 @@ func isInteger(n number) bool {
 
 // int64 returns the value of an integer that fits.
 func (n number) int64() (int64, bool) {
+	m, negative, ok := n.uint64()
+	if negative {
+		return int64(-m), ok && m <= 1<<63
+	}
+	return int64(m), ok && m < 1<<63
+}
+
+// uint64 returns magnitude and sign of an integer of up to 64 bits.
+func (n number) uint64() (m uint64, negative, ok bool) {
 	if n.literal != nil {
 		x := parseDecimal(n.literal)
-		if x.scale != x.count || x.count > 19 {
-			return 0, false
+		if x.scale < x.count || x.scale > 20 {
+			return 0, false, false
 		}
-		i, err := strconv.ParseInt(string(n.literal), 10, 64)
-		return i, err == nil
+		for place, i := 0, 0; place < x.scale; i++ {
+			var digit, high, carry uint64
+			if i < len(x.digits) {
+				if x.digits[i] == '.' {
+					continue
+				}
+				digit = uint64(x.digits[i] - '0')
+			}
+			high, m = bits.Mul64(m, 10)
+			if m, carry = bits.Add64(m, digit, 0); high+carry != 0 {
+				return 0, false, false
+			}
+			place++
+		}
+		return m, x.negative, true
 	}
+	m, negative = magnitude(n.val), n.val < 0
 	switch {
-	case n.val == 0:
-		return 0, true
-	case n.exp < -18 || n.exp > 18:
-		return 0, false
+	case m == 0:
+		return 0, false, true
+	case n.exp < -18 || n.exp > 19:
+		return 0, negative, false
 	case n.exp < 0:
-		return n.val / int64(pow10[-n.exp]), magnitude(n.val)%pow10[-n.exp] == 0
+		return m / pow10[-n.exp], negative, m%pow10[-n.exp] == 0
 	}
-	hi, lo := bits.Mul64(magnitude(n.val), pow10[n.exp])
-	if hi != 0 || lo > 1<<63 || (lo == 1<<63 && n.val > 0) {
-		return 0, false
-	}
-	if n.val < 0 {
-		return int64(-lo), true
-	}
-	return int64(lo), true
+	hi, lo := bits.Mul64(m, pow10[n.exp])
+	return lo, negative, hi == 0
 }
 
 // canonical strips trailing zeros: equal short numbers get one form.

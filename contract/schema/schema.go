@@ -91,10 +91,8 @@ func (s *Schema) validateText(d *document, text string) error {
 	var first error
 	if scalar := len(text) > 0 && (isDigit(text[0]) || text[0] == '-' || text == "true" || text == "false"); scalar {
 		if pos := d.jsonValue(0, 1); pos == len(text) && d.values[0].kind <= kindNumber {
-			if err := s.validate(d); err == nil {
+			if first = s.validate(d); first == nil {
 				return nil
-			} else if !isTypeViolation(err) {
-				first = err
 			}
 		}
 		d.violation, d.values = nil, d.values[:0]
@@ -111,7 +109,7 @@ func (s *Schema) validateText(d *document, text string) error {
 	}
 	err := s.validate(d)
 	if err != nil && first != nil && isTypeViolation(err) {
-		return first // the schema wants a number or boolean, and this is a wrong one
+		return first // no string is wanted: what is wrong with the number or boolean counts
 	}
 	return err
 }

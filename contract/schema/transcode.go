@@ -221,21 +221,12 @@ func (e *encoder) appendNumber(dst []byte, v *value) ([]byte, bool) {
 	if i, ok := n.int64(); ok {
 		return appendInteger(dst, i), true
 	}
-	literal := e.src[v.start:v.end]
-	if isInteger(n) { // RFC 8949 §3.1: down to -2^64, up to 2^64-1
-		text := string(literal)
-		if negative := text[0] == '-'; negative {
-			if text == "-18446744073709551616" {
-				return appendHead(dst, cborNegative, math.MaxUint64), true
-			}
-			if u, err := strconv.ParseUint(text[1:], 10, 64); err == nil {
-				return appendHead(dst, cborNegative, u-1), true
-			}
-		} else if u, err := strconv.ParseUint(text, 10, 64); err == nil {
-			return appendHead(dst, cborUnsigned, u), true
-		}
+	if m, negative, ok := n.uint64(); ok && negative { // RFC 8949 §3.1: below -2^63
+		return appendHead(dst, cborNegative, m-1), true
+	} else if ok {
+		return appendHead(dst, cborUnsigned, m), true
 	}
-	f, err := strconv.ParseFloat(string(literal), 64)
+	f, err := strconv.ParseFloat(string(e.src[v.start:v.end]), 64)
 	if err != nil {
 		e.fail(TooLarge, int(v.start), "number beyond what CBOR floats hold")
 		return dst, false
@@ -243,10 +234,13 @@ func (e *encoder) appendNumber(dst []byte, v *value) ([]byte, bool) {
 	return appendFloat(dst, f), true
 }
 
-// appendFloat writes the shortest float that holds f exactly.
+// appendFloat writes the shortest float that holds f exactly and that setFloat reads
+// back as the same decimal.
 func appendFloat(dst []byte, f float64) []byte {
 	single := float32(f)
-	if float64(single) != f {
+	var digits [32]byte
+	again, _ := strconv.ParseFloat(string(strconv.AppendFloat(digits[:0], float64(single), 'g', -1, 32)), 64)
+	if float64(single) != f || again != f {
 		return binary.BigEndian.AppendUint64(append(dst, cborSimple<<5|27), math.Float64bits(f))
 	}
 	if half, ok := halfBits(single); ok {

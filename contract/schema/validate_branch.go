@@ -44,22 +44,51 @@ func (c *check) applyBranches(r *rule, i uint32) bool {
 }
 
 func (c *check) anyOf(r *rule, i uint32) bool {
+	var b blame
 	for _, one := range r.anyOf {
 		if c.apply(one, i) {
 			return true
 		}
+		b.note(c, i)
 	}
-	return c.failed(r, "anyOf", i, 0)
+	return b.failed(c, r, "anyOf", i)
 }
 
 func (c *check) oneOf(r *rule, i uint32) bool {
+	var b blame
 	found := 0
 	for _, one := range r.oneOf {
-		if c.apply(one, i) {
-			if found++; found > 1 {
-				return c.failed(r, "oneOf", i, found)
-			}
+		if !c.apply(one, i) {
+			b.note(c, i)
+		} else if found++; found > 1 {
+			return c.failed(r, "oneOf", i, found)
 		}
 	}
-	return found == 1 || c.failed(r, "oneOf", i, found)
+	return found == 1 || b.failed(c, r, "oneOf", i)
+}
+
+// blame finds the alternative that was meant: when the type of the value leaves only
+// one, what is wrong there says more than "none of them".
+type blame struct {
+	meant   int // alternatives that allow the type
+	rule    *rule
+	keyword string
+	at      uint32
+	detail  int
+}
+
+// note looks at why the last alternative failed on the value at i.
+func (b *blame) note(c *check, i uint32) {
+	if c.at == i && (c.keyword == "type" || c.keyword == "") {
+		return
+	}
+	b.meant++
+	b.rule, b.keyword, b.at, b.detail = c.rule, c.keyword, c.at, c.detail
+}
+
+func (b *blame) failed(c *check, r *rule, keyword string, i uint32) bool {
+	if b.meant == 1 {
+		return c.failed(b.rule, b.keyword, b.at, b.detail)
+	}
+	return c.failed(r, keyword, i, 0)
 }
