@@ -1,6 +1,7 @@
 package httpfront
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -58,11 +59,22 @@ func (c *connection) exchangeBuffered() {
 		c.answerProblem(problem)
 		return
 	}
+	if c.relaysBuffered() {
+		c.relay()
+		return
+	}
 	if problem := p.Forward(context.Background(), x); problem != nil {
 		c.answerProblem(problem)
 		return
 	}
 	c.answerBuffered()
+}
+
+// relaysBuffered says whether a checked body goes to the upstream as it came, and nowhere else. The front then relays it itself:
+// all end-to-end fields of request and answer pass, and the answer is streamed.
+func (c *connection) relaysBuffered() bool {
+	o := c.exchange.Operation
+	return o.Upstream != "" && o.MQTT == nil && !bytes.Contains(c.exchange.ContentType, []byte("cbor"))
 }
 
 func (c *connection) readContent() *fieldgate.Problem {

@@ -104,6 +104,9 @@ func ops() []fieldgate.Operation {
 	get.Parameters, get.Idempotent = item, true
 	put := op("putBlob", fieldgate.MethodPut, "/items/{id}", anonymous)
 	put.Parameters = item
+	patch := op("patchItem", fieldgate.MethodPatch, "/items/{id}", anonymous)
+	patch.Parameters = item
+	patch.Request = &fieldgate.Payload{Media: []fieldgate.MediaType{{Type: "application/merge-patch+json", Schema: "#/$defs/Telemetry"}}}
 	slow := op("slow", fieldgate.MethodGet, "/slow/{id}", anonymous)
 	slow.Parameters, slow.Timeout = item, 50*time.Millisecond
 	limited := op("limited", fieldgate.MethodGet, "/limited", anonymous)
@@ -117,7 +120,7 @@ func ops() []fieldgate.Operation {
 	dead.Upstream = "dead"
 	unnamed := op("unnamed", fieldgate.MethodGet, "/unnamed", anonymous)
 	unnamed.Upstream = "unnamed"
-	return []fieldgate.Operation{telemetry, state, get, put, slow, limited, mock, chat, dead, unnamed}
+	return []fieldgate.Operation{telemetry, state, get, put, patch, slow, limited, mock, chat, dead, unnamed}
 }
 
 func snapshot() *fieldgate.Snapshot {
@@ -206,6 +209,9 @@ func newService(t testing.TB) string {
 		fields := map[string]string{}
 		for name := range r.Header {
 			fields[name] = r.Header.Get(name)
+		}
+		if r.ContentLength > 0 || r.ContentLength == 0 && r.Header.Get("Content-Length") != "" {
+			fields["Content-Length"] = fmt.Sprint(r.ContentLength)
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("X-Upstream", "yes")
@@ -347,6 +353,33 @@ func TestBodyIsChecked(t *testing.T) {
 	}
 }
 
+// A checked body goes on with all end-to-end fields, in a framing of its own.
+func TestCheckedBodyIsRelayed(t *testing.T) {
+	g := newGateway(t, newService(t), nil)
+	for _, test := range []struct{ framing, content, want string }{
+		{"Content-Length: 10\r\n\r\n{\"temp\":1}", `{"temp":1}`, "10"},
+		{"Transfer-Encoding: chunked\r\n\r\n3\r\n{\"t\r\n7\r\nemp\":1}\r\n0\r\n\r\n", `{"temp":1}`, "10"},
+		{"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "", "0"},
+		{"Content-Length: 0\r\n\r\n", "", "0"},
+		{"\r\n", "", ""},
+	} {
+		answer := g.raw(t, "PATCH /items/1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\nIf-Match: \"x\"\r\n"+test.framing)
+		_, content, _ := strings.Cut(answer, "\r\n\r\n")
+		content = content[strings.IndexByte(content, '{') : strings.LastIndexByte(content, '}')+1]
+		var got seen
+		if err := json.Unmarshal([]byte(content), &got); err != nil {
+			t.Fatalf("%v: %s", err, answer)
+		}
+		mediaType := "application/merge-patch+json"
+		if test.content == "" {
+			mediaType = ""
+		}
+		if got.Content != test.content || got.Fields["Content-Length"] != test.want || got.Encoding != nil || got.Fields["If-Match"] != `"x"` || got.Fields["Content-Type"] != mediaType {
+			t.Errorf("%q: the upstream saw %+v", test.framing, got)
+		}
+	}
+}
+
 func TestVerdicts(t *testing.T) {
 	release := make(chan struct{})
 	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -364,7 +397,7 @@ func TestVerdicts(t *testing.T) {
 		field, value string
 	}{
 		{"GET", "/nowhere", 404, "not-found", "", ""},
-		{"DELETE", "/items/1", 405, "method-not-allowed", "Allow", "GET, PUT"},
+		{"DELETE", "/items/1", 405, "method-not-allowed", "Allow", "GET, PUT, PATCH"},
 		{"GET", "/limited", 200, "", "RateLimit", `"default";r=0;t=3600`},
 		{"GET", "/limited", 429, "rate-limited", "Retry-After", "3600"},
 		{"GET", "/mock", 200, `{"mock":true}`, "Content-Type", "application/json"},

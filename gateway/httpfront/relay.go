@@ -85,8 +85,13 @@ func (c *connection) prepare(upgrade bool) {
 		}
 		fields = h1.AppendField(fields, f.Name, f.Value)
 	}
+	if len(x.ContentType) == 0 && len(x.Body) > 0 && o.Request != nil && !strings.Contains(o.Request.Media[0].Type, "*") {
+		fields = h1.AppendField(fields, "Content-Type", o.Request.Media[0].Type) // which it was checked as
+	}
 	c.fields, call.Fields = fields, fields
-	if r.Framing == h1.Length && int64(len(c.reader.Buffered())) >= r.Length {
+	if c.body.Ended() && r.Framing != h1.NoBody { // it was read whole, and checked
+		call.Framing, call.Length, call.Content = h1.Length, int64(len(x.Body)), x.Body
+	} else if r.Framing == h1.Length && int64(len(c.reader.Buffered())) >= r.Length {
 		// The whole content is here: it goes out with the head, and can be sent again.
 		call.Content = c.reader.Buffered()[:r.Length]
 		c.reader.Discard(int(r.Length))
