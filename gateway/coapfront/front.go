@@ -33,7 +33,8 @@ const OptionCredential coap.OptionNumber = 65002
 const maxCredential = 512
 
 // workers is how many requests of one listener are in the pipeline at a time. Further ones wait, in turn for each peer.
-const workers = 64
+// A worker waits while an upstream does, so there are many; those without work end.
+const workers = 1024
 
 // Front serves CoAP. It is safe for concurrent use.
 type Front struct {
@@ -94,6 +95,7 @@ func (f *Front) Stats() coap.Stats {
 	for _, l := range f.listeners {
 		s := l.Stats()
 		all.Received += s.Received
+		all.Sent += s.Sent
 		all.Malformed += s.Malformed
 		all.Duplicates += s.Duplicates
 		all.Retransmitted += s.Retransmitted

@@ -66,7 +66,7 @@ type seen struct{ method, target, contentType, body, principal string }
 
 // gateway is a front with a real pipeline, directory, broker and HTTP upstream.
 type gateway struct {
-	*testing.T
+	testing.TB
 	front     *Front
 	pipeline  *pipeline.Pipeline
 	records   *records
@@ -137,8 +137,8 @@ func testContracts() []*fieldgate.Contract {
 	return []*fieldgate.Contract{meters, events, retired, legacy}
 }
 
-func newGateway(t *testing.T) *gateway {
-	g := &gateway{T: t, records: &records{}, asked: make(chan seen, 100), hang: make(chan struct{})}
+func newGateway(t testing.TB) *gateway {
+	g := &gateway{TB: t, records: &records{}, asked: make(chan seen, 100), hang: make(chan struct{})}
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
 	service := httptest.NewServer(http.HandlerFunc(g.upstream))
 	t.Cleanup(service.Close)
@@ -176,7 +176,7 @@ func newGateway(t *testing.T) *gateway {
 	return g
 }
 
-func newToken(t *testing.T, prefix string) string {
+func newToken(t testing.TB, prefix string) string {
 	token, err := fieldgate.NewToken(prefix)
 	if err != nil {
 		t.Fatal(err)
@@ -197,7 +197,7 @@ func (g *gateway) change(kind fieldgate.PrincipalKind, id string, state fieldgat
 }
 
 // run runs something until the test ends.
-func run(t *testing.T, f func(context.Context) error) {
+func run(t testing.TB, f func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f(ctx) }()
@@ -209,7 +209,7 @@ func run(t *testing.T, f func(context.Context) error) {
 	})
 }
 
-func newClient(t *testing.T) *coap.UDP {
+func newClient(t testing.TB) *coap.UDP {
 	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
@@ -481,7 +481,7 @@ func TestPassThrough(t *testing.T) {
 func (g *gateway) observeTemperature(credential string, add ...func(*coap.Options)) (replies chan *coap.Reply) {
 	replies = make(chan *coap.Reply, 100)
 	ctx := g.Context()
-	client := newClient(g.T)
+	client := newClient(g.TB)
 	go func() {
 		client.Observe(ctx, g.address, call(coap.GET, "/temperature", nil, append(add, token(credential))...), func(r *coap.Reply) bool {
 			replies <- r
@@ -640,5 +640,32 @@ func TestLibcoap(t *testing.T) {
 				t.Errorf("%v; no %q in\n%s", err, test.want, out)
 			}
 		})
+	}
+}
+
+func TestLibcoapObserves(t *testing.T) {
+	g := newGateway(t)
+	done := make(chan string, 1)
+	go func() {
+		out, _ := exec.CommandContext(t.Context(), "coap-client-notls", "-v", "7", "-s", "2", "-B", "4", "-w",
+			"-O", fmt.Sprintf("%d,%s", OptionCredential, g.token), "coap://"+g.address.String()+"/temperature").CombinedOutput()
+		done <- string(out)
+	}()
+	for g.front.Stats().Observations == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	g.pipeline.Broker.Publish(&broker.Message{Topic: "t/d7", Payload: []byte(`{"t":33}`), ContentType: "application/json"}, nil)
+	for g.front.Stats().Sent < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	g.change(fieldgate.PrincipalDevice, "d7", fieldgate.StateQuarantined, g.token)
+	for g.front.Stats().Observations != 0 {
+		time.Sleep(time.Millisecond)
+	}
+	out := <-done
+	for _, want := range []string{`{"t":33}`, "t:CON c:4.03"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
 	}
 }

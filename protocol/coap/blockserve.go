@@ -114,7 +114,7 @@ func (e *Endpoint) answerBlock(p *peer, in *incoming, received *reception, code 
 	if t == Acknowledgement {
 		e.setReply(received, e.out)
 	}
-	e.config.Send(p.addr, e.out)
+	e.send(p.addr, e.out)
 }
 
 // answerFromSnapshot serves a block after the first. Without a snapshot a GET goes to the application once
@@ -145,7 +145,7 @@ func (e *Endpoint) answerFromSnapshot(p *peer, in *incoming, now instant) bool {
 	}
 	e.out = AppendMessage(e.out[:0], t, response.Code, id, in.Token, &response.Options, payload)
 	response.Body = nil
-	e.config.Send(p.addr, e.out)
+	e.send(p.addr, e.out)
 	return true
 }
 

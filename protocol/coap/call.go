@@ -187,7 +187,7 @@ func (e *Endpoint) step(call *Call, now instant) {
 		e.out = AppendMessage(e.out[:0], NonConfirmable, call.Code, id, call.token[:], options, payload)
 		call.waiting = &transmission{peer: p, messageID: id, call: call}
 		e.wait(call.waiting, now+e.config.ExchangeLifetime)
-		e.config.Send(p.addr, e.out)
+		e.send(p.addr, e.out)
 		return
 	}
 	e.out = AppendMessage(e.out[:0], Confirmable, call.Code, id, call.token[:], options, payload)
@@ -282,7 +282,7 @@ func (e *Endpoint) receiveResponse(from netip.AddrPort, m *Message, datagram []b
 		if known := e.receptions[messageKey{from, m.MessageID}]; known != nil {
 			e.stats.Duplicates++
 			if len(known.reply) > 0 {
-				e.config.Send(from, known.reply)
+				e.send(from, known.reply)
 			}
 			return
 		}
@@ -294,7 +294,7 @@ func (e *Endpoint) receiveResponse(from netip.AddrPort, m *Message, datagram []b
 		received.settled = true
 		e.out = appendEmpty(e.out[:0], Acknowledgement, m.MessageID)
 		e.setReply(received, e.out)
-		e.config.Send(from, e.out)
+		e.send(from, e.out)
 	}
 	if call == nil {
 		// RFC 7252 §4.3 allows a Reset; a server that notifies nobody learns it that way (RFC 7641 §3.6).

@@ -28,6 +28,11 @@ type Config struct {
 	MaxRequestsOfPeer int // requests of one peer not answered yet; above it 5.03. Default 16
 	MaxRunningOfPeer  int // requests of one peer given out by Next and not answered yet. Default 4
 
+	// MaxTransmissions is how many Confirmable messages of ours may be unacknowledged. Above it the separate
+	// response to an unverified peer goes Non-confirmable, so that requests with a false sender cannot fill the
+	// memory with what nobody will acknowledge. Default 20,000
+	MaxTransmissions int
+
 	// Deduplication (RFC 7252 §4.5). Above a limit the oldest are forgotten early, first the peer's own.
 	MaxReceptionsOfPeer int // messages remembered of one peer. Default 512
 	ReceptionBytes      int // replies and bookkeeping, all peers together. Default 16 MiB
@@ -74,6 +79,7 @@ func (c Config) withDefaults() Config {
 	def(&c.MaxRequests, 4096)
 	def(&c.MaxRequestsOfPeer, 16)
 	def(&c.MaxRunningOfPeer, 4)
+	def(&c.MaxTransmissions, 20_000)
 	def(&c.MaxReceptionsOfPeer, 512)
 	def(&c.ReceptionBytes, 16<<20)
 	def(&c.MaxBody, 1<<20)

@@ -45,6 +45,7 @@ type Endpoint struct {
 // Stats counts what an Endpoint has seen since it was made.
 type Stats struct {
 	Received       uint64 // datagrams
+	Sent           uint64 // datagrams
 	Malformed      uint64 // of these not CoAP, or of a reserved code
 	Duplicates     uint64 // answered again or ignored without being executed
 	Retransmitted  uint64
@@ -156,7 +157,8 @@ func (e *Endpoint) Tick(now time.Time) {
 	}
 }
 
-// Deadline is when Tick has something to do next; ok is false when nothing waits.
+// Deadline is when Tick has something to do next; ok is false when nothing waits. Forgetting may come up to a
+// second late, so that it does not ask for a Tick for each message.
 func (e *Endpoint) Deadline() (at time.Time, ok bool) {
 	var due instant
 	consider := func(t instant) {
@@ -170,14 +172,15 @@ func (e *Endpoint) Deadline() (at time.Time, ok bool) {
 	if len(e.outstanding) > 0 {
 		consider(e.outstanding[0].due)
 	}
+	forget := func(t instant) { consider(t.Truncate(time.Second) + time.Second) }
 	if r := e.byAge.first; r != nil {
-		consider(r.expires)
+		forget(r.expires)
 	}
 	if a := e.assemblies.first; a != nil {
-		consider(a.used + e.config.ExchangeLifetime)
+		forget(a.used + e.config.ExchangeLifetime)
 	}
 	if s := e.snapshots.first; s != nil {
-		consider(s.used + e.config.ExchangeLifetime)
+		forget(s.used + e.config.ExchangeLifetime)
 	}
 	return e.epoch.Add(due), ok
 }
@@ -192,5 +195,10 @@ func (e *Endpoint) TakeEnded() []*Observation {
 
 func (e *Endpoint) sendEmpty(to netip.AddrPort, t Type, messageID uint16) {
 	e.out = appendEmpty(e.out[:0], t, messageID)
-	e.config.Send(to, e.out)
+	e.send(to, e.out)
+}
+
+func (e *Endpoint) send(to netip.AddrPort, datagram []byte) {
+	e.stats.Sent++
+	e.config.Send(to, datagram)
 }

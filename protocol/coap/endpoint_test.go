@@ -425,3 +425,19 @@ func TestRequestOutlivesItsReception(t *testing.T) {
 		t.Errorf("payload %q", out[0].Payload)
 	}
 }
+
+func TestTransmissionsAreBounded(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.MaxTransmissions = 3 })
+	var kinds []string
+	for i := range uint16(5) {
+		b.feed(netipPort(alice, i), request(Confirmable, GET, 1, "/slow"))
+		r := b.next("slow")
+		b.pass(300 * time.Millisecond)
+		b.take()
+		b.respond(r, Content, "x")
+		kinds = append(kinds, b.take()[0].Type.String())
+	}
+	if got := strings.Join(kinds, " "); got != "CON CON CON NON NON" {
+		t.Errorf("separate responses went %s", got)
+	}
+}

@@ -160,7 +160,7 @@ func (e *Endpoint) notify(o *Observation, response *Response, now instant) {
 	o.plain++
 	o.lastID, o.notified = id, true
 	e.out = AppendMessage(e.out[:0], NonConfirmable, response.Code, id, o.token, &response.Options, payload)
-	e.config.Send(p.addr, e.out)
+	e.send(p.addr, e.out)
 }
 
 func (e *Endpoint) shapeNotification(o *Observation, response *Response, now instant) []byte {

@@ -69,7 +69,7 @@ func (e *Endpoint) receiveRequest(from netip.AddrPort, m *Message, datagram []by
 		// RFC 7252 §4.5: a repeated message is answered alike and executed once.
 		e.stats.Duplicates++
 		if m.Type == Confirmable && len(known.reply) > 0 {
-			e.config.Send(from, known.reply)
+			e.send(from, known.reply)
 		}
 		return
 	}
@@ -156,7 +156,7 @@ func (e *Endpoint) refuse(to netip.AddrPort, in *incoming, code Code) {
 		t, id = NonConfirmable, uint16(e.random.Uint64())
 	}
 	e.out = AppendMessage(e.out[:0], t, code, id, in.Token, options, nil)
-	e.config.Send(to, e.out)
+	e.send(to, e.out)
 }
 
 // accept queues a whole request for Next.
@@ -224,7 +224,7 @@ func (e *Endpoint) acknowledgeRequest(r *Request) {
 	r.mayAck, r.acknowledged = false, true
 	e.out = appendEmpty(e.out[:0], Acknowledgement, r.MessageID)
 	e.setReply(r.reception, e.out)
-	e.config.Send(r.Peer, e.out)
+	e.send(r.Peer, e.out)
 }
 
 // Respond answers a request that Next gave out, once. Afterwards neither it nor its Body may be used.
@@ -279,22 +279,24 @@ func (e *Endpoint) respondNothing(r *Request) {
 	if r.Type == Confirmable && !r.acknowledged {
 		e.out = appendEmpty(e.out[:0], Acknowledgement, r.MessageID)
 		e.setReply(r.reception, e.out)
-		e.config.Send(r.Peer, e.out)
+		e.send(r.Peer, e.out)
 	}
 }
 
 func (e *Endpoint) respond(r *Request, response *Response, now instant) {
 	p := r.peer
 	payload := e.shape(p, &r.incoming, response, nil, now)
+	crowded := !p.verified && len(e.outstanding) >= e.config.MaxTransmissions
 	switch {
-	case r.Type == NonConfirmable:
-		// RFC 7252 §5.2.3: a Non-confirmable request is answered by a Non-confirmable message.
+	case r.Type == NonConfirmable, r.acknowledged && crowded:
+		// RFC 7252 §5.2.3: a Non-confirmable request is answered by a Non-confirmable message. §5.2.2 lets a
+		// separate response be one, too.
 		id := p.messageID()
 		if o := response.Observation; o != nil {
 			o.lastID, o.notified = id, true
 		}
 		e.out = AppendMessage(e.out[:0], NonConfirmable, response.Code, id, r.Token, &response.Options, payload)
-		e.config.Send(p.addr, e.out)
+		e.send(p.addr, e.out)
 	case r.acknowledged:
 		// RFC 7252 §5.2.2: a separate response to a Confirmable request is Confirmable.
 		id := p.messageID()
@@ -306,6 +308,6 @@ func (e *Endpoint) respond(r *Request, response *Response, now instant) {
 	default:
 		e.out = AppendMessage(e.out[:0], Acknowledgement, response.Code, r.MessageID, r.Token, &response.Options, payload)
 		e.setReply(r.reception, e.out)
-		e.config.Send(p.addr, e.out)
+		e.send(p.addr, e.out)
 	}
 }

@@ -27,7 +27,7 @@ func (e *Endpoint) transmit(p *peer, id uint16, datagram []byte, now instant) *t
 	timeout := time.Duration(float64(e.config.AckTimeout) * (1 + fraction*(e.config.AckRandomFactor-1)))
 	t := &transmission{peer: p, messageID: id, datagram: slices.Clone(datagram), timeout: timeout}
 	e.wait(t, now+timeout)
-	e.config.Send(p.addr, datagram)
+	e.send(p.addr, datagram)
 	return t
 }
 
@@ -124,7 +124,7 @@ func (e *Endpoint) transmissionDue(t *transmission, now instant) {
 		e.renewNotification(t, o, now)
 	}
 	e.stats.Retransmitted++
-	e.config.Send(t.peer.addr, t.datagram)
+	e.send(t.peer.addr, t.datagram)
 }
 
 // transmissionHeap orders transmissions by when they are due.

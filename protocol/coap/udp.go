@@ -24,20 +24,27 @@ type UDP struct {
 	workers int
 	logger  *slog.Logger
 
+	running sync.WaitGroup // workers; added to by read only
+
 	mu       sync.Mutex
 	endpoint *Endpoint
 	work     sync.Cond // a request became ready, or closed
+	alive    int       // workers
+	idle     int       // workers that wait and have not been called
 	closed   bool
 	timer    *time.Timer
 	armed    time.Time // when timer fires; zero when it is not running
 }
+
+// keptWorkers is how many workers wait for work; above it they end. A burst costs goroutines only while it lasts.
+const keptWorkers = 8
 
 // maxDatagram bounds what is read: blocks of 1,024 bytes with options fit several times over. What is longer
 // was cut by the socket and is dropped.
 const maxDatagram = 8192
 
 // NewUDP puts an Endpoint on conn, which Run closes. Config.Send and Config.Seed are set here. Without a
-// handler every request is answered 5.01; workers is how many requests are handled at a time.
+// handler every request is answered 5.01; workers is how many requests are handled at a time at the most.
 func NewUDP(conn *net.UDPConn, config Config, workers int, handler Handler, logger *slog.Logger) (*UDP, error) {
 	u := &UDP{conn: conn, handler: handler, workers: workers, logger: logger}
 	u.work.L = &u.mu
@@ -60,12 +67,8 @@ func (u *UDP) LocalAddr() netip.AddrPort { return u.conn.LocalAddr().(*net.UDPAd
 
 // Run reads and answers until ctx ends, and returns when all its goroutines have. Handlers see ctx end.
 func (u *UDP) Run(ctx context.Context) error {
-	var all sync.WaitGroup
-	for range u.workers {
-		all.Go(func() { u.serve(ctx) })
-	}
 	stop := context.AfterFunc(ctx, func() { u.conn.Close() })
-	err := u.read()
+	err := u.read(ctx)
 	stop()
 	u.conn.Close()
 	u.mu.Lock()
@@ -73,14 +76,14 @@ func (u *UDP) Run(ctx context.Context) error {
 	u.timer.Stop()
 	u.mu.Unlock()
 	u.work.Broadcast()
-	all.Wait()
+	u.running.Wait()
 	if ctx.Err() != nil {
 		return nil
 	}
 	return err
 }
 
-func (u *UDP) read() error {
+func (u *UDP) read(ctx context.Context) error {
 	buffer := make([]byte, maxDatagram+1)
 	for {
 		n, from, err := u.conn.ReadFromUDPAddrPort(buffer)
@@ -100,9 +103,22 @@ func (u *UDP) read() error {
 		u.mu.Lock()
 		u.endpoint.Feed(from, buffer[:n], now)
 		if u.endpoint.ready.first != nil {
-			u.work.Signal()
+			u.callWorker(ctx)
 		}
 		u.unlock()
+	}
+}
+
+// callWorker finds somebody for the request that became ready, with the lock held. When all workers are taken,
+// the first to end takes it.
+func (u *UDP) callWorker(ctx context.Context) {
+	switch {
+	case u.idle > 0:
+		u.idle--
+		u.work.Signal()
+	case u.alive < u.workers:
+		u.alive++
+		u.running.Go(func() { u.serve(ctx) })
 	}
 }
 
@@ -110,13 +126,7 @@ func (u *UDP) read() error {
 func (u *UDP) serve(ctx context.Context) {
 	var response Response
 	for {
-		u.mu.Lock()
-		request := u.endpoint.Next()
-		for request == nil && !u.closed {
-			u.work.Wait()
-			request = u.endpoint.Next()
-		}
-		u.mu.Unlock()
+		request := u.awaitRequest()
 		if request == nil {
 			return
 		}
@@ -125,6 +135,24 @@ func (u *UDP) serve(ctx context.Context) {
 		u.mu.Lock()
 		u.endpoint.Respond(request, &response, time.Now())
 		u.unlock()
+	}
+}
+
+// awaitRequest is nil when the worker is to end.
+func (u *UDP) awaitRequest() *Request {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for {
+		request := u.endpoint.Next()
+		if request != nil {
+			return request
+		}
+		if u.closed || u.idle >= keptWorkers {
+			u.alive--
+			return nil
+		}
+		u.idle++
+		u.work.Wait()
 	}
 }
 
