@@ -1,10 +1,10 @@
 package schema
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
-	"strings"
 )
 
 // telemetry is the reference load: 276 bytes, closed objects, one pattern, one
@@ -23,16 +23,16 @@ const telemetrySchema = `{"$defs":{"Telemetry":{
   "firmware":{"type":"string","maxLength":32},
   "readings":{"type":"array","minItems":1,"maxItems":32,"items":{"type":"number","minimum":-60,"maximum":125}}}}}}`
 
-const telemetryDocument = `{"deviceId":"70b3d57ed0051a2f","ts":"2026-11-22T18:11:05.123Z","seq":184467,"status":"ok",` +
-	`"battery":87.5,"position":{"lat":52.520008,"lon":13.404954,"altitude":34.0},"firmware":"thermo-2.4.0+build.1187.e",` +
-	`"readings":[21.5,21.6,21.55,21.7,21.45,-3.25,60.0,21.625],"x":0}`
+const telemetryDocument = `{"deviceId":"70b3d57ed0051a2f","ts":"2026-11-22T18:11:05.123456Z","seq":1844674407,"status":"ok",` +
+	`"battery":87.5,"position":{"lat":52.520008,"lon":13.404954,"altitude":34.0},"firmware":"thermo-2.4.0+build.1187.abcdefg",` +
+	`"readings":[21.5,21.6,21.55,21.7,21.45,-3.25,60.0,21.625]}`
 
 func telemetry(tb testing.TB) (*Schema, []byte) {
 	s, err := Compile([]byte(telemetrySchema), "#/$defs/Telemetry", Options{})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	doc := []byte(strings.Replace(telemetryDocument, `,"x":0`, "", 1))
+	doc := []byte(telemetryDocument)
 	if err := s.ValidateJSON(doc); err != nil {
 		tb.Fatal(err)
 	}

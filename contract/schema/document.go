@@ -103,11 +103,22 @@ func (d *document) fail(k Kind, pos int, message string) int {
 func (d *document) add(v value) int {
 	i := len(d.values)
 	if i >= d.limits.values {
-		return d.fail(TooLarge, int(v.start), "more than "+strconv.Itoa(d.limits.values)+" values")
+		return d.tooMany(int(v.start))
 	}
-	v.next = uint32(i) + 1
-	d.values = append(d.values, v)
+	if i == cap(d.values) {
+		d.values = append(d.values, value{})
+	} else {
+		d.values = d.values[:i+1]
+	}
+	// Field by field: copying a struct just put together waits for its stores.
+	p := &d.values[i]
+	p.kind, p.flags, p.exp, p.next = v.kind, v.flags, v.exp, uint32(i)+1
+	p.start, p.end, p.val = v.start, v.end, v.val
 	return i
+}
+
+func (d *document) tooMany(pos int) int {
+	return d.fail(TooLarge, pos, "more than "+strconv.Itoa(d.limits.values)+" values")
 }
 
 // keyHash is fast and good enough to find a declared property. It is not seeded:

@@ -10,14 +10,13 @@ import (
 type builder struct {
 	*Compiler
 	*rule
-	named         map[string]int // index into object.names
-	when          *rule
-	then, else_   *rule
-	minContains   int
-	maxContains   int
-	contains      *rule
-	unevaluated   [2]*rule // properties, items
-	unevaluatedIn [2]string
+	named       map[string]int // index into object.names
+	when        *rule
+	then, else_ *rule
+	minContains int
+	maxContains int
+	contains    *rule
+	unevaluated [2]*rule // properties, items
 }
 
 // keywords of JSON Schema 2020-12 that assert or apply something. i is the index of the

@@ -222,6 +222,11 @@ func (b *builder) finish(i uint32) error {
 	return nil
 }
 
+// constrains reports whether r can refuse anything.
+func (r *rule) constrains() bool {
+	return r.never || r.has != 0 || r.types != 0 || r.problem != ""
+}
+
 // settleUnevaluated: where no other schema applies to the same value, unevaluated…
 // means what additionalProperties and items mean (core §11). Elsewhere the fallback
 // keeps track of what was evaluated.
@@ -231,7 +236,7 @@ func (b *builder) settleUnevaluated() {
 	if b.when != nil || b.problem != "" {
 		alone = false
 	}
-	if r := b.unevaluated[0]; r != nil && (r.never || r.has != 0 || r.types != 0) {
+	if r := b.unevaluated[0]; r != nil && r.constrains() {
 		switch {
 		case !alone:
 			b.cannot("unevaluatedProperties beside other schemas")
@@ -239,7 +244,7 @@ func (b *builder) settleUnevaluated() {
 			b.objectRule().additional = r
 		}
 	}
-	if r := b.unevaluated[1]; r != nil && (r.never || r.has != 0 || r.types != 0) {
+	if r := b.unevaluated[1]; r != nil && r.constrains() {
 		switch {
 		case !alone || b.contains != nil:
 			b.cannot("unevaluatedItems beside other schemas")

@@ -1,7 +1,6 @@
 package schema
 
 import (
-	"bytes"
 	"math/bits"
 	"slices"
 	"strconv"
@@ -117,86 +116,6 @@ func readExponent(src []byte, i int) (exponent, end int) {
 	return exponent, i
 }
 
-// decimal is any number taken apart: significant digits d1…dn without leading or
-// trailing zeros, point in between ignored, worth 0.d1d2…dn × 10^scale.
-type decimal struct {
-	negative bool
-	digits   []byte // may contain the decimal point; empty for zero
-	count    int    // digits without the point
-	scale    int
-}
-
-func parseDecimal(literal []byte) decimal {
-	var x decimal
-	if len(literal) > 0 && literal[0] == '-' {
-		x.negative = true
-		literal = literal[1:]
-	}
-	mantissa := literal
-	if e := bytes.IndexAny(literal, "eE"); e >= 0 {
-		mantissa = literal[:e]
-		x.scale, _ = readExponent(literal, e+1)
-	}
-	point := bytes.IndexByte(mantissa, '.')
-	if point < 0 {
-		point = len(mantissa)
-	}
-	first := 0
-	for first < len(mantissa) && (mantissa[first] == '0' || mantissa[first] == '.') {
-		first++
-	}
-	last := len(mantissa)
-	for last > first && (mantissa[last-1] == '0' || mantissa[last-1] == '.') {
-		last--
-	}
-	if first == last {
-		return decimal{}
-	}
-	x.digits = mantissa[first:last]
-	x.count = last - first
-	if first < point && point < last {
-		x.count--
-	}
-	x.scale += point - first
-	if first > point {
-		x.scale++
-	}
-	return x
-}
-
-// shorten brings a literal into the short form where 18 significant digits suffice,
-// so that each number has one form only.
-func shorten(literal []byte) number {
-	x := parseDecimal(literal)
-	exponent := x.scale - x.count
-	if x.count > 18 || exponent < -maxShort || exponent > maxShort {
-		return number{literal: literal}
-	}
-	n := number{exp: int16(exponent)}
-	for _, c := range x.digits {
-		if c != '.' {
-			n.val = n.val*10 + int64(c-'0')
-		}
-	}
-	if x.negative {
-		n.val = -n.val
-	}
-	if n.val == 0 {
-		n.exp = 0
-	}
-	return n
-}
-
-// decimal takes n apart; scratch holds the digits of a short number.
-func (n number) decimal(scratch *[24]byte) decimal {
-	if n.literal != nil {
-		return parseDecimal(n.literal)
-	}
-	x := parseDecimal(strconv.AppendInt(scratch[:0], n.val, 10))
-	x.scale += int(n.exp)
-	return x
-}
-
 // append writes n as a JSON number, without an exponent where that is short.
 func (n number) append(b []byte) []byte {
 	if n.literal != nil {
@@ -224,6 +143,20 @@ func (n number) append(b []byte) []byte {
 		b = strconv.AppendInt(b, int64(n.exp), 10)
 	}
 	return b
+}
+
+// compareValue is compare for a value of a document, fast for what devices send.
+func (d *document) compareValue(v *value, bound *number) int {
+	if v.flags&longNumber == 0 && bound.literal == nil {
+		diff := int(v.exp) - int(bound.exp)
+		switch {
+		case diff == 0:
+			return cmpInt(v.val, bound.val)
+		case diff < 0 && diff >= -9 && int64(int32(bound.val)) == bound.val:
+			return cmpInt(v.val, bound.val*int64(pow10[-diff]))
+		}
+	}
+	return compare(d.number(v), *bound)
 }
 
 // compare returns -1, 0 or 1 as a is less than, equal to or greater than b.
@@ -277,41 +210,4 @@ func magnitude(a int64) uint64 {
 		return -uint64(a)
 	}
 	return uint64(a)
-}
-
-func compareDecimals(a, b decimal) int {
-	sign := 1
-	if a.negative {
-		sign = -1
-	}
-	switch {
-	case a.count == 0 && b.count == 0:
-		return 0
-	case a.count == 0:
-		if b.negative {
-			return 1
-		}
-		return -1
-	case b.count == 0 || a.negative != b.negative:
-		return sign
-	case a.scale != b.scale:
-		return sign * cmpInt(int64(a.scale), int64(b.scale))
-	}
-	for i, j := 0, 0; i < len(a.digits) || j < len(b.digits); i, j = i+1, j+1 {
-		if i < len(a.digits) && a.digits[i] == '.' {
-			i++
-		}
-		if j < len(b.digits) && b.digits[j] == '.' {
-			j++
-		}
-		switch {
-		case i >= len(a.digits):
-			return -sign
-		case j >= len(b.digits):
-			return sign
-		case a.digits[i] != b.digits[j]:
-			return sign * cmpInt(int64(a.digits[i]), int64(b.digits[j]))
-		}
-	}
-	return 0
 }

@@ -8,7 +8,7 @@ func (d *document) projectWith(r *rule) bool {
 	if !d.project {
 		return true
 	}
-	p := projection{document: d, work: max(minWork, workPerValue*len(d.values))}
+	p := projection{document: d, work: d.budget()}
 	return p.value(r, 0)
 }
 

@@ -40,7 +40,7 @@ func CBORFromJSON(dst, json []byte, s *Schema) ([]byte, error) {
 	if !d.readJSON(json) {
 		return dst, d.violation
 	}
-	e.work = max(minWork, workPerValue*len(d.values))
+	e.work = d.budget()
 	out, ok := e.append(dst, root, 0)
 	if !ok {
 		return dst, d.violation

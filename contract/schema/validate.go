@@ -1,9 +1,6 @@
 package schema
 
-import (
-	"math/bits"
-	"unicode/utf8"
-)
+import "unicode/utf8"
 
 // check is one run of a rule over a document. On failure the fields from rule on say
 // what failed last, which is the cause: every false is recorded where it arises.
@@ -17,15 +14,15 @@ type check struct {
 	detail  int    // index or count that the message needs
 }
 
-// workPerValue and minWork bound the steps that one document may cost: nested
-// alternatives multiply, and this is where they stop.
-const (
-	workPerValue = 64
-	minWork      = 50_000
-)
+// budget is how many steps one document may cost: nested alternatives multiply, and
+// this is where they stop. It grows with the document, so that the whole stays linear.
+func (d *document) budget() int {
+	const least, perValue = 50_000, 64
+	return max(least, perValue*len(d.values)+(len(d.src)+len(d.arena))/2)
+}
 
 func newCheck(d *document) check {
-	return check{document: d, work: max(minWork, workPerValue*len(d.values))}
+	return check{document: d, work: d.budget()}
 }
 
 func (c *check) failed(r *rule, keyword string, at uint32, detail int) bool {
@@ -101,18 +98,19 @@ func (c *check) apply(r *rule, i uint32) bool {
 }
 
 func (c *check) applyNumber(r *rule, v *value, i uint32) bool {
-	n, bounds := c.number(v), r.number
+	bounds := r.number
 	switch {
-	case bounds.minimum != nil && compare(n, *bounds.minimum) < 0:
+	case bounds.minimum != nil && c.compareValue(v, bounds.minimum) < 0:
 		return c.failed(r, "minimum", i, 0)
-	case bounds.maximum != nil && compare(n, *bounds.maximum) > 0:
+	case bounds.maximum != nil && c.compareValue(v, bounds.maximum) > 0:
 		return c.failed(r, "maximum", i, 0)
-	case bounds.exclusiveMinimum != nil && compare(n, *bounds.exclusiveMinimum) <= 0:
+	case bounds.exclusiveMinimum != nil && c.compareValue(v, bounds.exclusiveMinimum) <= 0:
 		return c.failed(r, "exclusiveMinimum", i, 0)
-	case bounds.exclusiveMaximum != nil && compare(n, *bounds.exclusiveMaximum) >= 0:
+	case bounds.exclusiveMaximum != nil && c.compareValue(v, bounds.exclusiveMaximum) >= 0:
 		return c.failed(r, "exclusiveMaximum", i, 0)
 	}
 	if bounds.multipleOf != nil {
+		n := c.number(v)
 		if n.literal != nil && !c.spend(len(n.literal)/4) {
 			return false
 		}
@@ -121,7 +119,7 @@ func (c *check) applyNumber(r *rule, v *value, i uint32) bool {
 		}
 	}
 	if bounds.bits != 0 {
-		whole, ok := n.int64()
+		whole, ok := c.number(v).int64()
 		if !ok || bounds.bits == 32 && int64(int32(whole)) != whole {
 			return c.failed(r, "format", i, 0)
 		}
@@ -221,81 +219,6 @@ func (c *check) applyContains(r *rule, v *value, i uint32) bool {
 			keyword = "contains"
 		}
 		return c.failed(r, keyword, i, found)
-	}
-	return true
-}
-
-func (c *check) applyObject(r *rule, v *value, i uint32) bool {
-	o, n := r.object, int(v.val)
-	if n < o.min {
-		return c.failed(r, "minProperties", i, n)
-	}
-	if o.max >= 0 && n > o.max {
-		return c.failed(r, "maxProperties", i, n)
-	}
-	var few [2]uint64
-	seen := few[:]
-	if len(o.names) > len(few)*64 {
-		seen = make([]uint64, (len(o.names)+63)/64)
-	}
-	for k := i + 1; k < v.next; {
-		key := &c.values[k]
-		matched := false
-		if p := o.find(uint64(key.val), c.text(key)); p >= 0 {
-			seen[p>>6] |= 1 << (p & 63)
-			if one := o.names[p].rule; one != nil {
-				matched = true
-				if !c.apply(one, k+1) {
-					return false
-				}
-			}
-		}
-		for p := range o.patterns {
-			if !c.spend(1 + int(key.end-key.start)/8) {
-				return false
-			}
-			if o.patterns[p].pattern.match(c.text(key)) {
-				matched = true
-				if !c.apply(o.patterns[p].rule, k+1) {
-					return false
-				}
-			}
-		}
-		if !matched && o.additional != nil {
-			if o.additional.never {
-				return c.failed(r, "additionalProperties", k+1, int(k))
-			}
-			if !c.apply(o.additional, k+1) {
-				return false
-			}
-		}
-		if o.keys != nil && !c.apply(o.keys, k) {
-			return false
-		}
-		k = c.values[k+1].next
-	}
-	for w, need := range o.required {
-		if missing := need &^ seen[w]; missing != 0 {
-			return c.failed(r, "required", i, w*64+bits.TrailingZeros64(missing))
-		}
-	}
-	return o.dependent == nil || c.applyDependent(r, i, seen)
-}
-
-func (c *check) applyDependent(r *rule, i uint32, seen []uint64) bool {
-	for d := range r.object.dependent {
-		dep := &r.object.dependent[d]
-		if seen[dep.on>>6]&(1<<(dep.on&63)) == 0 {
-			continue
-		}
-		for w, need := range dep.needs {
-			if missing := need &^ seen[w]; missing != 0 {
-				return c.failed(r, "dependentRequired", i, dep.on<<16|(w*64+bits.TrailingZeros64(missing)))
-			}
-		}
-		if dep.rule != nil && !c.apply(dep.rule, i) {
-			return false
-		}
 	}
 	return true
 }
