@@ -23,7 +23,7 @@ import (
 const (
 	relayBuffer   = 32 << 10
 	keepOut       = 16 << 10 // a larger output buffer is not kept between requests
-	keepContent   = 64 << 10 // nor is a larger content buffer
+	keepContent   = 64 << 10 // nor is a larger content buffer; smaller content is read before the upstream is called
 	maxDiscard    = 64 << 10 // unread content that is read and dropped to save the connection
 	discardTime   = 2 * time.Second
 	lingerBytes   = 256 << 10
@@ -306,6 +306,9 @@ func (c *connection) reset() {
 func (c *connection) shrink() {
 	if cap(c.out) > keepOut {
 		c.out = nil
+	}
+	if cap(c.fields) > keepOut {
+		c.fields = nil
 	}
 	if cap(c.content) > keepContent {
 		c.content = nil

@@ -666,6 +666,28 @@ func TestUpstreamBreaksOff(t *testing.T) {
 	}
 }
 
+// Clients that send their content slowly hold no connection to the upstream, however many they are.
+func TestSlowContentHoldsNoUpstream(t *testing.T) {
+	g := newGateway(t, newService(t), func(c *Config) { c.BodyTimeout = 200 * time.Millisecond })
+	var slow []net.Conn
+	for range 600 { // more than connections to an upstream
+		link, err := net.Dial("tcp", g.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer link.Close()
+		io.WriteString(link, "PUT /legacy/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 50000\r\n\r\nsome")
+		slow = append(slow, link)
+	}
+	if answer, _ := g.do(t, "PUT", "/legacy/2", "quick"); answer.StatusCode != 200 {
+		t.Errorf("others: %d", answer.StatusCode)
+	}
+	slow[0].SetReadDeadline(time.Now().Add(10 * time.Second))
+	if line, err := bufio.NewReader(slow[0]).ReadString('\n'); !strings.HasPrefix(line, "HTTP/1.1 400") {
+		t.Errorf("%q, %v", line, err)
+	}
+}
+
 // A piece that has come from the upstream is not held back until the next comes.
 func TestPiecesArriveAsTheyCome(t *testing.T) {
 	received := make(chan struct{})

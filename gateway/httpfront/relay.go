@@ -33,6 +33,10 @@ func (c *connection) relay() {
 		c.answerProblem(errTooLarge)
 		return
 	}
+	if problem := c.readSmall(); problem != nil {
+		c.answerProblem(problem)
+		return
+	}
 	upgrade := c.request.WantsWebSocket() && (o.PassThrough || o.HTTP.WebSocket)
 	c.prepare(upgrade)
 
@@ -53,6 +57,26 @@ func (c *connection) relay() {
 		return
 	}
 	c.relayAnswer()
+}
+
+// readSmall reads small content before the upstream is called, so that slow clients hold none of its connections and a broken
+// connection can be replaced. What is buffered already stays where it is.
+func (c *connection) readSmall() *fieldgate.Problem {
+	r := &c.request
+	if c.body.Ended() || r.Framing != h1.Length || r.Length > keepContent || int64(len(c.reader.Buffered())) >= r.Length {
+		return nil
+	}
+	if err := c.acceptContent(); err != nil {
+		return c.contentProblem(err)
+	}
+	c.setReadBy(c.front.config.BodyTimeout)
+	var err error
+	c.content, err = c.body.ReadAll(c.content[:0], keepContent)
+	c.exchange.Body, c.exchange.BytesIn = c.content, uint64(len(c.content))
+	if err != nil {
+		return c.contentProblem(err)
+	}
+	return nil
 }
 
 // prepare makes the request that the upstream sees.
@@ -85,11 +109,11 @@ func (c *connection) prepare(upgrade bool) {
 		}
 		fields = h1.AppendField(fields, f.Name, f.Value)
 	}
-	if len(x.ContentType) == 0 && len(x.Body) > 0 && o.Request != nil && !strings.Contains(o.Request.Media[0].Type, "*") {
+	if len(x.ContentType) == 0 && len(x.Body) > 0 && x.Buffered() && o.Request != nil && !strings.Contains(o.Request.Media[0].Type, "*") {
 		fields = h1.AppendField(fields, "Content-Type", o.Request.Media[0].Type) // which it was checked as
 	}
 	c.fields, call.Fields = fields, fields
-	if c.body.Ended() && r.Framing != h1.NoBody { // it was read whole, and checked
+	if c.body.Ended() && r.Framing != h1.NoBody { // it was read whole
 		call.Framing, call.Length, call.Content = h1.Length, int64(len(x.Body)), x.Body
 	} else if r.Framing == h1.Length && int64(len(c.reader.Buffered())) >= r.Length {
 		// The whole content is here: it goes out with the head, and can be sent again.

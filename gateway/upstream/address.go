@@ -26,6 +26,7 @@ type address struct {
 	open    int     // connections that exist or are being dialled
 	idle    []*conn // the last one was used last
 	waiting []chan *conn
+	ended   bool // connections are not kept any more
 }
 
 var errNoConnectionFree = errors.New("all connections to the upstream are in use")
@@ -143,8 +144,14 @@ func (a *address) giveBack(c *conn) {
 		turn <- c
 		return
 	}
-	a.idle = append(a.idle, c)
+	ended := a.ended
+	if !ended {
+		a.idle = append(a.idle, c)
+	}
 	a.mu.Unlock()
+	if ended {
+		a.discard(c)
+	}
 }
 
 // discard closes a connection and frees its place.
@@ -165,8 +172,10 @@ func (a *address) giveUpPlace() {
 	a.open--
 }
 
-func (a *address) closeIdle(before time.Time) {
+// closeIdle closes connections that were not used since; ended says that none is to be kept from now on.
+func (a *address) closeIdle(before time.Time, ended bool) {
 	a.mu.Lock()
+	a.ended = a.ended || ended
 	var old []*conn
 	a.idle = slices.DeleteFunc(a.idle, func(c *conn) bool {
 		if c.idleSince.After(before) {

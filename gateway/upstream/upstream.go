@@ -112,25 +112,26 @@ func parseAddress(text string) (*address, error) {
 // Upstream is the upstream of that name, nil when the environment has none.
 func (s *Set) Upstream(name string) *Upstream { return s.upstreams[name] }
 
-// Run closes connections that stay idle, and all idle ones when ctx ends. Calls work with and without it.
+// Run closes connections that stay idle. When ctx ends it closes all that are idle, and those in use are closed after their call.
+// Calls work before, during and after Run.
 func (s *Set) Run(ctx context.Context) {
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
 	for {
 		select {
 		case now := <-ticker.C:
-			s.closeIdle(now.Add(-idleTimeout))
+			s.closeIdle(now.Add(-idleTimeout), false)
 		case <-ctx.Done():
-			s.closeIdle(time.Now())
+			s.closeIdle(time.Now(), true)
 			return
 		}
 	}
 }
 
-func (s *Set) closeIdle(before time.Time) {
+func (s *Set) closeIdle(before time.Time, ended bool) {
 	for _, u := range s.upstreams {
 		for _, a := range u.addresses {
-			a.closeIdle(before)
+			a.closeIdle(before, ended)
 		}
 	}
 }

@@ -27,7 +27,7 @@ func newSet(t testing.TB, config fieldgate.Upstream) *Upstream {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.closeIdle(time.Now().Add(time.Hour)) })
+	t.Cleanup(func() { s.closeIdle(time.Now().Add(time.Hour), true) })
 	return s.Upstream("test")
 }
 
@@ -350,6 +350,12 @@ func TestSweepClosesIdleConnections(t *testing.T) {
 	s.Run(ctx)
 	if a := s.Upstream("a").addresses[0]; a.open != 0 || len(a.idle) != 0 {
 		t.Errorf("%d open, %d idle after the end", a.open, len(a.idle))
+	}
+	if _, err := get(s.Upstream("a")); err != nil {
+		t.Error(err)
+	}
+	if a := s.Upstream("a").addresses[0]; a.open != 0 {
+		t.Error("a call after the end left its connection open")
 	}
 }
 

@@ -79,6 +79,12 @@ func (r *Reader) makeRoom() {
 // ErrHeadTooLarge, and ErrRequestLine at once for a first byte that begins no message, such as that of a TLS handshake.
 func (r *Reader) Head(limit int) ([]byte, error) {
 	r.pinned = 0
+	if r.start == r.end {
+		r.start, r.end, r.scanned = 0, 0, 0
+		if len(r.buf) > 2*DefaultBuffer { // one large head does not cost the memory for as long as the connection lives
+			r.buf = make([]byte, DefaultBuffer)
+		}
+	}
 	if !r.blank && r.end-r.start >= 2 && r.buf[r.start] == '\r' && r.buf[r.start+1] == '\n' {
 		r.start += 2 // RFC 9112 §2.2: one empty line before a message is ignored
 		r.blank = true

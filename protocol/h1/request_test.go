@@ -309,3 +309,16 @@ func TestHeadStaysWhileBodyIsRead(t *testing.T) {
 		}
 	}
 }
+
+func TestLargeHeadGivesItsMemoryBack(t *testing.T) {
+	reader := NewReader(strings.NewReader("GET / HTTP/1.1\r\nHost: a\r\nX: "+strings.Repeat("x", 20_000)+"\r\n\r\n"), DefaultBuffer)
+	if _, err := reader.ReadHead(DefaultHead); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := reader.ReadHead(DefaultHead); err != io.EOF {
+		t.Fatal(err)
+	}
+	if len(reader.buf) > 2*DefaultBuffer {
+		t.Errorf("%d bytes are kept", len(reader.buf))
+	}
+}

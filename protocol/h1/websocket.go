@@ -195,17 +195,19 @@ func (m *MessageReader) frameHead() (final bool, opcode Opcode, length int64, ma
 	return
 }
 
+// read fills p, through the buffer, so that a small frame costs one read of the source.
 func (m *MessageReader) read(p []byte) error {
-	body := Body{r: m.r}
 	for len(p) > 0 {
-		n, err := body.readRaw(p)
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF // RFC 6455 §7.1.5: no close frame came
+		n := copy(p, m.r.Buffered())
+		m.r.Discard(n)
+		if p = p[n:]; len(p) == 0 {
+			break
 		}
-		if err != nil {
+		if err := m.r.Fill(); err == io.EOF {
+			return io.ErrUnexpectedEOF // RFC 6455 §7.1.5: no close frame came
+		} else if err != nil {
 			return err
 		}
-		p = p[n:]
 	}
 	return nil
 }
