@@ -17,6 +17,7 @@ import (
 // one the contract is complete.
 func Compile(name string, document []byte) (*fieldgate.Contract, []Diagnostic, error) {
 	digest := sha256.Sum256(document)
+	document = joinSurrogates(document)
 	c := &compiler{
 		file:     name,
 		contract: &fieldgate.Contract{Digest: hex.EncodeToString(digest[:]), Operations: []fieldgate.Operation{}},
@@ -114,7 +115,7 @@ func (c *compiler) addOperation(op fieldgate.Operation, at, named *node) {
 // date (RFC 3339) on which that version ends, from sunset-of-replaced. Both are empty where the document says nothing.
 func Replacement(document []byte) (version, sunset string) {
 	c := &compiler{}
-	root := c.tree(document)
+	root := c.tree(joinSurrogates(document))
 	lifecycle := root.find("x-fieldgate", "lifecycle")
 	return lifecycle.get("replaces").string(), lifecycle.get("sunset-of-replaced").string()
 }
