@@ -26,7 +26,7 @@ const (
 	keepContent   = 64 << 10 // nor is a larger content buffer; smaller content is read before the upstream is called
 	maxDiscard    = 64 << 10 // unread content that is read and dropped to save the connection
 	discardTime   = 2 * time.Second
-	lingerBytes   = 256 << 10
+	lingerBytes   = 16 << 20 // as much as two sockets may hold between them
 	lingerTimeout = time.Second
 )
 

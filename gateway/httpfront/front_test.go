@@ -11,7 +11,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -739,6 +741,20 @@ func TestCurl(t *testing.T) {
 	}
 	if out := run("--http1.0", url+"/mock", url+"/mock"); strings.Count(out, `{"mock":true}`) != 2 {
 		t.Errorf("HTTP/1.0: %s", out)
+	}
+	gibibyte := filepath.Join(t.TempDir(), "gibibyte")
+	if err := os.WriteFile(gibibyte, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(gibibyte, 1<<30); err != nil { // a hole: no disk is used
+		t.Fatal(err)
+	}
+	for _, file := range []string{gibibyte, "/dev/zero"} { // by length, in chunks
+		for _, expect := range []string{"Expect:", "Expect: 100-continue"} {
+			if out := run("-T", file, "-H", expect, url+"/items/1"); !strings.HasSuffix(out, "\n413") {
+				t.Errorf("endless content, %s, %s: %s", file, expect, out)
+			}
+		}
 	}
 	if out := run("--path-as-is", url+"/items/%2e%2e/x"); !strings.HasSuffix(out, "\n400") {
 		t.Errorf("dot segments: %s", out)
