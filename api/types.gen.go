@@ -371,12 +371,13 @@ type AuditPage struct {
 
 // ContractFinding defines model for ContractFinding.
 type ContractFinding struct {
-	// Code A stable name of the rule, such as `unknown-ref`.
-	Code    string `json:"code,omitempty,omitzero"`
 	Column  int    `json:"column,omitempty,omitzero"`
 	File    string `json:"file,omitempty,omitzero"`
 	Line    int    `json:"line,omitempty,omitzero"`
 	Message string `json:"message"`
+
+	// Pointer JSON Pointer to the place.
+	Pointer string `json:"pointer,omitempty,omitzero"`
 
 	// Remedy What to do about it.
 	Remedy   string                  `json:"remedy,omitempty,omitzero"`
@@ -394,7 +395,7 @@ type Deprecation struct {
 	// Successor The version that callers should move to.
 	Successor string `json:"successor,omitempty,omitzero"`
 
-	// Sunset When the version ends (RFC 8594).
+	// Sunset When the version ends (RFC 8594); kept to the day, in UTC.
 	Sunset time.Time `json:"sunset,omitempty,omitzero"`
 }
 
@@ -524,7 +525,7 @@ type OperationTraffic struct {
 	BytesIn  int64  `json:"bytesIn"`
 	BytesOut int64  `json:"bytesOut"`
 
-	// Devices Distinct callers
+	// Devices Distinct callers in the hours that the window touches, an estimate within about 1 %.
 	Devices   int64        `json:"devices"`
 	Exchanges int64        `json:"exchanges"`
 	Failed    int64        `json:"failed"`
@@ -548,7 +549,8 @@ type Plan struct {
 	Applied bool `json:"applied"`
 
 	// Change `new-api`: the first version of an API; `new-version`: another version of it; `replacement`: this version with
-	// other content; `restoration`: this version, which was not active; `none`: exactly this is published already.
+	// other content; `restoration`: this version, which had been retired or superseded and whose routes are free; `none`:
+	// exactly this is published already.
 	Change PlanChange `json:"change"`
 
 	// Digest SHA-256 of the document in hexadecimal.
@@ -571,7 +573,8 @@ type Plan struct {
 }
 
 // PlanChange `new-api`: the first version of an API; `new-version`: another version of it; `replacement`: this version with
-// other content; `restoration`: this version, which was not active; `none`: exactly this is published already.
+// other content; `restoration`: this version, which had been retired or superseded and whose routes are free; `none`:
+// exactly this is published already.
 type PlanChange string
 
 // PrincipalState defines model for PrincipalState.
@@ -742,7 +745,7 @@ type Version struct {
 	// Successor The version that follows a deprecated one.
 	Successor string `json:"successor,omitempty,omitzero"`
 
-	// Sunset When the version ends (RFC 8594).
+	// Sunset When the version ends (RFC 8594); kept to the day, in UTC.
 	Sunset  time.Time `json:"sunset,omitempty,omitzero"`
 	Title   string    `json:"title"`
 	Version string    `json:"version"`
@@ -904,7 +907,7 @@ type GetTrafficSummaryParams struct {
 	// Seconds How far `protocols`, `problems` and `findings` look back; 0 is the default.
 	Seconds int `form:"seconds,omitempty" json:"seconds,omitempty,omitzero"`
 
-	// Minutes How far `operations` looks back, in whole minutes and the current one; 0 is the default.
+	// Minutes How far `operations` looks back, in whole minutes and the current one; 0 is the default. Above 60, whole hours.
 	Minutes int       `form:"minutes,omitempty" json:"minutes,omitempty,omitzero"`
 	Api     ApiFilter `form:"api,omitempty" json:"api,omitempty,omitzero"`
 }

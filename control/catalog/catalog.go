@@ -1,0 +1,371 @@
+// Package catalog decides about APIs: which versions of which contracts are published, in which state of their lifecycle,
+// and so what the Snapshot holds that gateways serve. Each decision is one transaction with its audit row and a new version
+// of the snapshot.
+package catalog
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"fieldgate"
+	"fieldgate/contract"
+	"fieldgate/control/audit"
+	"fieldgate/control/refusal"
+	"fieldgate/engine/bus"
+	"fieldgate/engine/store"
+)
+
+// Catalog is the APIs of one installation.
+type Catalog struct {
+	store *store.Store
+	bus   *bus.Bus
+	log   *slog.Logger
+}
+
+// New makes a Catalog on its store; the bus tells the gateways.
+func New(db *store.Store, b *bus.Bus, log *slog.Logger) *Catalog {
+	return &Catalog{store: db, bus: b, log: log}
+}
+
+// Change says what publishing a document does.
+type Change string
+
+const (
+	ChangeNewAPI      Change = "new-api"
+	ChangeNewVersion  Change = "new-version"
+	ChangeReplacement Change = "replacement" // this version, with other content
+	ChangeRestoration Change = "restoration" // this version, which had been retired or superseded and whose routes are free
+	ChangeNone        Change = "none"        // exactly this is published already
+)
+
+// OperationChange says what publishing a document does to one operation.
+type OperationChange struct {
+	ID     string
+	Change string // added, changed, unchanged or removed
+}
+
+// Plan is what publishing a document does, or did.
+type Plan struct {
+	Contract   *fieldgate.Contract
+	Change     Change
+	Applied    bool
+	Supersedes []string // versions of the same API
+	Operations []OperationChange
+	Warnings   []contract.Diagnostic
+	Snapshot   uint64 // version of the snapshot with the change; 0 when nothing was applied
+}
+
+// ConflictError says that other APIs serve routes of a contract.
+type ConflictError struct{ Conflicts []contract.Conflict }
+
+func (e *ConflictError) Error() string { return e.Conflicts[0].String() }
+
+// Publish compiles a document and makes it live, unless it is published already. file names the document in diagnostics.
+// A document that is no contract is a *contract.InvalidError, one whose routes other APIs serve a *ConflictError. With
+// dryRun nothing is changed.
+func (c *Catalog) Publish(ctx context.Context, actor, file string, document []byte, dryRun bool) (*Plan, error) {
+	compiled, warnings, err := contract.Compile(file, document)
+	if err != nil {
+		return nil, err
+	}
+	plan := &Plan{Contract: compiled, Warnings: warnings}
+	if dryRun {
+		err := c.store.View(ctx, func(tx *store.Tx) error {
+			_, err := prepare(ctx, tx, plan)
+			return err
+		})
+		return plan, err
+	}
+	err = c.store.Update(ctx, func(tx *store.Tx) error {
+		superseded, err := prepare(ctx, tx, plan)
+		if err != nil || plan.Change == ChangeNone {
+			return err
+		}
+		if plan.Snapshot, err = tx.Next(ctx, "snapshot"); err != nil {
+			return err
+		}
+		for _, old := range superseded {
+			old.State = fieldgate.LifecycleSuperseded
+			if err := updateContract(ctx, tx, old, plan.Snapshot); err != nil {
+				return err
+			}
+		}
+		if err := insertContract(ctx, tx, compiled, document, plan.Snapshot); err != nil {
+			return err
+		}
+		return audit.Write(ctx, tx, actor, "api.publish", name(compiled), string(plan.Change)+" "+compiled.Digest)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if plan.Change != ChangeNone {
+		plan.Applied = true
+		c.nudge()
+	}
+	return plan, nil
+}
+
+// prepare completes a plan from what is published, and lists the contracts that it supersedes.
+func prepare(ctx context.Context, tx *store.Tx, plan *Plan) (superseded []*fieldgate.Contract, err error) {
+	candidate := plan.Contract
+	versions, err := versionsOf(ctx, tx, candidate.API)
+	if err != nil {
+		return nil, err
+	}
+	var before *fieldgate.Contract // this version as it is published
+	plan.Change = ChangeNewVersion
+	if len(versions) == 0 {
+		plan.Change = ChangeNewAPI
+	}
+	for _, version := range versions {
+		if version.Version == candidate.Version {
+			plan.Change = ChangeReplacement
+			if before, err = readContract(ctx, tx, candidate.API, candidate.Version); err != nil {
+				return nil, err
+			}
+		}
+	}
+	live, err := liveContracts(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	if before != nil && before.Digest == candidate.Digest {
+		if isServed(before.State) || before.State == candidate.State {
+			plan.Change = ChangeNone
+			plan.Operations = compareOperations(candidate, []*fieldgate.Contract{before})
+			return nil, nil
+		}
+		plan.Change = ChangeRestoration
+	}
+	if superseded, err = takeOver(candidate, live); err != nil {
+		return nil, err
+	}
+	if plan.Change == ChangeRestoration && len(superseded) > 0 {
+		// Otherwise a directory with both documents would exchange them each time it is applied.
+		plan.Change = ChangeNone
+		plan.Operations = compareOperations(candidate, []*fieldgate.Contract{before})
+		plan.Warnings = append(plan.Warnings, contract.Diagnostic{Severity: contract.SeverityWarning,
+			Message: fmt.Sprintf("%s is published already, but %s: %s is served in its place", name(candidate), before.State, superseded[0].Version),
+			Remedy:  "restore it to exchange the two"})
+		return nil, nil
+	}
+	for _, old := range superseded {
+		plan.Supersedes = append(plan.Supersedes, old.Version)
+	}
+	predecessors := superseded
+	if before != nil {
+		predecessors = append([]*fieldgate.Contract{before}, superseded...)
+	}
+	plan.Operations = compareOperations(candidate, predecessors)
+	return superseded, nil
+}
+
+func isServed(state fieldgate.Lifecycle) bool {
+	return state == fieldgate.LifecycleActive || state == fieldgate.LifecycleDeprecated
+}
+
+// takeOver lists the live versions of the same API that a contract takes the place of; routes of another API are a
+// *ConflictError.
+func takeOver(candidate *fieldgate.Contract, live []*fieldgate.Contract) (superseded []*fieldgate.Contract, err error) {
+	if candidate.State == fieldgate.LifecycleRetired {
+		return nil, nil // it serves nothing
+	}
+	var foreign []contract.Conflict
+	replaced := make(map[string]bool)
+	for _, conflict := range contract.Conflicts(candidate, live) {
+		if conflict.Superseding {
+			replaced[conflict.LiveVersion] = true
+		} else {
+			foreign = append(foreign, conflict)
+		}
+	}
+	if foreign != nil {
+		return nil, &ConflictError{foreign}
+	}
+	for _, old := range live {
+		if old.API == candidate.API && replaced[old.Version] {
+			superseded = append(superseded, old)
+		}
+	}
+	return superseded, nil
+}
+
+func compareOperations(candidate *fieldgate.Contract, predecessors []*fieldgate.Contract) (changes []OperationChange) {
+	before := make(map[string]string) // encoded
+	for _, predecessor := range predecessors {
+		for i := range predecessor.Operations {
+			operation := &predecessor.Operations[i]
+			if _, known := before[operation.ID]; !known {
+				before[operation.ID] = encodeOperation(operation)
+			}
+		}
+	}
+	for i := range candidate.Operations {
+		operation := &candidate.Operations[i]
+		change := "added"
+		if encoded, known := before[operation.ID]; known {
+			change = "unchanged"
+			if encoded != encodeOperation(operation) {
+				change = "changed"
+			}
+			delete(before, operation.ID)
+		}
+		changes = append(changes, OperationChange{operation.ID, change})
+	}
+	for _, predecessor := range predecessors { // in their order
+		for i := range predecessor.Operations {
+			id := predecessor.Operations[i].ID
+			if _, left := before[id]; left {
+				changes = append(changes, OperationChange{id, "removed"})
+				delete(before, id)
+			}
+		}
+	}
+	return changes
+}
+
+func encodeOperation(operation *fieldgate.Operation) string {
+	encoded, err := json.Marshal(operation)
+	if err != nil {
+		panic(err) // it was encoded and decoded before
+	}
+	return string(encoded)
+}
+
+func name(c *fieldgate.Contract) string { return c.API + " " + c.Version }
+
+// Deprecate keeps serving a version and tells its callers that it will end. sunset is a date (RFC 3339 full-date), which
+// may be empty, as may successor.
+func (c *Catalog) Deprecate(ctx context.Context, actor, api, version, sunset, successor string) (*Version, error) {
+	if _, err := time.Parse(time.DateOnly, sunset); sunset != "" && err != nil {
+		return nil, refusal.Invalid("%.40q is no date: write it as 2027-06-30.", sunset)
+	}
+	return c.decide(ctx, actor, "api.deprecate", api, version, func(tx *store.Tx, k *fieldgate.Contract) (bool, error) {
+		if !isServed(k.State) {
+			return false, refusal.Conflict("%s is %s, so that it is not served: restore it first.", name(k), k.State)
+		}
+		if successor != "" {
+			if _, err := readContract(ctx, tx, api, successor); err != nil {
+				return false, err
+			}
+		}
+		changed := k.State != fieldgate.LifecycleDeprecated || k.Sunset != sunset || k.Successor != successor
+		k.State, k.Sunset, k.Successor = fieldgate.LifecycleDeprecated, sunset, successor
+		return changed, nil
+	})
+}
+
+// Retire ends a version; its callers are answered 410 Gone.
+func (c *Catalog) Retire(ctx context.Context, actor, api, version string) (*Version, error) {
+	return c.decide(ctx, actor, "api.retire", api, version, func(_ *store.Tx, k *fieldgate.Contract) (bool, error) {
+		changed := k.State != fieldgate.LifecycleRetired
+		k.State = fieldgate.LifecycleRetired
+		return changed, nil
+	})
+}
+
+// Restore makes a version active again. Versions of the same API that stand in its place are superseded.
+func (c *Catalog) Restore(ctx context.Context, actor, api, version string) (*Version, error) {
+	return c.decide(ctx, actor, "api.restore", api, version, func(tx *store.Tx, k *fieldgate.Contract) (bool, error) {
+		if k.State == fieldgate.LifecycleActive {
+			return false, nil
+		}
+		k.State, k.Sunset, k.Successor = fieldgate.LifecycleActive, "", ""
+		live, err := liveContracts(ctx, tx)
+		if err != nil {
+			return false, err
+		}
+		superseded, err := takeOver(k, live)
+		if err != nil {
+			return false, err
+		}
+		for _, old := range superseded {
+			old.State = fieldgate.LifecycleSuperseded
+			// The next version of the snapshot is the one that decide is about to take.
+			snapshot, err := tx.Counter(ctx, "snapshot")
+			if err != nil {
+				return false, err
+			}
+			if err := updateContract(ctx, tx, old, snapshot+1); err != nil {
+				return false, err
+			}
+		}
+		return true, nil
+	})
+}
+
+// decide carries out one decision about a version; change says whether anything is new.
+func (c *Catalog) decide(ctx context.Context, actor, action, api, version string, change func(*store.Tx, *fieldgate.Contract) (bool, error)) (decided *Version, err error) {
+	changed := false
+	err = c.store.Update(ctx, func(tx *store.Tx) error {
+		k, err := readContract(ctx, tx, api, version)
+		if err != nil {
+			return err
+		}
+		if changed, err = change(tx, k); err != nil {
+			return err
+		}
+		if changed {
+			snapshot, err := tx.Next(ctx, "snapshot")
+			if err != nil {
+				return err
+			}
+			if err := updateContract(ctx, tx, k, snapshot); err != nil {
+				return err
+			}
+			if err := audit.Write(ctx, tx, actor, action, name(k), ""); err != nil {
+				return err
+			}
+		}
+		decided, err = readVersion(ctx, tx, api, version)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if changed {
+		c.nudge()
+	}
+	return decided, nil
+}
+
+// nudge tells the gateways, after a commit, that there is a new snapshot. One that is lost only costs time: they ask on
+// their own, too.
+func (c *Catalog) nudge() {
+	if err := c.bus.Publish(fieldgate.SubjectSnapshotChanged, nil); err != nil {
+		c.log.Warn("gateways were not told of a new snapshot", "error", err)
+	}
+}
+
+// Serve answers gateways until stop is called.
+func (c *Catalog) Serve() (stop func(), err error) {
+	stopManifest, err := c.bus.Serve(fieldgate.SubjectSnapshotManifest, func([]byte) (bus.Answer, error) {
+		manifest, err := c.manifest(context.Background())
+		if err != nil {
+			return bus.Answer{}, err
+		}
+		encoded, err := json.Marshal(manifest)
+		return bus.Answer{Data: encoded}, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	stopContract, err := c.bus.Serve(fieldgate.SubjectSnapshotContract, func(request []byte) (bus.Answer, error) {
+		var asked fieldgate.ContractRequest
+		if err := json.Unmarshal(request, &asked); err != nil || asked.Offset < 0 {
+			return bus.Answer{}, errors.New("malformed request")
+		}
+		part, total, err := c.part(context.Background(), asked.Key, asked.Offset)
+		return bus.Answer{Data: part, Header: map[string]string{fieldgate.HeaderTotal: strconv.Itoa(total)}}, err
+	})
+	if err != nil {
+		stopManifest()
+		return nil, err
+	}
+	return func() { stopManifest(); stopContract() }, nil
+}

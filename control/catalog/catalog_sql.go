@@ -1,0 +1,279 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"fieldgate"
+	"fieldgate/control/refusal"
+	"fieldgate/engine/store"
+)
+
+// Version is one version of an API as lists show it.
+type Version struct {
+	API        string
+	Version    string
+	Title      string
+	Kind       fieldgate.ContractKind
+	State      fieldgate.Lifecycle
+	Digest     string
+	Operations int
+	Sunset     string
+	Successor  string
+	Published  time.Time
+}
+
+const versionColumns = "api, version, title, kind, state, digest, operations, compiled, created"
+
+func scanVersion(row interface{ Scan(...any) error }) (*Version, error) {
+	var v Version
+	var compiled []byte
+	var created int64
+	if err := row.Scan(&v.API, &v.Version, &v.Title, &v.Kind, &v.State, &v.Digest, &v.Operations, &compiled, &created); err != nil {
+		return nil, err
+	}
+	v.Published = time.UnixMilli(created).UTC()
+	var ending struct{ Sunset, Successor string }
+	if v.State == fieldgate.LifecycleDeprecated {
+		if err := json.Unmarshal(compiled, &ending); err != nil {
+			return nil, fmt.Errorf("contract %s %s: %w", v.API, v.Version, err)
+		}
+	}
+	v.Sunset, v.Successor = ending.Sunset, ending.Successor
+	return &v, nil
+}
+
+func errNoVersion(api, version string) error {
+	return refusal.NotFound("There is no version %q of an API %q.", version, api)
+}
+
+func readVersion(ctx context.Context, tx *store.Tx, api, version string) (*Version, error) {
+	v, err := scanVersion(tx.QueryRowContext(ctx, "SELECT "+versionColumns+" FROM contract WHERE api = ? AND version = ?", api, version))
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, errNoVersion(api, version)
+	}
+	return v, err
+}
+
+// versionsOf lists the versions of an API, newest publication first.
+func versionsOf(ctx context.Context, tx *store.Tx, api string) (versions []*Version, err error) {
+	rows, err := tx.QueryContext(ctx, "SELECT "+versionColumns+" FROM contract WHERE api = ? ORDER BY published DESC", api)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		v, err := scanVersion(rows)
+		if err != nil {
+			return nil, err
+		}
+		versions = append(versions, v)
+	}
+	return versions, rows.Err()
+}
+
+func readContract(ctx context.Context, tx *store.Tx, api, version string) (*fieldgate.Contract, error) {
+	var content string
+	var compiled []byte
+	err := tx.QueryRowContext(ctx, "SELECT content, compiled FROM contract WHERE api = ? AND version = ?", api, version).Scan(&content, &compiled)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, errNoVersion(api, version)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return fieldgate.DecodeContract(content, compiled)
+}
+
+// liveContracts lists the contracts that are served.
+func liveContracts(ctx context.Context, tx *store.Tx) (live []*fieldgate.Contract, err error) {
+	rows, err := tx.QueryContext(ctx, "SELECT content, compiled FROM contract WHERE state IN ('active', 'deprecated') ORDER BY api, published")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var content string
+		var compiled []byte
+		if err := rows.Scan(&content, &compiled); err != nil {
+			return nil, err
+		}
+		k, err := fieldgate.DecodeContract(content, compiled)
+		if err != nil {
+			return nil, err
+		}
+		live = append(live, k)
+	}
+	return live, rows.Err()
+}
+
+// insertContract stores a version, or replaces its content.
+func insertContract(ctx context.Context, tx *store.Tx, k *fieldgate.Contract, document []byte, snapshot uint64) error {
+	content, compiled, err := fieldgate.EncodeContract(k)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `
+		INSERT INTO contract (api, version, change, title, kind, state, digest, operations, document, compiled, content, published, created)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (api, version) DO UPDATE SET change = excluded.change, title = excluded.title, kind = excluded.kind,
+			state = excluded.state, digest = excluded.digest, operations = excluded.operations, document = excluded.document,
+			compiled = excluded.compiled, content = excluded.content, published = excluded.published, created = excluded.created`,
+		k.API, k.Version, int64(snapshot), k.Title, k.Kind, k.State, k.Digest, len(k.Operations), document, compiled, content, int64(snapshot), tx.Now.UnixMilli())
+	return err
+}
+
+// updateContract stores a new state of a version.
+func updateContract(ctx context.Context, tx *store.Tx, k *fieldgate.Contract, snapshot uint64) error {
+	content, compiled, err := fieldgate.EncodeContract(k)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, "UPDATE contract SET change = ?, state = ?, compiled = ?, content = ? WHERE api = ? AND version = ?",
+		int64(snapshot), k.State, compiled, content, k.API, k.Version)
+	return err
+}
+
+// manifest names the parts of the snapshot: what is served, and what has to be answered for because it is retired.
+func (c *Catalog) manifest(ctx context.Context) (*fieldgate.SnapshotManifest, error) {
+	manifest := &fieldgate.SnapshotManifest{Contracts: []string{}}
+	err := c.store.View(ctx, func(tx *store.Tx) (err error) {
+		if manifest.Version, err = tx.Counter(ctx, "snapshot"); err != nil {
+			return err
+		}
+		rows, err := tx.QueryContext(ctx, "SELECT content FROM contract WHERE state <> 'superseded' ORDER BY api, published")
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var content string
+			if err := rows.Scan(&content); err != nil {
+				return err
+			}
+			manifest.Contracts = append(manifest.Contracts, content)
+		}
+		return rows.Err()
+	})
+	return manifest, err
+}
+
+// part is a part of an encoded contract, from an offset on, and the size of the whole.
+func (c *Catalog) part(ctx context.Context, content string, offset int) (part []byte, total int, err error) {
+	err = c.store.View(ctx, func(tx *store.Tx) error {
+		err := tx.QueryRowContext(ctx, "SELECT SUBSTR(compiled, ?, ?), LENGTH(compiled) FROM contract WHERE content = ?",
+			offset+1, fieldgate.ContractPart, content).Scan(&part, &total)
+		if errors.Is(err, sql.ErrNoRows) {
+			return fmt.Errorf("there is no contract %.12q any more: ask for the manifest again", content)
+		}
+		return err
+	})
+	return part, total, err
+}
+
+// Filter selects APIs; empty members select all.
+type Filter struct {
+	State fieldgate.Lifecycle
+	Kind  fieldgate.ContractKind
+	After string // the name that the page follows
+	Limit int
+}
+
+// API is an API as lists show it, with its newest version.
+type API struct {
+	Version
+	Versions int
+}
+
+// List is one page of APIs in the order of their names.
+func (c *Catalog) List(ctx context.Context, filter Filter) (page []*API, err error) {
+	query := "SELECT " + versionColumns + `, (SELECT COUNT(*) FROM contract AS all_versions WHERE all_versions.api = newest.api)
+		FROM contract AS newest
+		WHERE api > ? AND published = (SELECT MAX(published) FROM contract AS other WHERE other.api = newest.api)`
+	values := []any{filter.After}
+	if filter.State != "" {
+		query += " AND state = ?"
+		values = append(values, filter.State)
+	}
+	if filter.Kind != "" {
+		query += " AND kind = ?"
+		values = append(values, filter.Kind)
+	}
+	query += " ORDER BY api LIMIT ?"
+	values = append(values, filter.Limit)
+	err = c.store.View(ctx, func(tx *store.Tx) error {
+		rows, err := tx.QueryContext(ctx, query, values...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var versions int
+			v, err := scanVersion(scanner(func(columns ...any) error { return rows.Scan(append(columns, &versions)...) }))
+			if err != nil {
+				return err
+			}
+			page = append(page, &API{Version: *v, Versions: versions})
+		}
+		return rows.Err()
+	})
+	return page, err
+}
+
+type scanner func(...any) error
+
+func (s scanner) Scan(columns ...any) error { return s(columns...) }
+
+// Get lists the versions of an API, newest first, and its contracts that are served.
+func (c *Catalog) Get(ctx context.Context, api string) (versions []*Version, served []*fieldgate.Contract, err error) {
+	err = c.store.View(ctx, func(tx *store.Tx) error {
+		if versions, err = versionsOf(ctx, tx, api); err != nil {
+			return err
+		}
+		if len(versions) == 0 {
+			return refusal.NotFound("There is no API %q.", api)
+		}
+		for _, v := range versions {
+			if isServed(v.State) {
+				k, err := readContract(ctx, tx, api, v.Version)
+				if err != nil {
+					return err
+				}
+				served = append(served, k)
+			}
+		}
+		return nil
+	})
+	return versions, served, err
+}
+
+// Document is the document of a version, byte for byte as it was published.
+func (c *Catalog) Document(ctx context.Context, api, version string) (document []byte, err error) {
+	err = c.store.View(ctx, func(tx *store.Tx) error {
+		err := tx.QueryRowContext(ctx, "SELECT document FROM contract WHERE api = ? AND version = ?", api, version).Scan(&document)
+		if errors.Is(err, sql.ErrNoRows) {
+			return errNoVersion(api, version)
+		}
+		return err
+	})
+	return document, err
+}
+
+// Count is how many APIs there are.
+func Count(ctx context.Context, tx *store.Tx) (n int64, err error) {
+	err = tx.QueryRowContext(ctx, "SELECT COUNT(DISTINCT api) FROM contract").Scan(&n)
+	return n, err
+}
+
+// Live lists the contracts that are served.
+func (c *Catalog) Live(ctx context.Context) (live []*fieldgate.Contract, err error) {
+	err = c.store.View(ctx, func(tx *store.Tx) error {
+		live, err = liveContracts(ctx, tx)
+		return err
+	})
+	return live, err
+}

@@ -1,0 +1,322 @@
+package catalog
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"fieldgate"
+	"fieldgate/contract"
+	"fieldgate/control/audit"
+	"fieldgate/control/controltest"
+	"fieldgate/control/refusal"
+	"fieldgate/engine/bus"
+)
+
+// document is a contract with one POST operation for each path.
+func document(title, version string, paths ...string) []byte {
+	var b strings.Builder
+	fmt.Fprintf(&b, "openapi: 3.1.0\ninfo: {title: %s, version: %s}\nsecurity: [{token: []}]\npaths:\n", title, version)
+	for i, path := range paths {
+		fmt.Fprintf(&b, "  %s:\n    post:\n      operationId: op%d-%s\n      responses: {'204': {description: stored}}\n", path, i, strings.Trim(path, "/"))
+	}
+	b.WriteString("components: {securitySchemes: {token: {type: http, scheme: bearer}}}\n")
+	return []byte(b.String())
+}
+
+func open(t testing.TB, data string) (*Catalog, *bus.Bus) {
+	t.Helper()
+	b := controltest.Bus(t, data)
+	c := New(controltest.Store(t, data), b, controltest.Log(t))
+	if _, err := c.Serve(); err != nil {
+		t.Fatal(err)
+	}
+	return c, b
+}
+
+func publish(t *testing.T, c *Catalog, document []byte) *Plan {
+	t.Helper()
+	plan, err := c.Publish(t.Context(), "me", "x.yaml", document, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plan
+}
+
+// fetch takes over the snapshot as a gateway does.
+func fetch(t *testing.T, b *bus.Bus) (version uint64, states map[string]fieldgate.Lifecycle) {
+	t.Helper()
+	answer, err := b.Request(t.Context(), fieldgate.SubjectSnapshotManifest, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var manifest fieldgate.SnapshotManifest
+	if err := json.Unmarshal(answer.Data, &manifest); err != nil {
+		t.Fatal(err)
+	}
+	states = make(map[string]fieldgate.Lifecycle)
+	for _, key := range manifest.Contracts {
+		var encoded []byte
+		for total := 1; len(encoded) < total; {
+			request, _ := json.Marshal(fieldgate.ContractRequest{Key: key, Offset: len(encoded)})
+			part, err := b.Request(t.Context(), fieldgate.SubjectSnapshotContract, request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(part.Data) == 0 || len(part.Data) > fieldgate.ContractPart {
+				t.Fatalf("a part of %d bytes", len(part.Data))
+			}
+			encoded = append(encoded, part.Data...)
+			if total, err = strconv.Atoi(part.Header[fieldgate.HeaderTotal]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		k, err := fieldgate.DecodeContract(key, encoded)
+		if err != nil {
+			t.Fatal(err)
+		}
+		states[k.API+" "+k.Version] = k.State
+	}
+	return manifest.Version, states
+}
+
+func expect(t *testing.T, b *bus.Bus, want string) {
+	t.Helper()
+	if _, states := fetch(t, b); fmt.Sprint(states) != "map["+want+"]" {
+		t.Fatalf("the snapshot holds %v, want %s", states, want)
+	}
+}
+
+func changes(plan *Plan) string {
+	var texts []string
+	for _, operation := range plan.Operations {
+		texts = append(texts, operation.ID+" "+operation.Change)
+	}
+	return strings.Join(texts, ", ")
+}
+
+func TestPublish(t *testing.T) {
+	ctx := t.Context()
+	data := t.TempDir()
+	c, b := open(t, data)
+	nudges := make(chan struct{}, 16)
+	stop, err := b.Subscribe(fieldgate.SubjectSnapshotChanged, func(string, []byte) { nudges <- struct{}{} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+
+	first := document("Thermo", "2.4.0", "/a", "/b")
+	plan, err := c.Publish(ctx, "me", "x.yaml", first, true)
+	if err != nil || plan.Change != ChangeNewAPI || plan.Applied || changes(plan) != "op0-a added, op1-b added" {
+		t.Fatalf("%+v %v", plan, err)
+	}
+	expect(t, b, "") // a dry run changes nothing
+	plan = publish(t, c, first)
+	if plan.Change != ChangeNewAPI || !plan.Applied || plan.Snapshot != 1 {
+		t.Fatalf("%+v", plan)
+	}
+	<-nudges
+	expect(t, b, "thermo 2.4.0:active")
+	plan = publish(t, c, first)
+	if plan.Change != ChangeNone || plan.Applied || changes(plan) != "op0-a unchanged, op1-b unchanged" {
+		t.Fatalf("published twice: %+v", plan)
+	}
+	if version, _ := fetch(t, b); version != 1 {
+		t.Fatalf("publishing the same made snapshot %d", version)
+	}
+
+	// Another version on one of the routes takes the API over.
+	plan = publish(t, c, document("Thermo", "2.5.0", "/a", "/c"))
+	if plan.Change != ChangeNewVersion || strings.Join(plan.Supersedes, " ") != "2.4.0" || changes(plan) != "op0-a unchanged, op1-c added, op1-b removed" {
+		t.Fatalf("%+v %s", plan, changes(plan))
+	}
+	expect(t, b, "thermo 2.5.0:active")
+	// One on routes of its own stands beside it.
+	if plan = publish(t, c, document("Thermo", "3.0.0", "/v3")); plan.Supersedes != nil {
+		t.Fatalf("%+v", plan)
+	}
+	expect(t, b, "thermo 2.5.0:active thermo 3.0.0:active")
+
+	// The superseded document does not come back by itself.
+	plan = publish(t, c, first)
+	if plan.Change != ChangeNone || len(plan.Warnings) == 0 {
+		t.Fatalf("%+v", plan)
+	}
+	// The same version with other content replaces it.
+	plan = publish(t, c, document("Thermo", "3.0.0", "/v3", "/v3b"))
+	if plan.Change != ChangeReplacement || changes(plan) != "op0-v3 unchanged, op1-v3b added" {
+		t.Fatalf("%+v %s", plan, changes(plan))
+	}
+
+	before, err := c.Document(ctx, "thermo", "2.4.0")
+	if err != nil || string(before) != string(first) {
+		t.Fatalf("%q %v", before, err)
+	}
+	versions, served, err := c.Get(ctx, "thermo")
+	if err != nil || len(versions) != 3 || versions[0].Version != "3.0.0" || versions[2].State != fieldgate.LifecycleSuperseded || len(served) != 2 {
+		t.Fatalf("%+v %+v %v", versions, served, err)
+	}
+	entries, err := audit.List(ctx, c.store, 0, 10)
+	if err != nil || len(entries) != 4 || entries[0].Action != "api.publish" || entries[0].Target != "thermo 3.0.0" {
+		t.Fatalf("%+v %v", entries, err)
+	}
+}
+
+func TestConflictWithAnotherAPI(t *testing.T) {
+	c, b := open(t, t.TempDir())
+	publish(t, c, document("Thermo", "1.0.0", "/a", "/b"))
+	for _, dryRun := range []bool{true, false} {
+		var conflict *ConflictError
+		_, err := c.Publish(t.Context(), "me", "x.yaml", document("Other", "1.0.0", "/b", "/a"), dryRun)
+		if !errors.As(err, &conflict) || len(conflict.Conflicts) != 2 || conflict.Conflicts[0].LiveAPI != "thermo" {
+			t.Fatalf("%v", err)
+		}
+	}
+	expect(t, b, "thermo 1.0.0:active")
+	// Once the first API is retired its routes are free; they belong to the other when it is to come back.
+	if _, err := c.Retire(t.Context(), "me", "thermo", "1.0.0"); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, c, document("Other", "1.0.0", "/b", "/a"))
+	var conflict *ConflictError
+	if _, err := c.Restore(t.Context(), "me", "thermo", "1.0.0"); !errors.As(err, &conflict) {
+		t.Fatal(err)
+	}
+	expect(t, b, "other 1.0.0:active thermo 1.0.0:retired")
+}
+
+func TestInvalidDocument(t *testing.T) {
+	c, b := open(t, t.TempDir())
+	for _, text := range []string{"", "{{{", "openapi: 3.1.0\ninfo: {title: A, version: 1}\npaths: {/a: {post: {requestBody: {$ref: '#/nowhere'}}}}\n"} {
+		var invalid *contract.InvalidError
+		if _, err := c.Publish(t.Context(), "me", "x.yaml", []byte(text), false); !errors.As(err, &invalid) || len(invalid.Errors) == 0 || invalid.Errors[0].File != "x.yaml" {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	if version, _ := fetch(t, b); version != 0 {
+		t.Fatal("something was published")
+	}
+}
+
+func TestLifecycle(t *testing.T) {
+	ctx := t.Context()
+	data := t.TempDir()
+	c, b := open(t, data)
+	first := document("Thermo", "1.0.0", "/a")
+	publish(t, c, first)
+	publish(t, c, document("Thermo", "2.0.0", "/a"))
+	expect(t, b, "thermo 2.0.0:active")
+
+	v, err := c.Restore(ctx, "me", "thermo", "1.0.0")
+	if err != nil || v.State != fieldgate.LifecycleActive {
+		t.Fatalf("%+v %v", v, err)
+	}
+	expect(t, b, "thermo 1.0.0:active") // 2.0.0 is superseded in its turn
+	v, err = c.Deprecate(ctx, "me", "thermo", "1.0.0", "2027-06-30", "2.0.0")
+	if err != nil || v.State != fieldgate.LifecycleDeprecated || v.Sunset != "2027-06-30" || v.Successor != "2.0.0" {
+		t.Fatalf("%+v %v", v, err)
+	}
+	expect(t, b, "thermo 1.0.0:deprecated")
+	before, _ := fetch(t, b)
+	for range 2 {
+		if v, err = c.Retire(ctx, "me", "thermo", "1.0.0"); err != nil || v.State != fieldgate.LifecycleRetired {
+			t.Fatalf("%+v %v", v, err)
+		}
+	}
+	expect(t, b, "thermo 1.0.0:retired") // so that gateways answer 410
+	if after, _ := fetch(t, b); after != before+1 {
+		t.Fatalf("retiring twice went from snapshot %d to %d", before, after)
+	}
+	var refused *refusal.Error
+	if _, err := c.Deprecate(ctx, "me", "thermo", "1.0.0", "", ""); !errors.As(err, &refused) || refused.Code != refusal.CodeConflict {
+		t.Fatal(err)
+	}
+	if _, err := c.Retire(ctx, "me", "thermo", "9"); !errors.As(err, &refused) || refused.Code != refusal.CodeNotFound {
+		t.Fatal(err)
+	}
+	if _, err := c.Deprecate(ctx, "me", "thermo", "1.0.0", "tomorrow", ""); !errors.As(err, &refused) || refused.Code != refusal.CodeInvalid {
+		t.Fatal(err)
+	}
+	// Its routes are free, so that publishing the document again brings it back.
+	if plan := publish(t, c, first); plan.Change != ChangeRestoration || !plan.Applied {
+		t.Fatalf("%+v", plan)
+	}
+	expect(t, b, "thermo 1.0.0:active")
+	if page, err := c.List(ctx, Filter{Limit: 10}); err != nil || len(page) != 1 || page[0].Version.Version != "1.0.0" || page[0].Versions != 2 {
+		t.Fatalf("%+v %v", page, err)
+	}
+}
+
+// TestRestart: what was published is served by the next process.
+func TestRestart(t *testing.T) {
+	data := t.TempDir()
+	t.Run("before", func(t *testing.T) {
+		c, _ := open(t, data)
+		publish(t, c, document("Thermo", "1.0.0", "/a"))
+	})
+	_, b := open(t, data)
+	if version, _ := fetch(t, b); version != 1 {
+		t.Fatalf("snapshot %d", version)
+	}
+	expect(t, b, "thermo 1.0.0:active")
+}
+
+func TestLargeContractTravelsInParts(t *testing.T) {
+	c, b := open(t, t.TempDir())
+	paths := make([]string, 3000)
+	for i := range paths {
+		paths[i] = fmt.Sprintf("/resources-with-a-rather-long-name-%d", i)
+	}
+	plan := publish(t, c, document("Large", "1.0.0", paths...))
+	if _, encoded, err := fieldgate.EncodeContract(plan.Contract); err != nil || len(encoded) <= fieldgate.ContractPart {
+		t.Fatalf("%d bytes do not need parts, %v", len(encoded), err)
+	}
+	expect(t, b, "large 1.0.0:active")
+}
+
+func TestRequestsOfGatewaysAreChecked(t *testing.T) {
+	_, b := open(t, t.TempDir())
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for _, request := range []string{"", "{", `{"key":"x","offset":-1}`, `{"key":"unknown"}`} {
+		var refused *bus.Refusal
+		if _, err := b.Request(ctx, fieldgate.SubjectSnapshotContract, []byte(request)); !errors.As(err, &refused) {
+			t.Errorf("%q: %v", request, err)
+		}
+	}
+}
+
+func TestListFilters(t *testing.T) {
+	c, _ := open(t, t.TempDir())
+	for _, name := range []string{"Alpha", "Beta", "Gamma"} {
+		publish(t, c, document(name, "1.0.0", "/"+strings.ToLower(name)))
+	}
+	if _, err := c.Retire(t.Context(), "me", "beta", "1.0.0"); err != nil {
+		t.Fatal(err)
+	}
+	for want, filter := range map[string]Filter{
+		"alpha beta gamma": {Limit: 10},
+		"alpha beta":       {Limit: 2},
+		"gamma":            {Limit: 10, After: "beta"},
+		"beta":             {Limit: 10, State: fieldgate.LifecycleRetired},
+		"":                 {Limit: 10, Kind: fieldgate.KindAsyncAPI},
+	} {
+		page, err := c.List(t.Context(), filter)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, a := range page {
+			names = append(names, a.API)
+		}
+		if got := strings.Join(names, " "); got != want {
+			t.Errorf("%+v: got %q, want %q", filter, got, want)
+		}
+	}
+}

@@ -1,0 +1,193 @@
+package directory
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"fieldgate"
+	"fieldgate/control/refusal"
+	"fieldgate/engine/store"
+)
+
+// Principal is a device or an app as the control plane knows it.
+type Principal struct {
+	Kind        fieldgate.PrincipalKind
+	ID          string
+	State       fieldgate.PrincipalState
+	Name        string // apps: for people
+	Model       string // devices
+	Firmware    string // devices
+	Scopes      []string
+	Credentials []fieldgate.CredentialHash // oldest first, at most fieldgate.MaxCredentials
+	Sequence    uint64                     // of the newest change
+	Created     time.Time
+	Updated     time.Time
+}
+
+const columns = "kind, id, sequence, state, name, model, firmware, scopes, credentials, created, updated"
+
+func scan(row interface{ Scan(...any) error }) (*Principal, error) {
+	var p Principal
+	var scopes string
+	var credentials []byte
+	var created, updated int64
+	err := row.Scan(&p.Kind, &p.ID, &p.Sequence, &p.State, &p.Name, &p.Model, &p.Firmware, &scopes, &credentials, &created, &updated)
+	if err != nil {
+		return nil, err
+	}
+	p.Scopes = strings.Fields(scopes)
+	p.Created, p.Updated = time.UnixMilli(created).UTC(), time.UnixMilli(updated).UTC()
+	for len(credentials) > 0 {
+		var hash fieldgate.CredentialHash
+		if len(credentials) < len(hash) {
+			return nil, fmt.Errorf("%s %s: credentials are cut", p.Kind, p.ID)
+		}
+		credentials = credentials[copy(hash[:], credentials):]
+		p.Credentials = append(p.Credentials, hash)
+	}
+	return &p, nil
+}
+
+// Find reads one principal; it is a refusal when there is none.
+func Find(ctx context.Context, tx *store.Tx, kind fieldgate.PrincipalKind, id string) (*Principal, error) {
+	p, err := scan(tx.QueryRowContext(ctx, "SELECT "+columns+" FROM principal WHERE kind = ? AND id = ?", kind, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, refusal.NotFound("There is no %s %q.", kind, id)
+	}
+	return p, err
+}
+
+// Insert adds a principal as the newest change; it is a refusal when there is one of that kind and id.
+func Insert(ctx context.Context, tx *store.Tx, p *Principal) error {
+	if err := stamp(ctx, tx, p); err != nil {
+		return err
+	}
+	p.Created = p.Updated
+	result, err := tx.ExecContext(ctx, "INSERT INTO principal ("+columns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, id) DO NOTHING",
+		p.Kind, p.ID, int64(p.Sequence), p.State, p.Name, p.Model, p.Firmware, strings.Join(p.Scopes, " "), hashes(p), p.Created.UnixMilli(), p.Updated.UnixMilli())
+	if err != nil {
+		return err
+	}
+	if inserted, err := result.RowsAffected(); err != nil || inserted == 0 {
+		return errors.Join(err, refusal.Conflict("There is a %s %q already.", p.Kind, p.ID))
+	}
+	return nil
+}
+
+// Save stores the new value of a principal that was found in this transaction, as the newest change.
+func Save(ctx context.Context, tx *store.Tx, p *Principal) error {
+	if err := stamp(ctx, tx, p); err != nil {
+		return err
+	}
+	_, err := tx.ExecContext(ctx, `
+		UPDATE principal SET sequence = ?, state = ?, name = ?, model = ?, firmware = ?, scopes = ?, credentials = ?, updated = ?
+		WHERE kind = ? AND id = ?`,
+		int64(p.Sequence), p.State, p.Name, p.Model, p.Firmware, strings.Join(p.Scopes, " "), hashes(p), p.Updated.UnixMilli(), p.Kind, p.ID)
+	return err
+}
+
+func stamp(ctx context.Context, tx *store.Tx, p *Principal) (err error) {
+	p.Updated = tx.Now.Truncate(time.Millisecond)
+	p.Sequence, err = tx.Next(ctx, "directory")
+	return err
+}
+
+func hashes(p *Principal) []byte {
+	joined := make([]byte, 0, len(p.Credentials)*len(fieldgate.CredentialHash{}))
+	for _, hash := range p.Credentials {
+		joined = append(joined, hash[:]...)
+	}
+	return joined
+}
+
+// Filter selects principals of one kind; empty members select all.
+type Filter struct {
+	Kind   fieldgate.PrincipalKind
+	State  *fieldgate.PrincipalState
+	Model  string
+	Prefix string // of the id
+	After  string // the id that the page follows
+	Limit  int
+}
+
+// List is one page of principals in the order of their ids.
+func List(ctx context.Context, db *store.Store, filter Filter) (page []*Principal, err error) {
+	query := "SELECT " + columns + " FROM principal WHERE kind = ? AND id > ?"
+	values := []any{filter.Kind, filter.After}
+	if filter.Prefix != "" {
+		// 0x7F follows every byte that an id can have.
+		query += " AND id >= ? AND id < ?"
+		values = append(values, filter.Prefix, filter.Prefix+"\x7f")
+	}
+	if filter.State != nil {
+		query += " AND state = ?"
+		values = append(values, *filter.State)
+	}
+	if filter.Model != "" {
+		query += " AND model = ?"
+		values = append(values, filter.Model)
+	}
+	query += " ORDER BY id LIMIT ?"
+	values = append(values, filter.Limit)
+	err = db.View(ctx, func(tx *store.Tx) error {
+		rows, err := tx.QueryContext(ctx, query, values...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			p, err := scan(rows)
+			if err != nil {
+				return err
+			}
+			page = append(page, p)
+		}
+		return rows.Err()
+	})
+	return page, err
+}
+
+// Count is how many principals of a kind there are.
+func Count(ctx context.Context, tx *store.Tx, kind fieldgate.PrincipalKind) (n int64, err error) {
+	err = tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM principal WHERE kind = ?", kind).Scan(&n)
+	return n, err
+}
+
+// Issue makes a token for a principal and adds its hash; the older ones are dropped unless they are kept.
+func Issue(p *Principal, prefix string, keep bool) (token string, err error) {
+	if keep && len(p.Credentials) >= fieldgate.MaxCredentials {
+		return "", refusal.Conflict("The %s %q has %d valid tokens, which is the most: issue one without keeping the older ones.",
+			p.Kind, p.ID, len(p.Credentials))
+	}
+	if token, err = fieldgate.NewToken(prefix); err != nil {
+		return "", err
+	}
+	if !keep {
+		p.Credentials = nil
+	}
+	p.Credentials = append(p.Credentials, fieldgate.HashToken([]byte(token)))
+	return token, nil
+}
+
+// CheckID refuses an id that cannot stand in paths and topics.
+func CheckID(kind fieldgate.PrincipalKind, id string) error {
+	if !fieldgate.ValidIdentifier(id) {
+		return refusal.Invalid("%.140q cannot be the id of a %s: use 1 to %d letters, digits and . _ - :", id, kind, fieldgate.MaxIdentifierBytes)
+	}
+	return nil
+}
+
+// MaxTextBytes bounds names, models and versions.
+const MaxTextBytes = 128
+
+// CheckText refuses a text that is too long or holds control characters.
+func CheckText(name, text string) error {
+	if len(text) > MaxTextBytes || strings.ToValidUTF8(text, "\x00") != text || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return refusal.Invalid("The %s must be at most %d bytes of text without control characters.", name, MaxTextBytes)
+	}
+	return nil
+}

@@ -1,0 +1,218 @@
+// Package fleet decides about devices: who is registered, with which tokens, and who is cut off. Each decision is one
+// transaction with its audit row and its change of the directory; gateways take it over within a second.
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"fieldgate"
+	"fieldgate/control/audit"
+	"fieldgate/control/directory"
+	"fieldgate/control/refusal"
+	"fieldgate/engine/store"
+)
+
+// Device is a registered device.
+type Device = directory.Principal
+
+// NewDevice is what a device is registered with.
+type NewDevice struct {
+	ID       string
+	Model    string
+	Firmware string
+}
+
+// Fleet is the devices of one installation.
+type Fleet struct {
+	store     *store.Store
+	directory *directory.Directory
+}
+
+// New makes a Fleet on its store; the directory tells the gateways.
+func New(db *store.Store, d *directory.Directory) *Fleet {
+	return &Fleet{store: db, directory: d}
+}
+
+func (d *NewDevice) validate() error {
+	if err := directory.CheckID(fieldgate.PrincipalDevice, d.ID); err != nil {
+		return err
+	}
+	if err := directory.CheckText("model", d.Model); err != nil {
+		return err
+	}
+	return directory.CheckText("firmware", d.Firmware)
+}
+
+// Add registers a device and issues its token, which is shown only here.
+func (f *Fleet) Add(ctx context.Context, actor string, device NewDevice) (added *Device, token string, err error) {
+	err = f.store.Update(ctx, func(tx *store.Tx) error {
+		if added, token, err = add(ctx, tx, device); err != nil {
+			return err
+		}
+		return audit.Write(ctx, tx, actor, "device.add", device.ID, "")
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	f.directory.Nudge()
+	return added, token, nil
+}
+
+func add(ctx context.Context, tx *store.Tx, device NewDevice) (*Device, string, error) {
+	if err := device.validate(); err != nil {
+		return nil, "", err
+	}
+	added := &Device{Kind: fieldgate.PrincipalDevice, ID: device.ID, Model: device.Model, Firmware: device.Firmware}
+	token, err := directory.Issue(added, fieldgate.PrefixDevice, false)
+	if err != nil {
+		return nil, "", err
+	}
+	return added, token, directory.Insert(ctx, tx, added)
+}
+
+// Imported is what became of one device of an import: its token, or why it was refused.
+type Imported struct {
+	ID      string
+	Token   string
+	Refused *refusal.Error
+}
+
+// Import registers many devices in one transaction. One that is refused does not hold up the others.
+func (f *Fleet) Import(ctx context.Context, actor string, devices []NewDevice) (imported []Imported, err error) {
+	err = f.store.Update(ctx, func(tx *store.Tx) error {
+		stored := 0
+		for _, device := range devices {
+			_, token, err := add(ctx, tx, device)
+			var refused *refusal.Error
+			if err != nil && !errors.As(err, &refused) {
+				return err
+			}
+			if refused == nil {
+				stored++
+			} else {
+				token = ""
+			}
+			imported = append(imported, Imported{ID: device.ID, Token: token, Refused: refused})
+		}
+		if stored == 0 {
+			return nil
+		}
+		return audit.Write(ctx, tx, actor, "device.import", devices[0].ID, fmt.Sprintf("%d devices from this one on", stored))
+	})
+	if err != nil {
+		return nil, err
+	}
+	f.directory.Nudge()
+	return imported, nil
+}
+
+// Get is one device.
+func (f *Fleet) Get(ctx context.Context, id string) (device *Device, err error) {
+	err = f.store.View(ctx, func(tx *store.Tx) error {
+		device, err = directory.Find(ctx, tx, fieldgate.PrincipalDevice, id)
+		return err
+	})
+	return device, err
+}
+
+// List is one page of devices in the order of their ids.
+func (f *Fleet) List(ctx context.Context, filter directory.Filter) ([]*Device, error) {
+	filter.Kind = fieldgate.PrincipalDevice
+	return directory.List(ctx, f.store, filter)
+}
+
+// IssueToken issues a new token; the older ones stop working unless they are kept.
+func (f *Fleet) IssueToken(ctx context.Context, actor, id string, keep bool) (device *Device, token string, err error) {
+	device, err = f.decide(ctx, actor, "device.token", id, func(device *Device) (bool, error) {
+		if device.State == fieldgate.StateRevoked {
+			return false, errRevoked(id)
+		}
+		token, err = directory.Issue(device, fieldgate.PrefixDevice, keep)
+		return true, err
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	return device, token, nil
+}
+
+// Revoke shuts a device out for good and deletes its tokens.
+func (f *Fleet) Revoke(ctx context.Context, actor, id string) (*Device, error) {
+	return f.decide(ctx, actor, "device.revoke", id, func(device *Device) (bool, error) {
+		if device.State == fieldgate.StateRevoked {
+			return false, nil
+		}
+		device.State, device.Credentials = fieldgate.StateRevoked, nil
+		return true, nil
+	})
+}
+
+// Quarantine cuts a device off until it is released.
+func (f *Fleet) Quarantine(ctx context.Context, actor, id string) (*Device, error) {
+	return f.enter(ctx, actor, "device.quarantine", id, fieldgate.StateQuarantined)
+}
+
+// Release ends a quarantine.
+func (f *Fleet) Release(ctx context.Context, actor, id string) (*Device, error) {
+	return f.enter(ctx, actor, "device.release", id, fieldgate.StateActive)
+}
+
+func (f *Fleet) enter(ctx context.Context, actor, action, id string, state fieldgate.PrincipalState) (*Device, error) {
+	return f.decide(ctx, actor, action, id, func(device *Device) (bool, error) {
+		if device.State == fieldgate.StateRevoked {
+			return false, errRevoked(id)
+		}
+		changed := device.State != state
+		device.State = state
+		return changed, nil
+	})
+}
+
+// Update changes what is registered about a device; nil leaves a value as it is.
+func (f *Fleet) Update(ctx context.Context, actor, id string, model, firmware *string) (*Device, error) {
+	return f.decide(ctx, actor, "device.update", id, func(device *Device) (bool, error) {
+		before := NewDevice{Model: device.Model, Firmware: device.Firmware}
+		after := NewDevice{ID: id, Model: device.Model, Firmware: device.Firmware}
+		if model != nil {
+			after.Model = *model
+		}
+		if firmware != nil {
+			after.Firmware = *firmware
+		}
+		if err := after.validate(); err != nil {
+			return false, err
+		}
+		device.Model, device.Firmware = after.Model, after.Firmware
+		return before.Model != after.Model || before.Firmware != after.Firmware, nil
+	})
+}
+
+func errRevoked(id string) error {
+	return refusal.Conflict("The device %q is revoked for good: register it under another id.", id)
+}
+
+// decide carries out one decision about a device; change says whether anything is new.
+func (f *Fleet) decide(ctx context.Context, actor, action, id string, change func(*Device) (bool, error)) (device *Device, err error) {
+	changed := false
+	err = f.store.Update(ctx, func(tx *store.Tx) error {
+		if device, err = directory.Find(ctx, tx, fieldgate.PrincipalDevice, id); err != nil {
+			return err
+		}
+		if changed, err = change(device); err != nil || !changed {
+			return err
+		}
+		if err := directory.Save(ctx, tx, device); err != nil {
+			return err
+		}
+		return audit.Write(ctx, tx, actor, action, id, "")
+	})
+	if err != nil {
+		return nil, err
+	}
+	if changed {
+		f.directory.Nudge()
+	}
+	return device, nil
+}
