@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,23 +78,22 @@ var (
 	errAnswerForm    = "The answer is not the JSON or CBOR that its media type says."
 )
 
-// mayAccept refuses, before anything is carried out, an Accept option that none of the contract's responses can
-// satisfy. What has no declared response is seen when the answer is there.
+// mayAccept refuses, before anything is carried out, an Accept option that none of the contract's responses and
+// messages can satisfy. What has none declared is seen when the answer is there.
 func mayAccept(x *pipeline.Exchange, request *coap.Request) *fieldgate.Problem {
 	want, ok := request.Uint(coap.Accept)
 	if !ok {
 		return nil
 	}
-	declared := false
+	var declared []fieldgate.MediaType
 	for _, r := range x.Operation.Responses {
-		for _, m := range r.Media {
-			declared = true
-			if canBe(m.Type, want) || strings.HasSuffix(m.Type, "*") {
-				return nil
-			}
-		}
+		declared = append(declared, r.Media...)
 	}
-	if declared {
+	if x.Operation.Message != nil {
+		declared = append(declared, x.Operation.Message.Media...)
+	}
+	can := func(m fieldgate.MediaType) bool { return canBe(m.Type, want) || strings.HasSuffix(m.Type, "*") }
+	if len(declared) > 0 && !slices.ContainsFunc(declared, can) {
 		return errNotAcceptable
 	}
 	return nil

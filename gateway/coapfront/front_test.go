@@ -93,7 +93,7 @@ func testContracts() []*fieldgate.Contract {
 	id := fieldgate.Parameter{Name: "id", In: fieldgate.InPath, Required: true, Bound: true}
 	operation := func(name string, method fieldgate.Method, path string) fieldgate.Operation {
 		return fieldgate.Operation{ID: name, Summary: "Summary of " + name, Access: device, MaxBody: 4096, OnInvalid: fieldgate.InvalidReject,
-			Timeout: 300 * time.Millisecond, Upstream: "service", Parameters: []fieldgate.Parameter{id},
+			Timeout: 30 * time.Second, Upstream: "service", Parameters: []fieldgate.Parameter{id},
 			HTTP: &fieldgate.HTTPBinding{Method: method, Path: "/v1/devices/{id}" + path},
 			CoAP: &fieldgate.CoAPBinding{Method: method, Path: path}}
 	}
@@ -109,6 +109,7 @@ func testContracts() []*fieldgate.Contract {
 	limited := operation("limited", fieldgate.MethodGet, "/limited")
 	limited.Limits = []fieldgate.Limit{{Count: 1, Period: 30 * time.Second, Burst: 1, Key: fieldgate.LimitPrincipal}}
 	hang := operation("hang", fieldgate.MethodGet, "/hang")
+	hang.Timeout = 200 * time.Millisecond
 	dead := operation("dead", fieldgate.MethodGet, "/dead")
 	dead.Upstream = "dead"
 	mock := operation("mock", fieldgate.MethodGet, "/mock")
@@ -122,6 +123,7 @@ func testContracts() []*fieldgate.Contract {
 	watch.Upstream, watch.HTTP = "", nil
 	watch.CoAP.Observe = true
 	watch.MQTT = &fieldgate.MQTTBinding{Topic: "t/{id}", Action: fieldgate.ActionSubscribe}
+	watch.Message = &fieldgate.Payload{Media: reading.Media}
 	publish := operation("say", fieldgate.MethodPost, "/temperature")
 	publish.Upstream, publish.HTTP, publish.Request = "", nil, reading
 	publish.MQTT = &fieldgate.MQTTBinding{Topic: "t/{id}", Action: fieldgate.ActionPublish, Retain: true}
@@ -391,6 +393,7 @@ func TestRefusals(t *testing.T) {
 		{"no such path", call(coap.GET, "/nowhere", nil, token(g.token)), coap.NotFound, fieldgate.ProblemNotFound},
 		{"another method", call(coap.PUT, "/readings", reading, token(g.token)), coap.MethodNotAllowed, fieldgate.ProblemMethodNotAllowed},
 		{"Accept that cannot be had", call(coap.GET, "/readings", nil, token(g.token), number(coap.Accept, coap.XML)), coap.NotAcceptable, fieldgate.ProblemNotAcceptable},
+		{"observing with Accept that cannot be had", call(coap.GET, "/temperature", nil, token(g.token), number(coap.Accept, coap.XML), number(coap.Observe, 0)), coap.NotAcceptable, fieldgate.ProblemNotAcceptable},
 		{"another device's path", call(coap.GET, "/devices/d8/other", nil, token(g.token)), coap.Forbidden, fieldgate.ProblemNotOwner},
 		{"a retired version", call(coap.GET, "/old", nil, token(g.token)), coap.NotFound, fieldgate.ProblemGone},
 		{"the upstream hangs", call(coap.GET, "/hang", nil, token(g.token)), coap.GatewayTimeout, fieldgate.ProblemUpstreamTimeout},

@@ -273,7 +273,6 @@ func (e *Endpoint) receiveResponse(from netip.AddrPort, m *Message, datagram []b
 		if call == nil || call.waiting == nil || call.waiting.messageID != m.MessageID || call.token != token(m.Token) {
 			return
 		}
-		p.verified = true
 	}
 	if m.Type == Reset {
 		return // RFC 7252 §4.2: a Reset is empty; this one is ignored
@@ -303,6 +302,7 @@ func (e *Endpoint) receiveResponse(from netip.AddrPort, m *Message, datagram []b
 		}
 		return
 	}
+	p.verified = true
 	if unknownCritical(m) {
 		e.failCall(call, ErrBadResponse, now)
 		return

@@ -46,9 +46,9 @@ type Config struct {
 	MaxObservations       int // Default 100,000
 	MaxObservationsOfPeer int // Default 32
 
-	// An unverified peer, one that has neither returned an Echo value nor acknowledged a message of ours, is
-	// sent at most AmplificationFactor times the bytes of its request, or AmplificationFloor if that is more
-	// (RFC 9175 §2.4). Defaults 3 and 136. A larger response is cut into smaller blocks that carry an Echo
+	// An unverified peer, one that has returned neither an Echo value nor the token of a call of ours, is sent at
+	// most AmplificationFactor times the bytes of its request in one message, or AmplificationFloor if that is
+	// more (RFC 9175 §2.4). Defaults 3 and 136. An acknowledgement proves nothing here: its 16 bits can be guessed. A larger response is cut into smaller blocks that carry an Echo
 	// value, which every client survives; with Challenge it is replaced by 4.01 and Echo, which costs one
 	// round trip instead of many, but fails clients that do not know RFC 9175.
 	AmplificationFactor int

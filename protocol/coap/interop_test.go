@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -191,15 +192,17 @@ func TestLibcoapServer(t *testing.T) {
 	if _, err := exec.LookPath("coap-server-notls"); err != nil {
 		t.Fatal("this test needs coap-server-notls from the Debian package libcoap3-bin")
 	}
-	free := startUDP(t, Config{}, nil)
-	address := free.LocalAddr()
-	port := address.Port() + 1
-	command := exec.Command("coap-server-notls", "-A", "127.0.0.1", "-p", fmt.Sprint(port), "-d", "10")
+	free, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := free.LocalAddr().(*net.UDPAddr).AddrPort()
+	free.Close()
+	command := exec.Command("coap-server-notls", "-A", "127.0.0.1", "-p", fmt.Sprint(server.Port()), "-d", "10")
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { command.Process.Kill(); command.Wait() })
-	server := netipPort(address, address.Port())
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
 	defer cancel()
 	client := startUDP(t, Config{AckTimeout: 200 * time.Millisecond}, nil)

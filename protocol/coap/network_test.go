@@ -16,6 +16,7 @@ type network struct {
 	random    *rand.Rand
 	now       time.Time
 	endpoints map[netip.AddrPort]*Endpoint
+	order     []*Endpoint // so that a seed repeats a run
 	flying    flights
 	lose      float64
 	repeat    float64
@@ -71,6 +72,7 @@ func (n *network) add(addr netip.AddrPort, config Config) *Endpoint {
 	}
 	e := NewEndpoint(config, n.now)
 	n.endpoints[addr] = e
+	n.order = append(n.order, e)
 	return e
 }
 
@@ -82,7 +84,7 @@ func (n *network) run(limit time.Duration, done func() bool) bool {
 		if len(n.flying) > 0 {
 			next = n.flying[0].at
 		}
-		for _, e := range n.endpoints {
+		for _, e := range n.order {
 			if due, ok := e.Deadline(); ok && due.Before(next) {
 				next = due
 			}
@@ -93,7 +95,7 @@ func (n *network) run(limit time.Duration, done func() bool) bool {
 		if next.After(n.now) {
 			n.now = next
 		}
-		for _, e := range n.endpoints {
+		for _, e := range n.order {
 			e.Tick(n.now)
 		}
 		for len(n.flying) > 0 && !n.flying[0].at.After(n.now) {

@@ -21,6 +21,7 @@ type Observation struct {
 	sequence       uint32
 	lastID         uint16 // of the newest notification that was not Confirmable
 	notified       bool   // lastID is set
+	confirmed      bool   // the client has acknowledged a notification
 	plain          int    // notifications since the last Confirmable one
 	confirmedAt    instant
 	unacknowledged *transmission
@@ -146,7 +147,7 @@ func (e *Endpoint) notify(o *Observation, response *Response, now instant) {
 	last := !response.Code.IsSuccess()
 	// RFC 7641 §4.5: some are Confirmable, so that a client that is gone is noticed; §7: the first, to a peer
 	// that may not be where its datagrams claim to come from.
-	if last || !p.verified || o.plain >= confirmEvery-1 || now-o.confirmedAt >= confirmAfter {
+	if last || !o.confirmed && !p.verified || o.plain >= confirmEvery-1 || now-o.confirmedAt >= confirmAfter {
 		o.plain, o.confirmedAt = 0, now
 		e.out = AppendMessage(e.out[:0], Confirmable, response.Code, id, o.token, &response.Options, payload)
 		t := e.transmit(p, id, e.out, now)

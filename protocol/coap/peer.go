@@ -14,7 +14,7 @@ type peer struct {
 	queued, running         int16
 	nextID                  uint16
 	isReady                 bool
-	verified                bool // has shown that it receives what is sent to its address
+	verified                bool // has returned what it can only have received: an Echo value, or the token of a call of ours
 	more                    *peerMore
 }
 

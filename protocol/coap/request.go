@@ -34,6 +34,9 @@ type incoming struct {
 	operation []byte // of a notification, whose request is gone; otherwise it is made from the options
 }
 
+// maxKeptDatagram bounds the memory that a free Request holds; few requests are longer (RFC 7252 §4.6).
+const maxKeptDatagram = 1280
+
 // Registers tells whether the request asks to observe the resource (RFC 7641 §2, §3.1). An Observe option with
 // a block number is part of a block-wise retrieval and registers nothing (RFC 7959 §2.6).
 func (r *Request) Registers() bool {
@@ -264,7 +267,11 @@ func (e *Endpoint) Respond(r *Request, response *Response, now time.Time) {
 		e.flushPending(o, at)
 	}
 	r.reception.settled = true
-	*r = Request{datagram: r.datagram[:0]}
+	buffer := r.datagram[:0]
+	if cap(buffer) > maxKeptDatagram {
+		buffer = nil
+	}
+	*r = Request{datagram: buffer}
 	e.freeRequests = append(e.freeRequests, r)
 }
 

@@ -66,7 +66,6 @@ func (p *peer) transmission(id uint16) *transmission {
 
 // acknowledged ends the retransmission of a message whose acknowledgement carried no response.
 func (e *Endpoint) acknowledged(t *transmission, now instant) {
-	t.peer.verified = true // the message ID was ours to choose: the peer receives what we send
 	switch {
 	case t.call != nil:
 		// RFC 7252 §5.2.2: the response comes separately.
@@ -75,6 +74,7 @@ func (e *Endpoint) acknowledged(t *transmission, now instant) {
 		heap.Fix(&e.outstanding, t.index)
 	case t.observation != nil:
 		e.settle(t)
+		t.observation.confirmed = true
 		e.notificationAcknowledged(t.observation, now)
 	default:
 		e.settle(t)
