@@ -14,6 +14,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -154,12 +155,20 @@ func (f *Front) accept(link net.Conn, running *sync.WaitGroup) {
 		f.mu.Unlock()
 		running.Go(func() {
 			defer f.remove(c)
+			defer f.survive(c)
 			c.serve()
 		})
 		return
 	}
 	f.mu.Unlock()
 	link.Close()
+}
+
+// survive confines a fault of ours to the connection that met it: thousands of devices depend on the process.
+func (f *Front) survive(c *connection) {
+	if fault := recover(); fault != nil {
+		f.logger.Error("fault while serving a connection", "fault", fault, "source", c.source, "stack", string(debug.Stack()))
+	}
 }
 
 func (f *Front) remove(c *connection) {

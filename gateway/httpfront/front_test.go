@@ -33,6 +33,7 @@ type records struct {
 	more chan struct{}
 
 	discard bool // of benchmarks
+	fault   bool // panics, once
 }
 
 func (r *records) Add(record *fieldgate.Record) {
@@ -40,8 +41,13 @@ func (r *records) Add(record *fieldgate.Record) {
 		return
 	}
 	r.mu.Lock()
+	fault := r.fault
+	r.fault = false
 	r.all = append(r.all, *record)
 	r.mu.Unlock()
+	if fault {
+		panic("fault of the test")
+	}
 	select {
 	case r.more <- struct{}{}:
 	default:
@@ -49,7 +55,7 @@ func (r *records) Add(record *fieldgate.Record) {
 }
 
 // next waits for the n-th record, counted from 0.
-func (r *records) next(t *testing.T, n int) fieldgate.Record {
+func (r *records) next(t testing.TB, n int) fieldgate.Record {
 	t.Helper()
 	patience := time.After(10 * time.Second)
 	for {
@@ -873,6 +879,17 @@ func TestShutdown(t *testing.T) {
 	<-stopped
 	if stats := g.Stats(); stats.Connections != 0 {
 		t.Errorf("%+v", stats)
+	}
+}
+
+func TestFaultCostsOneConnection(t *testing.T) {
+	g := newGateway(t, newService(t), nil)
+	g.records.mu.Lock()
+	g.records.fault = true
+	g.records.mu.Unlock()
+	g.raw(t, "GET /mock HTTP/1.1\r\nHost: a\r\n\r\nGET /mock HTTP/1.1\r\nHost: a\r\n\r\n") // ends
+	if answer, _ := g.do(t, "GET", "/mock", ""); answer.StatusCode != 200 {
+		t.Errorf("status %d", answer.StatusCode)
 	}
 }
 
