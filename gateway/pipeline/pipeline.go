@@ -37,6 +37,7 @@ type Recorder interface {
 // Config is all that a Pipeline works with.
 type Config struct {
 	Node      string // name of this gateway, part of instance names
+	Epoch     uint64 // tells one start of the node from another, part of instance names
 	Directory *directory.Directory
 	Upstreams *upstream.Set
 	Broker    *broker.Broker
@@ -60,7 +61,7 @@ type Pipeline struct {
 // New makes a pipeline that knows no contract until Install.
 func New(config Config) *Pipeline {
 	p := &Pipeline{Directory: config.Directory, Upstreams: config.Upstreams, Broker: config.Broker, node: config.Node,
-		epoch: uint64(time.Now().UnixMilli()), recorder: config.Recorder, limits: newLimiter()}
+		epoch: config.Epoch, recorder: config.Recorder, limits: newLimiter()}
 	p.program.Store(&Program{})
 	return p
 }
@@ -70,9 +71,6 @@ func (p *Pipeline) Program() *Program { return p.program.Load() }
 
 // Install puts a linked Snapshot into force for all exchanges that begin from now on. No connection is touched.
 func (p *Pipeline) Install(program *Program) { p.program.Store(program) }
-
-// Epoch tells one start of the node from another.
-func (p *Pipeline) Epoch() uint64 { return p.epoch }
 
 // Begin runs the stages that need no body. It starts the exchange's clock unless the front has set x.Started.
 func (p *Pipeline) Begin(x *Exchange) *fieldgate.Problem {

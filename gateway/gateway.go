@@ -1,0 +1,201 @@
+// Package gateway is the data plane: everything that a device's byte touches. It wires the protocol fronts, the pipeline and
+// what feeds them: the snapshot of contracts, the directory of principals, the broker and the recorder.
+//
+// It owns its folder: the disk copies of snapshot and directory, with which a restart serves before the control plane answers,
+// and the journal of sessions and messages. It promises that no exchange waits for the control plane, and that what is in
+// force stays in force while the control plane is away.
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"fieldgate"
+	"fieldgate/engine/bus"
+	"fieldgate/gateway/broker"
+	"fieldgate/gateway/coapfront"
+	"fieldgate/gateway/directory"
+	"fieldgate/gateway/httpfront"
+	"fieldgate/gateway/mqttfront"
+	"fieldgate/gateway/pipeline"
+	"fieldgate/gateway/recorder"
+	"fieldgate/gateway/upstream"
+)
+
+// Config is all that a Gateway works with.
+type Config struct {
+	Node   string // name of this gateway; part of Records
+	Folder string // of its files; created if missing
+
+	HTTP, MQTT, CoAP string // host:port to listen on; empty: not at all
+
+	Upstreams []fieldgate.Upstream
+	Bus       *bus.Bus
+	Logger    *slog.Logger
+}
+
+// Gateway is one node of the data plane.
+type Gateway struct {
+	config    Config
+	pipeline  *pipeline.Pipeline
+	directory *directory.Directory
+	recorder  *recorder.Recorder
+	snapshots *snapshots
+	fronts    []func(context.Context) error
+	listeners []net.Listener
+	addresses map[string]string
+	changed   chan struct{} // something in the GatewayState changed
+}
+
+// New reads the files of the last run and binds the listeners; it serves nobody before Run. A port that is taken is an error
+// that names it and the setting.
+func New(config Config) (*Gateway, error) {
+	if err := os.MkdirAll(config.Folder, 0o700); err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	upstreams, err := upstream.NewSet(config.Upstreams)
+	if err != nil {
+		return nil, err
+	}
+	principals, err := directory.Open(filepath.Join(config.Folder, "directory"), config.Logger)
+	if err != nil {
+		return nil, err
+	}
+	epoch := uint64(time.Now().UnixMilli())
+	g := &Gateway{config: config, directory: principals, addresses: make(map[string]string), changed: make(chan struct{}, 1)}
+	g.recorder = recorder.New(config.Node, epoch, func(ctx context.Context, id string, batch []byte) error {
+		return config.Bus.Append(ctx, fieldgate.SubjectRecords+config.Node, id, batch)
+	}, config.Logger)
+	g.pipeline = pipeline.New(pipeline.Config{Node: config.Node, Epoch: epoch, Directory: principals, Upstreams: upstreams, Broker: broker.New(), Recorder: g.recorder})
+	g.snapshots = &snapshots{file: filepath.Join(config.Folder, "snapshot"), bus: config.Bus, pipeline: g.pipeline, logger: config.Logger, report: g.report}
+	if err = g.snapshots.load(); err == nil {
+		err = g.listen()
+	}
+	if err != nil {
+		g.release()
+		return nil, err
+	}
+	return g, nil
+}
+
+// listen binds the sockets and makes the fronts behind them.
+func (g *Gateway) listen() error {
+	config := g.config
+	if config.HTTP != "" {
+		listener, err := g.bind("http", config.HTTP)
+		if err != nil {
+			return err
+		}
+		front := httpfront.New(httpfront.Config{Pipeline: g.pipeline, Logger: config.Logger})
+		g.fronts = append(g.fronts, func(ctx context.Context) error { return front.Serve(ctx, listener) })
+	}
+	// The MQTT front keeps the journal of retained messages and sessions, so it is there with or without a listener.
+	mqtt := mqttfront.Config{Pipeline: g.pipeline, Folder: filepath.Join(config.Folder, "mqtt"), Logger: config.Logger}
+	if config.MQTT != "" {
+		listener, err := g.bind("mqtt", config.MQTT)
+		if err != nil {
+			return err
+		}
+		mqtt.Listeners = []net.Listener{listener}
+	}
+	sessions, err := mqttfront.New(mqtt)
+	if err != nil {
+		return err
+	}
+	g.fronts = append(g.fronts, sessions.Run)
+	if config.CoAP != "" {
+		front, err := coapfront.Listen([]string{config.CoAP}, g.pipeline, config.Logger)
+		if err != nil {
+			return listenError("coap", config.CoAP, err)
+		}
+		g.addresses["coap"] = front.Addresses()[0].String()
+		g.fronts = append(g.fronts, front.Run)
+	}
+	return nil
+}
+
+func (g *Gateway) bind(setting, address string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, listenError(setting, address, err)
+	}
+	g.listeners = append(g.listeners, listener)
+	g.addresses[setting] = listener.Addr().String()
+	return listener, nil
+}
+
+func listenError(setting, address string, err error) error {
+	return fmt.Errorf("cannot listen on %s (setting listen.%s): %w; end the program that uses it, or choose another address", address, setting, err)
+}
+
+// Addresses are those that the gateway listens on, by protocol: http, mqtt, coap.
+func (g *Gateway) Addresses() map[string]string { return g.addresses }
+
+// Run serves until the context ends or a part fails: then the fronts let exchanges under way finish, the last Records go to the
+// bus, and it returns when all has ended.
+func (g *Gateway) Run(ctx context.Context) error {
+	defer g.release()
+	// Records are sent until the last exchange has ended.
+	recording, stopRecording := context.WithCancel(context.WithoutCancel(ctx))
+	var recorder sync.WaitGroup
+	recorder.Go(func() { g.recorder.Run(recording) })
+
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	parts := append([]func(context.Context) error{g.snapshots.run, g.followDirectory, g.tell}, g.fronts...)
+	failed := make([]error, len(parts))
+	var running sync.WaitGroup
+	for i, part := range parts {
+		running.Go(func() {
+			failed[i] = part(ctx)
+			stop() // none of the parts ends before it is told to, unless it fails
+		})
+	}
+	running.Wait()
+	stopRecording()
+	recorder.Wait()
+	return errors.Join(failed...)
+}
+
+// report makes tell speak at once.
+func (g *Gateway) report() { wake(g.changed) }
+
+// tell says what is in force whenever it changes, and now and then.
+func (g *Gateway) tell(ctx context.Context) error {
+	ticker := time.NewTicker(fieldgate.GatewayStateInterval)
+	defer ticker.Stop()
+	for {
+		state, err := json.Marshal(fieldgate.GatewayState{Node: g.config.Node, Snapshot: g.pipeline.Program().Version,
+			Directory: g.directory.Sequence(), RecordsDropped: g.recorder.Dropped(), Problem: g.snapshots.why()})
+		if err != nil {
+			return err
+		}
+		if err := g.config.Bus.Publish(fieldgate.SubjectGatewayState, state); err != nil {
+			g.config.Logger.Warn("the gateway's state was not sent", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-g.changed:
+		case <-ticker.C:
+		}
+	}
+}
+
+// release closes what New opened; listeners that their fronts have closed do not mind.
+func (g *Gateway) release() {
+	for _, listener := range g.listeners {
+		listener.Close()
+	}
+	if err := g.directory.Close(); err != nil {
+		g.config.Logger.Error("the directory's log was not closed cleanly", "error", err)
+	}
+}

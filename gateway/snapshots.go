@@ -1,0 +1,189 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"fieldgate"
+	"fieldgate/engine/bus"
+	"fieldgate/gateway/pipeline"
+)
+
+const (
+	pollInterval = 2 * time.Second // in case that a nudge was lost
+	fetchTimeout = 10 * time.Second
+)
+
+// snapshots keeps the pipeline at the control plane's newest Snapshot, and the disk copy that a restart begins with.
+type snapshots struct {
+	file     string
+	bus      *bus.Bus
+	pipeline *pipeline.Pipeline
+	logger   *slog.Logger
+	report   func() // after something changed
+
+	current fieldgate.Snapshot
+	keys    map[string]*fieldgate.Contract // of the contracts in current
+	program *pipeline.Program
+	failed  uint64                 // version that could not be linked; not tried again
+	problem atomic.Pointer[string] // why
+}
+
+// load puts the disk copy into force. A damaged copy is set aside: the gateway then waits for the control plane.
+func (s *snapshots) load() error {
+	encoded, err := os.ReadFile(s.file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("gateway: %w", err)
+	}
+	snapshot, err := fieldgate.DecodeSnapshot(encoded)
+	var program *pipeline.Program
+	if err == nil {
+		program, err = pipeline.Link(snapshot, nil)
+	}
+	if err != nil {
+		aside := s.file + time.Now().UTC().Format(".corrupt-20060102T150405.000000000")
+		s.logger.Error("the snapshot on disk is of no use; it is set aside, and nothing is served until the control plane sends a new one", "file", s.file, "aside", aside, "error", err)
+		return os.Rename(s.file, aside)
+	}
+	keys := make(map[string]*fieldgate.Contract, len(snapshot.Contracts))
+	for _, contract := range snapshot.Contracts {
+		key, _, err := fieldgate.EncodeContract(contract)
+		if err != nil {
+			return err
+		}
+		keys[key] = contract
+	}
+	s.current, s.keys, s.program = *snapshot, keys, program
+	s.pipeline.Install(program)
+	return nil
+}
+
+// run pulls whenever the control plane nudges, until the context ends.
+func (s *snapshots) run(ctx context.Context) error {
+	nudge := make(chan struct{}, 1)
+	stop, err := s.bus.Subscribe(fieldgate.SubjectSnapshotChanged, func(string, []byte) { wake(nudge) })
+	if err != nil {
+		return fmt.Errorf("gateway: %w", err)
+	}
+	defer stop()
+	follow(ctx, nudge, pollInterval, s.logger, "contracts", s.pull)
+	return nil
+}
+
+// pull fetches the newest Snapshot if it is newer than the one in force.
+func (s *snapshots) pull(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	var manifest fieldgate.SnapshotManifest
+	if err := request(ctx, s.bus, fieldgate.SubjectSnapshotManifest, nil, &manifest); err != nil {
+		return err
+	}
+	if manifest.Version == s.current.Version || manifest.Version == s.failed {
+		return nil
+	}
+	next := fieldgate.Snapshot{Version: manifest.Version, Contracts: make([]*fieldgate.Contract, 0, len(manifest.Contracts))}
+	keys := make(map[string]*fieldgate.Contract, len(manifest.Contracts))
+	for _, key := range manifest.Contracts {
+		contract := s.keys[key]
+		if contract == nil {
+			var err error
+			if contract, err = s.fetch(ctx, key); err != nil {
+				return err
+			}
+		}
+		keys[key] = contract
+		next.Contracts = append(next.Contracts, contract)
+	}
+	program, err := pipeline.Link(&next, s.program)
+	if err != nil {
+		// The contracts in force stay in force: better the old rules than none.
+		why := err.Error()
+		s.failed = manifest.Version
+		s.problem.Store(&why)
+		s.logger.Error("a snapshot cannot be linked; the one before it stays in force", "version", manifest.Version, "error", err)
+		s.report()
+		return nil
+	}
+	s.pipeline.Install(program)
+	s.current, s.keys, s.program = next, keys, program
+	s.problem.Store(nil)
+	s.report()
+	if err := s.store(); err != nil {
+		return fmt.Errorf("the snapshot is in force, but not on disk for a restart: %w", err)
+	}
+	return nil
+}
+
+// why says why the newest Snapshot is not in force; empty when it is.
+func (s *snapshots) why() string {
+	if problem := s.problem.Load(); problem != nil {
+		return *problem
+	}
+	return ""
+}
+
+// fetch gets one contract in parts.
+func (s *snapshots) fetch(ctx context.Context, key string) (*fieldgate.Contract, error) {
+	var encoded []byte
+	for {
+		question, err := json.Marshal(fieldgate.ContractRequest{Key: key, Offset: len(encoded)})
+		if err != nil {
+			return nil, err
+		}
+		answer, err := s.bus.Request(ctx, fieldgate.SubjectSnapshotContract, question)
+		if err != nil {
+			return nil, err
+		}
+		encoded = append(encoded, answer.Data...)
+		total, err := strconv.Atoi(answer.Header[fieldgate.HeaderTotal])
+		if err != nil || total > fieldgate.MaxEncodedContract || len(encoded) > total || len(answer.Data) == 0 {
+			return nil, fmt.Errorf("contract %.12s: the control plane's answer makes no sense", key)
+		}
+		if len(encoded) == total {
+			return fieldgate.DecodeContract(key, encoded)
+		}
+	}
+}
+
+// store replaces the disk copy in one step.
+func (s *snapshots) store() error {
+	encoded, err := fieldgate.EncodeSnapshot(&s.current)
+	if err != nil {
+		return err
+	}
+	return replaceFile(s.file, encoded)
+}
+
+// replaceFile writes a file so that a crash leaves either the old content or the new.
+func replaceFile(path string, content []byte) error {
+	file, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(content)
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	folder, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
+}
