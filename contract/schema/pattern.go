@@ -1,65 +1,142 @@
 package schema
 
 import (
+	"errors"
+	"fmt"
 	"regexp"
 	"regexp/syntax"
+	"strings"
 	"unicode/utf8"
 )
 
 // pattern is a compiled ECMA-262 regular expression. Common shapes, sequences of
-// byte classes such as ^[0-9a-f]{16}$, are matched without package regexp; the others
-// run there in time linear in the text.
+// character classes such as ^[0-9a-f]{16}$, are matched without package regexp; the
+// others run there in time linear in the text.
 type pattern struct {
 	source   string
 	elements []element // nil if regex is used
 	open     bool      // elements need not reach the end of the text
 	regex    *regexp.Regexp
+	looks    []look // conditions that stood at the beginning: ^(?=…)(?!…)
 }
 
-// element is a run of min to max bytes of a class.
+// element is a run of min to max characters of a class.
 type element struct {
-	class    [4]uint64
-	min, max int // max -1: no bound
+	ascii    [2]uint64
+	wide     []rune // pairs of first and last above ASCII
+	min, max int    // max -1: no bound
+}
+
+// look is a look-ahead from the beginning of the text.
+type look struct {
+	*pattern
+	negative bool
 }
 
 // maxPattern bounds the length of a pattern in a schema.
 const maxPattern = 4096
 
 func compilePattern(source string) (*pattern, error) {
-	translated, err := translatePattern(source)
+	if len(source) > maxPattern {
+		return nil, fmt.Errorf("pattern longer than %d bytes", maxPattern)
+	}
+	p := &pattern{source: source}
+	rest, err := p.takeLooks(source)
 	if err != nil {
 		return nil, err
 	}
-	p := &pattern{source: source}
-	if tree, err := syntax.Parse(translated, syntax.Perl); err == nil {
-		if p.elements, p.open = simpleElements(tree); p.elements != nil {
-			return p, nil
-		}
+	translated, err := translatePattern(rest)
+	if err != nil {
+		return nil, err
+	}
+	tree, err := syntax.Parse(translated, syntax.Perl)
+	if err != nil {
+		return nil, err
+	}
+	if p.elements, p.open = simpleElements(tree); p.elements != nil {
+		return p, nil
+	}
+	if strings.Contains(translated, bigRepeat) {
+		return nil, errors.New("a repetition above 1000 is possible only in a plain sequence of classes between ^ and $; use maxLength")
 	}
 	p.regex, err = regexp.Compile(translated)
 	return p, err
 }
 
 func (p *pattern) match(text []byte) bool {
+	for _, look := range p.looks {
+		if look.match(text) == look.negative {
+			return false
+		}
+	}
 	if p.elements == nil {
 		return p.regex.Match(text)
 	}
 	i := 0
 	for k := range p.elements {
 		e := &p.elements[k]
-		limit := len(text)
-		if e.max >= 0 && limit-i > e.max {
-			limit = i + e.max
+		count := 0
+		for i < len(text) && count != e.max {
+			size := e.take(text[i:])
+			if size == 0 {
+				break
+			}
+			i += size
+			count++
 		}
-		first := i
-		for i < limit && e.class[text[i]>>6]&(1<<(text[i]&63)) != 0 {
-			i++
-		}
-		if i-first < e.min {
+		if count < e.min {
 			return false
 		}
 	}
 	return p.open || i == len(text)
+}
+
+// take returns the size of the first character of text if it is in the class, else 0.
+func (e *element) take(text []byte) int {
+	c := text[0]
+	if c < utf8.RuneSelf {
+		return int(e.ascii[c>>6] >> (c & 63) & 1)
+	}
+	if e.wide == nil {
+		return 0
+	}
+	r, size := utf8.DecodeRune(text)
+	if !e.hasWide(r) {
+		return 0
+	}
+	return size
+}
+
+func (e *element) hasWide(r rune) bool {
+	for i := 0; i < len(e.wide); i += 2 {
+		if r >= e.wide[i] && r <= e.wide[i+1] {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *element) add(from, to rune) {
+	for c := from; c <= to && c < utf8.RuneSelf; c++ {
+		e.ascii[c>>6] |= 1 << (c & 63)
+	}
+	if to >= utf8.RuneSelf {
+		e.wide = append(e.wide, max(from, utf8.RuneSelf), to)
+	}
+}
+
+func (e *element) overlaps(other *element) bool {
+	if e.ascii[0]&other.ascii[0]|e.ascii[1]&other.ascii[1] != 0 {
+		return true
+	}
+	for i := 0; i < len(e.wide); i += 2 {
+		for j := 0; j < len(other.wide); j += 2 {
+			if e.wide[i] <= other.wide[j+1] && other.wide[j] <= e.wide[i+1] {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // simpleElements turns an anchored sequence of classes into elements, nil if tree is
@@ -105,42 +182,27 @@ func appendElements(elements []element, part *syntax.Regexp) ([]element, bool) {
 		}
 		part = part.Sub[0]
 	case syntax.OpCapture:
-		if inner := part.Sub[0]; inner.Op == syntax.OpConcat {
-			for _, one := range inner.Sub {
-				var ok bool
-				if elements, ok = appendElements(elements, one); !ok {
-					return nil, false
-				}
-			}
-			return elements, true
-		}
-		return appendElements(elements, part.Sub[0])
+		return appendGroup(elements, part)
 	case syntax.OpLiteral:
 		if part.Flags&syntax.FoldCase != 0 {
 			return nil, false
 		}
 		for _, r := range part.Rune {
-			var buffer [utf8.UTFMax]byte
-			for _, b := range buffer[:utf8.EncodeRune(buffer[:], r)] {
-				elements = append(elements, element{class: byteClass(b, b), min: 1, max: 1})
-			}
+			e := element{min: 1, max: 1}
+			e.add(r, r)
+			elements = append(elements, e)
 		}
 		return elements, true
 	}
 	e := element{min: low, max: high}
 	switch {
-	case part.Op == syntax.OpLiteral && len(part.Rune) == 1 && part.Rune[0] < utf8.RuneSelf && part.Flags&syntax.FoldCase == 0:
-		e.class = byteClass(byte(part.Rune[0]), byte(part.Rune[0]))
-	case part.Op == syntax.OpCharClass:
+	case part.Op == syntax.OpLiteral && len(part.Rune) == 1 && part.Flags&syntax.FoldCase == 0:
+		e.add(part.Rune[0], part.Rune[0])
+	case part.Op == syntax.OpAnyChar:
+		e.add(0, utf8.MaxRune)
+	case part.Op == syntax.OpCharClass && len(part.Rune) <= 64: // a long table is left to regexp
 		for i := 0; i < len(part.Rune); i += 2 {
-			from, to := part.Rune[i], part.Rune[i+1]
-			if to >= utf8.RuneSelf {
-				return nil, false // bytes are not characters there
-			}
-			add := byteClass(byte(from), byte(to))
-			for w := range e.class {
-				e.class[w] |= add[w]
-			}
+			e.add(part.Rune[i], part.Rune[i+1])
 		}
 	default:
 		return nil, false
@@ -148,27 +210,43 @@ func appendElements(elements []element, part *syntax.Regexp) ([]element, bool) {
 	return append(elements, e), true
 }
 
-func byteClass(from, to byte) (class [4]uint64) {
-	for b := int(from); b <= int(to); b++ {
-		class[b>>6] |= 1 << (b & 63)
+// appendGroup reads a group, or the mark that translatePattern leaves for a repetition
+// of the element before it.
+func appendGroup(elements []element, group *syntax.Regexp) ([]element, bool) {
+	inner := group.Sub[0]
+	if counts, ok := strings.CutPrefix(group.Name, bigRepeat); ok && len(elements) > 0 {
+		last := &elements[len(elements)-1]
+		_, err := fmt.Sscanf(counts, "%d_%d", &last.min, &last.max)
+		if last.max == 0 {
+			last.max = -1
+		}
+		return elements, err == nil
 	}
-	return class
+	if inner.Op != syntax.OpConcat {
+		return appendElements(elements, inner)
+	}
+	for _, one := range inner.Sub {
+		var ok bool
+		if elements, ok = appendElements(elements, one); !ok {
+			return nil, false
+		}
+	}
+	return elements, true
 }
 
 // deterministic reports whether taking as much as possible for each element is right:
 // whatever may follow an element of variable length must not begin with its class.
 func deterministic(elements []element) bool {
-	for i, e := range elements {
+	for i := range elements {
+		e := &elements[i]
 		if e.min == e.max {
 			continue
 		}
-		for _, next := range elements[i+1:] {
-			for w := range e.class {
-				if e.class[w]&next.class[w] != 0 {
-					return false
-				}
+		for k := i + 1; k < len(elements); k++ {
+			if e.overlaps(&elements[k]) {
+				return false
 			}
-			if next.min > 0 {
+			if elements[k].min > 0 {
 				break
 			}
 		}

@@ -3,6 +3,7 @@ package schema
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -10,18 +11,20 @@ import (
 // What ECMA-262 calls white space (§12.2, §12.3) and a line terminator, as the inside
 // of a Go character class.
 const (
-	ecmaSpace   = `\t-\r \x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}\x{feff}`
-	ecmaLineEnd = `\n\r\x{2028}\x{2029}`
+	ecmaSpace    = `\t-\r \x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}\x{feff}`
+	ecmaNotSpace = `\x00-\x08\x0e-\x1f!-\x{9f}\x{a1}-\x{167f}\x{1681}-\x{1fff}\x{200b}-\x{2027}\x{202a}-\x{202e}\x{2030}-\x{205e}\x{2060}-\x{2fff}\x{3001}-\x{fefe}\x{ff00}-\x{10ffff}`
+	ecmaLineEnd  = `\n\r\x{2028}\x{2029}`
 )
 
-var errLook = errors.New("look-ahead, look-behind and back-references cannot be matched in linear time; express the rule with allOf, not and plain patterns")
+// bigRepeat begins the name of an empty group that stands for a repetition count
+// above 1000, which package regexp does not take but the element matcher does.
+const bigRepeat = "fieldgate_repeat_"
+
+var errLook = errors.New("look-behind, back-references and look-ahead other than right after ^ cannot be matched in linear time; express the rule with allOf, not and plain patterns")
 
 // translatePattern rewrites an ECMA-262 pattern (u flag, as JSON Schema core §6.4 asks)
 // in the syntax of package regexp.
 func translatePattern(source string) (string, error) {
-	if len(source) > maxPattern {
-		return "", fmt.Errorf("pattern longer than %d bytes", maxPattern)
-	}
 	var out strings.Builder
 	inClass := false
 	for i := 0; i < len(source); {
@@ -32,7 +35,10 @@ func translatePattern(source string) (string, error) {
 			if err != nil {
 				return "", err
 			}
-			i += n
+			if i += n; inClass && strings.IndexByte("sSdDwWpP", source[i-n+1]) >= 0 && strings.HasPrefix(source[i:], "-") {
+				out.WriteString(`\-`) // no range begins with a class
+				i++
+			}
 			continue
 		case inClass && c == ']':
 			inClass = false
@@ -49,6 +55,12 @@ func translatePattern(source string) (string, error) {
 				continue
 			}
 			inClass = true
+		case c == '{' && !inClass:
+			if n, mark := translateRepeat(source[i:]); n > 0 {
+				out.WriteString(mark)
+				i += n
+				continue
+			}
 		case c == '.' && !inClass:
 			out.WriteString(`[^` + ecmaLineEnd + `]`)
 			i++
@@ -68,6 +80,75 @@ func translatePattern(source string) (string, error) {
 	return out.String(), nil
 }
 
+// translateRepeat turns a count above 1000 into a mark; n is the length it replaces.
+func translateRepeat(s string) (n int, mark string) {
+	end := strings.IndexByte(s, '}')
+	if end < 0 {
+		return 0, ""
+	}
+	first, last, both := strings.Cut(s[1:end], ",")
+	low, err := strconv.Atoi(first)
+	if err != nil || low > 1<<24 {
+		return 0, ""
+	}
+	high := low
+	if both && last == "" {
+		high = 0 // no bound
+	} else if both {
+		if high, err = strconv.Atoi(last); err != nil || high < low || high > 1<<24 {
+			return 0, ""
+		}
+	}
+	if low <= 1000 && high <= 1000 || end+1 < len(s) && s[end+1] == '?' {
+		return 0, ""
+	}
+	return end + 1, fmt.Sprintf("*(?P<%s%d_%d>)", bigRepeat, low, high)
+}
+
+// takeLooks removes look-aheads that stand right after ^: they see the whole text, so
+// they are patterns of their own.
+func (p *pattern) takeLooks(source string) (rest string, err error) {
+	rest = source
+	for strings.HasPrefix(rest, "^(?=") || strings.HasPrefix(rest, "^(?!") {
+		end, alternatives := groupEnd(rest, 1)
+		if _, outside := groupEnd("("+rest+")", 0); end < 0 || alternatives < 0 || outside > 0 {
+			return "", errLook // ^(?=a)b|c: the condition holds for one alternative only
+		}
+		inner, err := compilePattern("^(?:" + rest[4:end] + ")")
+		if err != nil {
+			return "", err
+		}
+		p.looks = append(p.looks, look{inner, rest[3] == '!'})
+		rest = "^" + rest[end+1:]
+	}
+	return rest, nil
+}
+
+// groupEnd returns the index of the bracket that closes the group opened at i, and how
+// many alternatives beyond the first the group has.
+func groupEnd(source string, i int) (end, alternatives int) {
+	depth, inClass := 0, false
+	for ; i < len(source); i++ {
+		switch c := source[i]; {
+		case c == '\\':
+			i++
+		case inClass:
+			inClass = c != ']'
+		case c == '[':
+			inClass = true
+		case c == '(':
+			depth++
+		case c == '|' && depth == 1:
+			alternatives++
+		case c == ')':
+			if depth--; depth == 0 {
+				return i, alternatives
+			}
+		}
+	}
+	return -1, 0
+}
+
 // translateEscape writes the Go form of the escape that s begins with and returns its length.
 func translateEscape(out *strings.Builder, s string, inClass bool) (int, error) {
 	if len(s) < 2 {
@@ -76,7 +157,7 @@ func translateEscape(out *strings.Builder, s string, inClass bool) (int, error) 
 	class := func(inside string, negated bool) (int, error) {
 		switch {
 		case inClass && negated:
-			return 0, errors.New(`\S inside brackets cannot be expressed; list the characters`)
+			out.WriteString(ecmaNotSpace)
 		case inClass:
 			out.WriteString(inside)
 		case negated:
@@ -124,6 +205,10 @@ func translateEscape(out *strings.Builder, s string, inClass bool) (int, error) 
 		}
 		return translateHex(out, s, 4)
 	case 'p', 'P':
+		if len(s) > 2 && s[2] >= 'A' && s[2] <= 'Z' { // \pL, which many write
+			out.WriteString(s[:3])
+			return 3, nil
+		}
 		end := strings.IndexByte(s, '}')
 		if end < 4 || s[2] != '{' {
 			return 0, errors.New(`\p needs a property in braces`)
@@ -140,7 +225,7 @@ func translateEscape(out *strings.Builder, s string, inClass bool) (int, error) 
 		case r >= '1' && r <= '9' || r == 'k':
 			return 0, errLook
 		case r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z':
-			return 0, fmt.Errorf(`\%c is not an escape of ECMA-262`, r)
+			return 0, fmt.Errorf(`\%c is not an escape of ECMA-262; the beginning and the end of the text are ^ and $`, r)
 		case r < utf8.RuneSelf:
 			out.WriteByte('\\')
 		}
