@@ -92,3 +92,42 @@ func TestIdlePeerIsSmall(t *testing.T) {
 		t.Errorf("%d peers", e.Stats().Peers)
 	}
 }
+
+// BenchmarkNotify tells one news to 10,000 observers that acknowledge what has to be.
+func BenchmarkNotify(b *testing.B) {
+	now := time.Unix(1_800_000_000, 0)
+	type confirmation struct {
+		from netip.AddrPort
+		id   uint16
+	}
+	var confirmable []confirmation
+	e := NewEndpoint(Config{Send: func(to netip.AddrPort, datagram []byte) {
+		if Type(datagram[0]>>4&3) == Confirmable {
+			confirmable = append(confirmable, confirmation{to, uint16(datagram[2])<<8 | uint16(datagram[3])})
+		}
+	}}, now)
+	datagram := request(Confirmable, GET, 1, "/t", withUint(Observe, 0))
+	var all []*Observation
+	for i := range 10_000 {
+		e.Feed(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), 5683), datagram, now)
+		o := &Observation{}
+		e.Respond(e.Next(), &Response{Observation: o}, now)
+		all = append(all, o)
+	}
+	var response Response
+	body := pattern(32)
+	b.ReportAllocs()
+	for b.Loop() {
+		for _, o := range all {
+			response.Reset()
+			response.Body = body
+			e.Notify(o, &response, now)
+		}
+		for _, c := range confirmable {
+			e.Feed(c.from, appendEmpty(nil, Acknowledgement, c.id), now)
+		}
+		confirmable = confirmable[:0]
+		now = now.Add(time.Second)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/10_000, "ns/notification")
+}

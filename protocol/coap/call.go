@@ -1,6 +1,7 @@
 package coap
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"net/netip"
@@ -46,6 +47,7 @@ type Call struct {
 	over         bool
 	waiting      *transmission
 
+	maxBody    int
 	szx        uint8
 	sent       int // offset of the block being sent
 	uploaded   bool
@@ -93,7 +95,7 @@ func (e *Endpoint) Do(to netip.AddrPort, call *Call, now time.Time) {
 		return
 	}
 	call.peer = p
-	call.szx = e.maxSZX
+	call.szx, call.maxBody = e.maxSZX, e.config.MaxBody
 	if call.BlockSize != 0 {
 		call.szx = min(call.szx, szxFor(call.BlockSize))
 	}
@@ -323,99 +325,42 @@ func unknownCritical(m *Message) bool {
 
 // advance takes a response to the step in progress, or a notification.
 func (e *Endpoint) advance(call *Call, m *Message, now instant) {
-	sequence, observed := m.Uint(Observe)
 	notification := call.established && token(m.Token) == call.observeToken
-	if notification && observed && m.Code.IsSuccess() {
-		// RFC 7641 §3.4: what is older than the newest heard is not delivered.
-		if call.heard && !fresher(sequence, call.sequence) && now-call.heardAt < 128*time.Second {
-			return
-		}
-	}
-	if !notification && (!call.inFlight || token(m.Token) != call.token) {
+	switch {
+	case notification && call.isStale(m, now):
+		return
+	case !notification && (!call.inFlight || token(m.Token) != call.token):
 		return
 	}
-	if m.Code == Unauthorized && !call.challenged {
-		if value, ok := m.Option(Echo); ok {
-			call.challenged = true // RFC 9175 §2.3: the same request with the value, once
-			call.echo = value
+	if value, ok := m.Option(Echo); ok {
+		call.echo = value // RFC 9175 §2.3: for the requests that follow
+		if m.Code == Unauthorized && !call.challenged {
+			call.challenged = true // the same request with the value, once
 			e.step(call, now)
 			return
 		}
-	}
-	if value, ok := m.Option(Echo); ok && m.Code.IsSuccess() {
-		call.echo = value // RFC 9175 §2.3: for the requests that follow
 	}
 	if !call.uploaded && e.advanceUpload(call, m, now) {
 		return
 	}
 	call.uploaded = true
 
-	block, blockwise, valid := m.Block(Block2)
-	if !valid {
-		e.failCall(call, ErrBlocks, now)
-		return
-	}
-	if !call.fetching || notification {
-		// The first block, or all of it.
-		call.fetching, call.body, call.first = false, nil, *m
-		call.observing = call.ObserveResource && observed && m.Code.IsSuccess()
-		if call.observing {
-			call.sequence, call.heardAt, call.heard = sequence, now, true
-			call.established = true
-		}
-		if blockwise && block.Num != 0 {
-			e.failCall(call, ErrBlocks, now)
-			return
-		}
-		tag, _ := m.Option(ETag)
-		call.etag = tag
+	var err error
+	if call.fetching && !notification {
+		err = e.takeBlock(call, m, now)
 	} else {
-		tag, _ := m.Option(ETag)
-		if !m.Code.IsSuccess() || !blockwise {
-			call.first = *m // the peer has no such block any more; its answer is the outcome
-			call.body = nil
-			blockwise = false
-		} else if string(tag) != string(call.etag) {
-			// RFC 7959 §2.4: the resource changed; blocks of both must not be mixed. What is observed changes
-			// by nature; anything else is not chased for ever.
-			if call.restarts++; call.Code != GET || call.restarts > maxRestarts && !call.established {
-				e.failCall(call, ErrBlocks, now)
-				return
-			}
-			call.body = nil
-			e.step(call, now)
-			return
-		} else if block.Offset() != len(call.body) {
-			if block.Offset() == 0 {
-				call.body = nil
-			} else {
-				e.failCall(call, ErrBlocks, now)
-				return
-			}
-		}
+		err = call.takeFirst(m, now)
 	}
-	if len(call.body)+len(m.Payload) > e.config.MaxBody {
-		e.failCall(call, ErrBodyTooBig, now)
+	if err != nil {
+		e.failCall(call, err, now)
 		return
 	}
-	if blockwise && block.More {
-		if len(m.Payload) != block.Size() {
-			e.failCall(call, ErrBlocks, now)
-			return
-		}
-		if !call.fetching {
-			call.first.Payload = nil
-		}
-		call.body = append(call.body, m.Payload...)
-		call.fetching, call.blockSZX = true, block.SZX
+	if call.fetching {
 		e.step(call, now)
 		return
 	}
-	reply := &Reply{Message: call.first, Body: m.Payload}
-	if call.fetching {
-		reply.Body = append(call.body, m.Payload...)
-	}
-	call.fetching, call.body = false, nil
+	reply := &Reply{Message: call.first, Body: call.body}
+	call.body = nil
 	if call.observing {
 		e.awaitNotification(call, now)
 		call.Deliver(reply)
@@ -423,6 +368,69 @@ func (e *Endpoint) advance(call *Call, m *Message, now instant) {
 	}
 	e.leave(call, now)
 	call.end(reply)
+}
+
+// isStale tells a notification that came after a newer one (RFC 7641 §3.4).
+func (call *Call) isStale(m *Message, now instant) bool {
+	sequence, ok := m.Uint(Observe)
+	return ok && m.Code.IsSuccess() && call.heard && !fresher(sequence, call.sequence) && now-call.heardAt < 128*time.Second
+}
+
+// takeFirst begins with a response or notification: its first block, or all of it.
+func (call *Call) takeFirst(m *Message, now instant) error {
+	call.fetching, call.body, call.first = false, nil, *m
+	sequence, observed := m.Uint(Observe)
+	if call.observing = call.ObserveResource && observed && m.Code.IsSuccess(); call.observing {
+		call.sequence, call.heardAt, call.heard = sequence, now, true
+		call.established = true
+	}
+	call.etag, _ = m.Option(ETag)
+	block, blockwise, valid := m.Block(Block2)
+	if !valid || blockwise && block.Num != 0 {
+		return ErrBlocks
+	}
+	return call.takePayload(m, block)
+}
+
+// takeBlock goes on with a later block, which must be of the same content (RFC 7959 §2.4).
+func (e *Endpoint) takeBlock(call *Call, m *Message, now instant) error {
+	block, blockwise, valid := m.Block(Block2)
+	tag, _ := m.Option(ETag)
+	switch {
+	case !valid:
+		return ErrBlocks
+	case !m.Code.IsSuccess() || !blockwise:
+		return call.takeFirst(m, now) // the peer has no such block any more: what it says instead is the outcome
+	case !bytes.Equal(tag, call.etag):
+		// The resource changed. What is observed does so by nature; anything else is not chased for ever.
+		if call.restarts++; call.Code != GET || call.restarts > maxRestarts && !call.established {
+			return ErrBlocks
+		}
+		call.body, call.etag = nil, tag
+		if block.Num != 0 {
+			return nil // asks for the first block
+		}
+	case block.Offset() != len(call.body):
+		return ErrBlocks
+	}
+	if block.Num == 0 {
+		call.first = *m
+	}
+	return call.takePayload(m, block)
+}
+
+// takePayload adds a block to the body and says by call.fetching whether others follow. Without a Block2 option
+// the block is the zero Block, and the payload all there is.
+func (call *Call) takePayload(m *Message, block Block) error {
+	if block.More && len(m.Payload) != block.Size() {
+		return ErrBlocks
+	}
+	if len(call.body)+len(m.Payload) > call.maxBody {
+		return ErrBodyTooBig
+	}
+	call.body = append(call.body, m.Payload...)
+	call.fetching, call.blockSZX = block.More, block.SZX
+	return nil
 }
 
 // awaitNotification waits for the next content, at the longest until this one is stale (RFC 7641 §3.3.1).

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 )
@@ -366,4 +367,34 @@ func FuzzFeed(f *testing.F) {
 			t.Fatal("the call never ended")
 		}
 	})
+}
+
+// TestBodyThatChanges holds that blocks of two states of a resource are never mixed, and that the reply shows the
+// options of the state whose body it has.
+func TestBodyThatChanges(t *testing.T) {
+	n := newNetwork(t, 1)
+	serverAddr := netip.MustParseAddrPort("198.51.100.1:5683")
+	server := n.add(serverAddr, Config{BlockSize: 64, TransfersOfPeer: 1})
+	client := n.add(alice, Config{})
+	asked := 0
+	n.afterFeed = func(netip.AddrPort) {
+		for r := server.Next(); r != nil; r = server.Next() {
+			asked++
+			response := &Response{Body: bytes.Repeat([]byte{byte('0' + asked)}, 300), Trusted: true}
+			response.Options.Add(ETag, []byte{byte(asked)})
+			server.Respond(r, response, n.now)
+			if asked < 3 {
+				for _, s := range slices.Clone(server.peers[alice].more.snapshots) {
+					server.dropSnapshot(s) // as under pressure: the next block comes from a new state
+				}
+			}
+		}
+	}
+	var reply *Reply
+	client.Do(serverAddr, &Call{Code: GET, Deliver: func(r *Reply) { reply = r }}, n.now)
+	n.run(time.Minute, func() bool { return reply != nil })
+	tag, _ := reply.Option(ETag)
+	if reply.Err != nil || !bytes.Equal(reply.Body, bytes.Repeat([]byte{byte('0' + asked)}, 300)) || !bytes.Equal(tag, []byte{byte(asked)}) {
+		t.Errorf("RFC 7959 §2.4: %v, ETag %x, body %q after %d states", reply.Err, tag, reply.Body, asked)
+	}
 }
