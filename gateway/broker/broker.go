@@ -32,8 +32,16 @@ type Subscriber interface {
 	Deliver(message *Message, qos byte)
 }
 
+// Sessions takes every message for the subscribers that have sessions (MQTT), and makes it durable where it has to be before
+// it calls acknowledged, which may be nil. It must not block.
+type Sessions interface {
+	Publish(message *Message, acknowledged func(error))
+}
+
 // Broker is safe for concurrent use.
 type Broker struct {
+	sessions Sessions
+
 	mu            sync.RWMutex
 	subscriptions map[*subscription]struct{}
 	retained      map[string]*Message
@@ -49,6 +57,9 @@ type subscription struct {
 func New() *Broker {
 	return &Broker{subscriptions: make(map[*subscription]struct{}), retained: make(map[string]*Message)}
 }
+
+// Attach names who takes messages for sessions. To be called before messages come.
+func (b *Broker) Attach(sessions Sessions) { b.sessions = sessions }
 
 // Publish routes a message to the subscribers whose filters match its topic, and keeps it if it is to be retained (an empty
 // payload removes the retained message). acknowledged, unless nil, is called once with nil when the message is durable
@@ -70,7 +81,10 @@ func (b *Broker) Publish(message *Message, acknowledged func(error)) {
 		}
 	}
 	b.mu.RUnlock()
-	if acknowledged != nil {
+	switch {
+	case b.sessions != nil:
+		b.sessions.Publish(message, acknowledged)
+	case acknowledged != nil:
 		acknowledged(nil)
 	}
 }

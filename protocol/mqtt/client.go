@@ -507,11 +507,18 @@ func (c *Client) end(err error) {
 
 // Disconnect says goodbye, so that the server discards the will unless reason is DisconnectWithWill, and closes.
 func (c *Client) Disconnect(reason Reason) error {
-	if err := c.Err(); err != nil {
+	c.mu.Lock()
+	err := c.err
+	if err == nil {
+		c.err = ErrClientClosed // before the server can answer by closing
+		close(c.done)
+	}
+	c.mu.Unlock()
+	if err != nil {
 		return err
 	}
-	err := c.write(func(b []byte) []byte { return (&Disconnect{Type: DISCONNECT, Reason: reason}).Append(b, c.version) })
-	c.end(ErrClientClosed)
+	err = c.write(func(b []byte) []byte { return (&Disconnect{Type: DISCONNECT, Reason: reason}).Append(b, c.version) })
+	c.conn.Close()
 	return err
 }
 

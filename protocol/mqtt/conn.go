@@ -267,3 +267,6 @@ func (c *Conn) Out(buffer []byte, now time.Time) []byte {
 
 // HasOut reports whether Out would give anything.
 func (c *Conn) HasOut() bool { return len(c.out) > 0 }
+
+// KeepAlive gives the longest silence that is allowed, one and a half keep-alive periods; 0: any.
+func (c *Conn) KeepAlive() time.Duration { return c.keepAlive + c.keepAlive/2 }

@@ -20,11 +20,7 @@ type Message struct {
 
 // NewMessage copies what receivers need of p. received is when it arrived.
 func NewMessage(p *Publish, received time.Time) *Message {
-	forward := p.Properties
-	forward.SubscriptionIDs = nil
-	forward.Delete(TopicAlias)
-	forward.Delete(MessageExpiryInterval)
-	forward.Delete(WillDelayInterval)
+	forward := p.Properties.forwarded()
 	block := make([]byte, 0, len(p.Topic)+len(p.Payload)+forward.size())
 	block = append(append(block, p.Topic...), p.Payload...)
 	block = forward.appendValues(block)
@@ -40,6 +36,22 @@ func NewMessage(p *Publish, received time.Time) *Message {
 		m.Expires = received.Add(time.Duration(p.Properties.Number(MessageExpiryInterval)) * time.Second)
 	}
 	return m
+}
+
+// forwarded is p without what concerns one hop only.
+func (p *Properties) forwarded() Properties {
+	forward := *p
+	forward.SubscriptionIDs = nil
+	forward.Delete(TopicAlias)
+	forward.Delete(MessageExpiryInterval)
+	forward.Delete(WillDelayInterval)
+	return forward
+}
+
+// AppendForward appends the properties in the form of Message.Forward.
+func (p *Properties) AppendForward(dst []byte) []byte {
+	forward := p.forwarded()
+	return forward.appendValues(dst)
 }
 
 // Will gives the will message of a CONNECT as the PUBLISH it stands for; it shares the CONNECT's bytes.

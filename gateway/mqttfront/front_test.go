@@ -1,0 +1,762 @@
+package mqttfront
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"fieldgate"
+	"fieldgate/gateway/broker"
+	"fieldgate/gateway/directory"
+	"fieldgate/gateway/pipeline"
+	"fieldgate/gateway/upstream"
+	"fieldgate/protocol/mqtt"
+)
+
+// patience bounds every wait for something that has to happen; nothing depends on how long it takes.
+const patience = 20 * time.Second
+
+type records struct {
+	mu   sync.Mutex
+	list []fieldgate.Record
+}
+
+func (r *records) Add(record *fieldgate.Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.list = append(r.list, *record)
+}
+
+func (r *records) count(match func(*fieldgate.Record) bool) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.list {
+		if match(&r.list[i]) {
+			n++
+		}
+	}
+	return n
+}
+
+// gateway is a front on a real listener, with pipeline, directory and a service behind it.
+type gateway struct {
+	*Front
+	t         testing.TB
+	address   string
+	records   *records
+	directory *directory.Directory
+	sequence  uint64
+	tokens    map[string]string // by principal
+	bodies    chan string       // what the service received
+	stopRun   func()
+	folder    string
+}
+
+var schemas = json.RawMessage(`{"$defs":{
+	"T":{"type":"object","additionalProperties":false,"required":["temp"],"properties":{"temp":{"type":"number","maximum":125}}}}}`)
+
+// contracts: devices publish telemetry and status below d/<own id> and hear commands there; the app "dash" hears all
+// telemetry and sends commands; "store" is an operation that a service answers.
+func contracts() []*fieldgate.Contract {
+	devices := fieldgate.Access{Kinds: []fieldgate.PrincipalKind{fieldgate.PrincipalDevice}}
+	apps := fieldgate.Access{Kinds: []fieldgate.PrincipalKind{fieldgate.PrincipalApp}}
+	id := fieldgate.Parameter{Name: "id", In: fieldgate.InPath, Required: true, Bound: true}
+	free := fieldgate.Parameter{Name: "id", In: fieldgate.InPath, Required: true}
+	body := &fieldgate.Payload{Required: true, Media: []fieldgate.MediaType{{Type: "application/json", Schema: "#/$defs/T"}}}
+	anything := &fieldgate.Payload{Media: []fieldgate.MediaType{{Type: "*/*"}}}
+	operation := func(name, topic string, action fieldgate.MQTTAction, access fieldgate.Access, parameter fieldgate.Parameter, payload *fieldgate.Payload, retain bool) fieldgate.Operation {
+		o := fieldgate.Operation{ID: name, Access: access, Parameters: []fieldgate.Parameter{parameter}, MaxBody: 1 << 20, OnInvalid: fieldgate.InvalidReject,
+			MQTT: &fieldgate.MQTTBinding{Topic: topic, Action: action, QoS: 2, Retain: retain}}
+		if action == fieldgate.ActionPublish {
+			o.Request = payload
+		}
+		return o
+	}
+	q0 := operation("low", "d/{id}/low", fieldgate.ActionPublish, devices, id, anything, false)
+	q0.MQTT.QoS = 0
+	store := operation("store", "d/{id}/store", fieldgate.ActionPublish, devices, id, body, false)
+	store.Upstream, store.Timeout = "service", 5*time.Second
+	store.HTTP = &fieldgate.HTTPBinding{Method: fieldgate.MethodPost, Path: "/devices/{id}/store"}
+	limited := operation("limited", "d/{id}/limited", fieldgate.ActionPublish, devices, id, anything, false)
+	limited.Limits = []fieldgate.Limit{{Count: 2, Period: time.Hour, Burst: 2, Key: fieldgate.LimitPrincipal}}
+	return []*fieldgate.Contract{
+		{API: "thermo", Version: "1", Kind: fieldgate.KindAsyncAPI, State: fieldgate.LifecycleActive, Schemas: schemas, Operations: []fieldgate.Operation{
+			operation("telemetry", "d/{id}/telemetry", fieldgate.ActionPublish, devices, id, body, false),
+			operation("raw", "d/{id}/raw", fieldgate.ActionPublish, devices, id, anything, true),
+			operation("status", "d/{id}/status", fieldgate.ActionPublish, devices, id, anything, true),
+			operation("command", "d/{id}/command", fieldgate.ActionPublish, apps, free, anything, true),
+			q0, limited,
+			operation("hear-command", "d/{id}/command", fieldgate.ActionSubscribe, devices, id, nil, false),
+			operation("hear-telemetry", "d/{id}/telemetry", fieldgate.ActionSubscribe, apps, free, nil, false),
+			operation("hear-raw", "d/{id}/raw", fieldgate.ActionSubscribe, apps, free, nil, false),
+			operation("hear-own-raw", "d/{id}/raw", fieldgate.ActionSubscribe, devices, id, nil, false),
+			operation("hear-status", "d/{id}/status", fieldgate.ActionSubscribe, apps, free, nil, false),
+			operation("hear-low", "d/{id}/low", fieldgate.ActionSubscribe, apps, free, nil, false),
+			operation("hear-store", "d/{id}/store", fieldgate.ActionSubscribe, apps, free, nil, false),
+		}},
+		{API: "storage", Version: "1", Kind: fieldgate.KindOpenAPI, State: fieldgate.LifecycleActive, Schemas: schemas, Operations: []fieldgate.Operation{store}},
+	}
+}
+
+func newGateway(t testing.TB, set func(*Config)) *gateway {
+	t.Helper()
+	g := &gateway{t: t, records: &records{}, tokens: map[string]string{}, bodies: make(chan string, 100), folder: t.TempDir()}
+	var err error
+	if g.directory, err = directory.Open(t.TempDir(), slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { g.directory.Close() })
+	g.start(set)
+	for _, id := range []string{"d1", "d2"} {
+		g.add(fieldgate.PrincipalDevice, id)
+	}
+	g.add(fieldgate.PrincipalApp, "dash")
+	g.add(fieldgate.PrincipalApp, "other")
+	t.Cleanup(func() { g.stopRun() })
+	return g
+}
+
+// start runs a front with the gateway's folder and directory; restart ends it and starts another.
+func (g *gateway) start(set func(*Config)) {
+	g.t.Helper()
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		g.bodies <- r.URL.Path + " " + string(body)
+		if strings.Contains(string(body), "99") {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Location", "/stored/1")
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusCreated)
+		io.WriteString(w, `{"stored":true}`)
+	}))
+	upstreams, err := upstream.NewSet([]fieldgate.Upstream{{Name: "service", Addresses: []string{service.URL}}})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	p := pipeline.New(pipeline.Config{Node: "n1", Directory: g.directory, Upstreams: upstreams, Broker: broker.New(), Recorder: g.records})
+	program, err := pipeline.Link(&fieldgate.Snapshot{Version: 1, Contracts: contracts()}, nil)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	p.Install(program)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.address = listener.Addr().String()
+	config := Config{Pipeline: p, Listeners: []net.Listener{listener}, Folder: g.folder, Logger: slog.New(slog.DiscardHandler)}
+	if set != nil {
+		set(&config)
+	}
+	if g.Front, err = New(config); err != nil {
+		g.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	front := g.Front
+	go func() { ended <- front.Run(ctx) }()
+	g.stopRun = sync.OnceFunc(func() {
+		cancel()
+		select {
+		case err := <-ended:
+			if err != nil {
+				g.t.Error(err)
+			}
+		case <-time.After(patience):
+			g.t.Error("Run did not return")
+		}
+		service.Close()
+	})
+}
+
+func (g *gateway) restart() {
+	g.stopRun()
+	g.start(nil)
+}
+
+func (g *gateway) change(c fieldgate.DirectoryChange) {
+	g.t.Helper()
+	g.sequence = max(g.sequence, g.directory.Sequence()) + 1
+	c.Sequence = g.sequence
+	if err := g.directory.Apply([]fieldgate.DirectoryChange{c}); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+func (g *gateway) add(kind fieldgate.PrincipalKind, id string) {
+	prefix := fieldgate.PrefixDevice
+	if kind == fieldgate.PrincipalApp {
+		prefix = fieldgate.PrefixApp
+	}
+	token, err := fieldgate.NewToken(prefix)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.tokens[id] = token
+	g.change(fieldgate.DirectoryChange{Kind: kind, ID: id, Credentials: []fieldgate.CredentialHash{fieldgate.HashToken([]byte(token))}})
+}
+
+// client is a connected client with what it received.
+type client struct {
+	*mqtt.Client
+	t        testing.TB
+	received chan received
+}
+
+type received struct {
+	topic, payload string
+	qos            byte
+	retain         bool
+	ids            []uint32
+	user           map[string]string
+	contentType    string
+}
+
+func (g *gateway) dial(principal string, o mqtt.ClientOptions) (*client, error) {
+	conn, err := net.Dial("tcp", g.address)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	c := &client{t: g.t, received: make(chan received, 10_000)}
+	if o.Password == "" {
+		o.Password = g.tokens[principal]
+	}
+	if o.ClientID == "" {
+		o.ClientID = "c-" + principal
+	}
+	o.Receive = func(p *mqtt.Publish) {
+		r := received{topic: string(p.Topic), payload: string(p.Payload), qos: p.QoS, retain: p.Retain, ids: slices.Clone(p.Properties.SubscriptionIDs),
+			contentType: string(p.Properties.Text(mqtt.ContentType)), user: map[string]string{}}
+		for _, pair := range p.Properties.User {
+			r.user[string(pair.Key)] = string(pair.Value)
+		}
+		c.received <- r
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if c.Client, err = mqtt.Dial(ctx, conn, o); err != nil {
+		return nil, err
+	}
+	g.t.Cleanup(func() { c.Close() })
+	return c, nil
+}
+
+func (g *gateway) connect(principal string, o mqtt.ClientOptions) *client {
+	g.t.Helper()
+	c, err := g.dial(principal, o)
+	if err != nil {
+		g.t.Fatalf("%s: %v", principal, err)
+	}
+	return c
+}
+
+func (c *client) subscribe(filters ...mqtt.Filter) []mqtt.Reason {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	reasons, err := c.Subscribe(ctx, filters...)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return reasons
+}
+
+func (c *client) hear(filter string, qos byte) {
+	c.t.Helper()
+	if reasons := c.subscribe(mqtt.Filter{Filter: []byte(filter), QoS: qos}); reasons[0].Failed() {
+		c.t.Fatalf("subscribe %s: %v", filter, reasons)
+	}
+}
+
+// send publishes and gives the reason that the server answered.
+func (c *client) send(p mqtt.Publish) mqtt.Reason {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	err := c.Publish(ctx, &p)
+	var refusal *mqtt.ReasonError
+	switch {
+	case err == nil:
+		return mqtt.Success
+	case errors.As(err, &refusal):
+		return refusal.Reason
+	}
+	c.t.Fatalf("publish %s: %v", p.Topic, err)
+	return 0
+}
+
+func publish(topic, payload string, qos byte) mqtt.Publish {
+	return mqtt.Publish{Topic: []byte(topic), Payload: []byte(payload), QoS: qos}
+}
+
+func (c *client) next() received {
+	c.t.Helper()
+	select {
+	case r := <-c.received:
+		return r
+	case <-time.After(patience):
+		c.t.Fatal("nothing received")
+		return received{}
+	}
+}
+
+// ended waits for the end of the connection and gives the reason of the server's DISCONNECT.
+func (c *client) ended() mqtt.Reason {
+	c.t.Helper()
+	select {
+	case <-c.Done():
+	case <-time.After(patience):
+		c.t.Fatal("still connected")
+	}
+	var refusal *mqtt.ReasonError
+	if errors.As(c.Err(), &refusal) {
+		return refusal.Reason
+	}
+	return mqtt.Success
+}
+
+var versions = []mqtt.Version{mqtt.V311, mqtt.V5}
+
+func TestConnectIsRefusedWithTheReason(t *testing.T) {
+	g := newGateway(t, nil)
+	mistyped := g.tokens["d1"][:len(g.tokens["d1"])-1] + "_"
+	unknown, err := fieldgate.NewToken(fieldgate.PrefixDevice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.add(fieldgate.PrincipalDevice, "gone")
+	g.change(fieldgate.DirectoryChange{Kind: fieldgate.PrincipalDevice, ID: "gone", State: fieldgate.StateRevoked})
+	g.add(fieldgate.PrincipalDevice, "sick")
+	g.change(fieldgate.DirectoryChange{Kind: fieldgate.PrincipalDevice, ID: "sick", State: fieldgate.StateQuarantined,
+		Credentials: []fieldgate.CredentialHash{fieldgate.HashToken([]byte(g.tokens["sick"]))}})
+	foreignWill := publish("d/d2/status", "gone", 0)
+	for _, test := range []struct {
+		name    string
+		options mqtt.ClientOptions
+		want    mqtt.Reason
+	}{
+		{"mistyped token", mqtt.ClientOptions{Password: mistyped}, mqtt.BadUserNameOrPassword},
+		{"unknown token", mqtt.ClientOptions{Password: unknown}, mqtt.BadUserNameOrPassword},
+		{"revoked", mqtt.ClientOptions{Password: g.tokens["gone"]}, mqtt.BadUserNameOrPassword},
+		{"another's user name", mqtt.ClientOptions{Username: "d2", Password: g.tokens["d1"]}, mqtt.BadUserNameOrPassword},
+		{"quarantined", mqtt.ClientOptions{Password: g.tokens["sick"]}, mqtt.NotAuthorized},
+		{"will on another's topic", mqtt.ClientOptions{Password: g.tokens["d1"], Will: &foreignWill}, mqtt.NotAuthorized},
+	} {
+		for _, v := range versions {
+			test.options.Version = v
+			_, err := g.dial("", test.options)
+			var refusal *mqtt.ReasonError
+			if !errors.As(err, &refusal) || refusal.Packet != mqtt.CONNACK || refusal.Reason != test.want {
+				t.Errorf("%s, %v: %v, want %v", test.name, v, err, test.want)
+			}
+		}
+	}
+	for _, v := range versions {
+		g.connect("d1", mqtt.ClientOptions{Version: v, Username: "d1"}).Disconnect(0)
+	}
+	if n := g.records.count(func(r *fieldgate.Record) bool { return r.Findings&fieldgate.FindingUnauthenticated != 0 }); n != 8 {
+		t.Errorf("%d records of failed logins, want 8", n)
+	}
+}
+
+// A deny is a deny at every QoS and version, with aliases, and nothing refused reaches anybody.
+func TestRefusedMessagesReachNobody(t *testing.T) {
+	g := newGateway(t, nil)
+	ear := g.connect("dash", mqtt.ClientOptions{})
+	for _, filter := range []string{"d/+/telemetry", "d/+/raw", "d/+/status", "d/+/low", "d/+/store"} {
+		ear.hear(filter, 2)
+	}
+	retained := publish("d/d1/telemetry", `{"temp":1}`, 1)
+	retained.Retain = true
+	format := publish("d/d1/raw", "\xff", 1)
+	format.Properties.SetNumber(mqtt.PayloadFormatIndicator, 1)
+	tests := []struct {
+		name string
+		p    mqtt.Publish
+		want mqtt.Reason
+	}{
+		{"unknown topic", publish("nobody/knows", "x", 1), mqtt.TopicNameInvalid},
+		{"$-topic", publish("$SYS/x", "x", 1), mqtt.TopicNameInvalid},
+		{"another device's topic", publish("d/d2/telemetry", `{"temp":1}`, 1), mqtt.NotAuthorized},
+		{"not for devices", publish("d/d1/command", "x", 1), mqtt.NotAuthorized},
+		{"payload breaks the schema", publish("d/d1/telemetry", `{"temp":900}`, 1), mqtt.PayloadFormatInvalid},
+		{"payload is no JSON", publish("d/d1/telemetry", `{"temp"`, 1), mqtt.PayloadFormatInvalid},
+		{"retain not allowed", retained, mqtt.NotAuthorized},
+		{"QoS not allowed", publish("d/d1/low", "x", 1), mqtt.NotAuthorized},
+		{"payload format", format, mqtt.PayloadFormatInvalid},
+		{"upstream operation, bad payload", publish("d/d1/store", `{"temp":900}`, 1), mqtt.PayloadFormatInvalid},
+	}
+	for _, v := range versions {
+		c := g.connect("d1", mqtt.ClientOptions{Version: v})
+		for _, test := range tests {
+			for qos := range byte(3) {
+				if test.name == "payload format" && v == mqtt.V311 || test.name == "QoS not allowed" && qos == 0 {
+					continue
+				}
+				test.p.QoS = qos
+				want := test.want
+				if v == mqtt.V311 || qos == 0 {
+					want = mqtt.Success // acknowledged and dropped: there is no word for more
+				}
+				if got := c.send(test.p); got != want {
+					t.Errorf("%s, %v, QoS %d: %v, want %v", test.name, v, qos, got, want)
+				}
+			}
+		}
+		if v == mqtt.V5 {
+			alias := publish("d/d2/raw", "x", 1)
+			alias.Properties.SetNumber(mqtt.TopicAlias, 1)
+			if got := c.send(alias); got != mqtt.NotAuthorized {
+				t.Errorf("setting an alias: %v", got)
+			}
+			alias.Topic = nil
+			conn := rawDial(t, g, "d1", "raw")
+			alias.Topic, alias.PacketID = []byte("d/d2/raw"), 1
+			conn.write(alias.Append(nil, mqtt.V5))
+			conn.expect(mqtt.PUBACK, "0001 87")
+			alias.Topic, alias.PacketID = nil, 2
+			conn.write(alias.Append(nil, mqtt.V5))
+			conn.expect(mqtt.PUBACK, "0002 87")
+		}
+		if got := c.send(publish("d/d1/raw", "the only one", 1)); got != mqtt.Success {
+			t.Fatal(got)
+		}
+		if r := ear.next(); r.payload != "the only one" {
+			t.Fatalf("heard %+v", r)
+		}
+	}
+	if n := g.records.count(func(r *fieldgate.Record) bool { return r.Findings&fieldgate.FindingNotOwner != 0 }); n < 8 {
+		t.Errorf("%d records of attempts on another's topic", n)
+	}
+}
+
+func TestRateLimit(t *testing.T) {
+	g := newGateway(t, nil)
+	c := g.connect("d1", mqtt.ClientOptions{})
+	var got []mqtt.Reason
+	for range 3 {
+		got = append(got, c.send(publish("d/d1/limited", "x", 1)))
+	}
+	if want := []mqtt.Reason{mqtt.Success, mqtt.Success, mqtt.QuotaExceeded}; !slices.Equal(got, want) {
+		t.Fatalf("got %v", got)
+	}
+}
+
+func TestSubscriptionsStayWithinTheContract(t *testing.T) {
+	g := newGateway(t, nil)
+	for _, test := range []struct {
+		principal, filter string
+		want              mqtt.Reason
+	}{
+		{"d1", "d/d1/command", mqtt.GrantedQoS1},
+		{"d1", "$share/g/d/d1/command", mqtt.GrantedQoS1},
+		{"d1", "d/d2/command", mqtt.NotAuthorized},
+		{"d1", "d/+/command", mqtt.NotAuthorized},
+		{"d1", "$share/g/d/+/command", mqtt.NotAuthorized},
+		{"d1", "d/d1/telemetry", mqtt.NotAuthorized},
+		{"d1", "#", mqtt.NotAuthorized},
+		{"d1", "$SYS/#", mqtt.NotAuthorized},
+		{"d1", "fg/d1/replies", mqtt.GrantedQoS1},
+		{"d1", "fg/d2/replies", mqtt.NotAuthorized},
+		{"dash", "d/+/telemetry", mqtt.GrantedQoS1},
+		{"dash", "d/d1/telemetry", mqtt.GrantedQoS1},
+		{"dash", "d/#", mqtt.NotAuthorized},
+		{"dash", "#", mqtt.NotAuthorized},
+		{"dash", "+/+/telemetry", mqtt.NotAuthorized},
+	} {
+		c := g.connect(test.principal, mqtt.ClientOptions{})
+		if got := c.subscribe(mqtt.Filter{Filter: []byte(test.filter), QoS: 1}); got[0] != test.want {
+			t.Errorf("%s subscribes %s: %v, want %v", test.principal, test.filter, got, test.want)
+		}
+		c.Close()
+		c = g.connect(test.principal, mqtt.ClientOptions{Version: mqtt.V311})
+		want := test.want
+		if want.Failed() {
+			want = 0x80
+		}
+		if got := c.subscribe(mqtt.Filter{Filter: []byte(test.filter), QoS: 1}); got[0] != want {
+			t.Errorf("3.1.1: %s subscribes %s: %v, want %v", test.principal, test.filter, got, want)
+		}
+		c.Close()
+	}
+}
+
+func TestNobodyTakesOverAnothersSession(t *testing.T) {
+	g := newGateway(t, nil)
+	first := g.connect("d1", mqtt.ClientOptions{ClientID: "same"})
+	first.hear("d/d1/command", 1)
+	other := g.connect("d2", mqtt.ClientOptions{ClientID: "same"})
+	app := g.connect("dash", mqtt.ClientOptions{})
+	app.send(publish("d/d1/command", "on", 1))
+	if r := first.next(); r.payload != "on" {
+		t.Fatal("the first client lost its session")
+	}
+	second := g.connect("d1", mqtt.ClientOptions{ClientID: "same"})
+	if reason := first.ended(); reason != mqtt.SessionTakenOver { // [MQTT-3.1.4-3]
+		t.Fatalf("ended with %v", reason)
+	}
+	if other.Err() != nil || second.Err() != nil {
+		t.Fatal("another connection was closed too")
+	}
+}
+
+func TestRevocationAndQuarantineCloseExactlyThatCaller(t *testing.T) {
+	g := newGateway(t, nil)
+	first, second := g.connect("d1", mqtt.ClientOptions{}), g.connect("d1", mqtt.ClientOptions{ClientID: "two"})
+	other := g.connect("d2", mqtt.ClientOptions{})
+	g.change(fieldgate.DirectoryChange{Kind: fieldgate.PrincipalDevice, ID: "d1", State: fieldgate.StateQuarantined,
+		Credentials: []fieldgate.CredentialHash{fieldgate.HashToken([]byte(g.tokens["d1"]))}})
+	for _, c := range []*client{first, second} {
+		if reason := c.ended(); reason != mqtt.NotAuthorized {
+			t.Fatalf("quarantine: %v", reason)
+		}
+	}
+	if got := other.send(publish("d/d2/raw", "x", 1)); got != mqtt.Success {
+		t.Fatal(got)
+	}
+	g.change(fieldgate.DirectoryChange{Kind: fieldgate.PrincipalDevice, ID: "d2", State: fieldgate.StateRevoked})
+	if reason := other.ended(); reason != mqtt.NotAuthorized {
+		t.Fatalf("revocation: %v", reason)
+	}
+}
+
+func TestShutdownSaysSo(t *testing.T) {
+	g := newGateway(t, nil)
+	c := g.connect("d1", mqtt.ClientOptions{})
+	g.stopRun()
+	if reason := c.ended(); reason != mqtt.ServerShuttingDown {
+		t.Fatalf("ended with %v", reason)
+	}
+}
+
+func TestDeliveryOptions(t *testing.T) {
+	g := newGateway(t, nil)
+	device := g.connect("d1", mqtt.ClientOptions{})
+	app := g.connect("dash", mqtt.ClientOptions{})
+	m := publish("d/d1/raw", "one", 1)
+	m.Properties.SetText(mqtt.ContentType, []byte("text/plain"))
+	m.Properties.AddUser("k", "v")
+	m.Retain = true
+	device.send(m)
+
+	app.subscribe(mqtt.Filter{Filter: []byte("d/d1/raw"), QoS: 1})
+	if r := app.next(); !r.retain || r.payload != "one" || r.contentType != "text/plain" || r.user["k"] != "v" || r.qos != 1 {
+		t.Fatalf("[MQTT-3.3.1-9] retained message: %+v", r)
+	}
+	app.subscribe(mqtt.Filter{Filter: []byte("d/d1/raw"), QoS: 1, RetainHandling: 1}) // [MQTT-3.3.1-10]
+	app.subscribe(mqtt.Filter{Filter: []byte("d/d1/raw"), QoS: 0, RetainHandling: 2}) // [MQTT-3.3.1-11]
+	device.send(m)
+	if r := app.next(); r.retain || r.qos != 0 {
+		t.Fatalf("[MQTT-3.3.1-12] [MQTT-3.8.4-8]: %+v", r)
+	}
+	app.subscribe(mqtt.Filter{Filter: []byte("d/+/raw"), QoS: 2, RetainAsPublished: true, RetainHandling: 2})
+	m.QoS = 2
+	device.send(m)
+	if r := app.next(); !r.retain || r.qos != 2 {
+		t.Fatalf("[MQTT-3.3.1-13] [MQTT-3.3.4-2]: one copy at the highest QoS, RETAIN as published: %+v", r)
+	}
+	// No Local: a client does not hear itself, another of the same principal does.
+	device.subscribe(mqtt.Filter{Filter: []byte("d/d1/raw"), QoS: 1, NoLocal: true, RetainHandling: 2})
+	twin := g.connect("d1", mqtt.ClientOptions{ClientID: "twin"})
+	twin.subscribe(mqtt.Filter{Filter: []byte("d/d1/raw"), QoS: 1, NoLocal: true, RetainHandling: 2})
+	device.send(publish("d/d1/raw", "mine", 1))
+	twin.send(publish("d/d1/raw", "twin's", 1))
+	if r := device.next(); r.payload != "twin's" {
+		t.Fatalf("[MQTT-3.8.3-3]: %+v", r)
+	}
+	if r := twin.next(); r.payload != "mine" {
+		t.Fatalf("[MQTT-3.8.3-3]: %+v", r)
+	}
+	// An empty retained message removes.
+	m.Payload = nil
+	device.send(m)
+	late := g.connect("other", mqtt.ClientOptions{})
+	late.subscribe(mqtt.Filter{Filter: []byte("d/d1/raw"), QoS: 1})
+	device.send(publish("d/d1/raw", "after", 1))
+	if r := late.next(); r.payload != "after" {
+		t.Fatalf("[MQTT-3.3.1-7]: %+v", r)
+	}
+}
+
+func TestOverlappingSubscriptionsCarryAllIdentifiers(t *testing.T) {
+	g := newGateway(t, nil)
+	conn := rawDial(t, g, "dash", "raw")
+	for i, filter := range []string{"d/d1/raw", "d/+/raw"} {
+		s := mqtt.Subscribe{PacketID: uint16(i + 1), Filters: []mqtt.Filter{{Filter: []byte(filter), QoS: 0}}}
+		s.Properties.SubscriptionIDs = []uint32{uint32(i + 7)}
+		conn.write(s.Append(nil, mqtt.V5))
+		conn.packet(mqtt.SUBACK)
+	}
+	g.connect("d1", mqtt.ClientOptions{}).send(publish("d/d1/raw", "x", 1))
+	var p mqtt.Publish
+	if err := p.Decode(0, conn.packet(mqtt.PUBLISH), mqtt.V5); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(p.Properties.SubscriptionIDs)
+	if !slices.Equal(p.Properties.SubscriptionIDs, []uint32{7, 8}) {
+		t.Fatalf("[MQTT-3.3.4-4] identifiers %v", p.Properties.SubscriptionIDs)
+	}
+}
+
+func TestWills(t *testing.T) {
+	g := newGateway(t, nil)
+	ear := g.connect("dash", mqtt.ClientOptions{})
+	ear.hear("d/+/status", 1)
+	will := publish("d/d1/status", "gone", 1)
+	for _, v := range versions {
+		c := g.connect("d1", mqtt.ClientOptions{Version: v, Will: &will, ClientID: "polite"})
+		c.Disconnect(0) // [MQTT-3.14.4-3]
+		c = g.connect("d1", mqtt.ClientOptions{Version: v, Will: &will})
+		c.Close()
+		if r := ear.next(); r.payload != "gone" || r.topic != "d/d1/status" {
+			t.Fatalf("[MQTT-3.1.2-8] %+v", r)
+		}
+	}
+	// A delayed will of a client that comes back in time is not sent [MQTT-3.1.3-9]; when it does not, it is.
+	will.Properties.SetNumber(mqtt.WillDelayInterval, 1)
+	var properties mqtt.Properties
+	properties.SetNumber(mqtt.SessionExpiryInterval, 60)
+	options := mqtt.ClientOptions{Will: &will, Properties: properties, Resume: true, ClientID: "delayed"}
+	c := g.connect("d1", options)
+	c.Close()
+	quiet := options
+	quiet.Will = nil
+	c = g.connect("d1", quiet)
+	c.Disconnect(0)
+	c = g.connect("d1", options)
+	c.Close()
+	if r := ear.next(); r.payload != "gone" {
+		t.Fatalf("%+v", r)
+	}
+	if len(ear.received) != 0 {
+		t.Fatalf("a will was sent twice: %+v", ear.next())
+	}
+}
+
+// A client that takes nothing loses its own messages, and nobody else waits.
+func TestSlowConsumerSlowsNobody(t *testing.T) {
+	g := newGateway(t, func(c *Config) { c.MaxQueued = 10 })
+	slow := rawDial(t, g, "dash", "slow")
+	slow.write((&mqtt.Subscribe{PacketID: 1, Filters: []mqtt.Filter{{Filter: []byte("d/+/raw"), QoS: 1}}}).Append(nil, mqtt.V5))
+	slow.packet(mqtt.SUBACK) // and reads nothing from now on
+	fast := g.connect("other", mqtt.ClientOptions{})
+	fast.hear("d/+/raw", 1)
+	device := g.connect("d1", mqtt.ClientOptions{})
+	payload := strings.Repeat("x", 50_000)
+	for i := range 400 { // 20 MB: more than any socket buffer
+		if got := device.send(publish("d/d1/raw", payload, byte(i%2))); got != mqtt.Success {
+			t.Fatal(got)
+		}
+		fast.next()
+	}
+	if g.Counters.DroppedOverflow.Load() == 0 || g.Counters.DroppedQoS0.Load() == 0 {
+		t.Fatal("drops are not counted")
+	}
+}
+
+func TestRequestsReachTheService(t *testing.T) {
+	g := newGateway(t, nil)
+	for _, v := range versions {
+		c := g.connect("d1", mqtt.ClientOptions{Version: v})
+		if got := c.send(publish("d/d1/store", `{"temp":1}`, 1)); got != mqtt.Success {
+			t.Fatalf("%v: %v", v, got)
+		}
+		if got := <-g.bodies; got != `/devices/d1/store {"temp":1}` {
+			t.Fatalf("the service got %q", got)
+		}
+		want := mqtt.ImplementationSpecificError
+		if v == mqtt.V311 {
+			want = mqtt.Success
+		}
+		if got := c.send(publish("d/d1/store", `{"temp":99}`, 1)); got != want {
+			t.Fatalf("%v, failing service: %v", v, got)
+		}
+		<-g.bodies
+	}
+	c := g.connect("d1", mqtt.ClientOptions{})
+	request := func(payload string, qos byte) (status, body, location string) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		p := publish("d/d1/store", payload, qos)
+		reply, err := c.Request(ctx, &p, "fg/d1/replies")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var properties mqtt.Properties
+		if err := reply.Properties(&properties); err != nil {
+			t.Fatal(err)
+		}
+		value := func(key string) string { v, _ := properties.UserValue(key); return string(v) }
+		return value("status"), string(reply.Payload), value("location")
+	}
+	if status, body, location := request(`{"temp":2}`, 1); status != "201" || body != `{"stored":true}` || location != "/stored/1" {
+		t.Fatal(status, body, location)
+	}
+	<-g.bodies
+	if status, body, _ := request(`{"temp":900}`, 0); status != "422" || !strings.Contains(body, "urn:fieldgate:problem:invalid-payload") {
+		t.Fatal(status, body)
+	}
+	if status, _, _ := request(`{"temp":99}`, 1); status != "500" {
+		t.Fatal(status)
+	}
+	<-g.bodies
+	// An answer to another's topic is refused before the service is called.
+	p := publish("d/d1/store", `{"temp":3}`, 1)
+	p.Properties.SetText(mqtt.ResponseTopic, []byte("fg/d2/replies"))
+	if got := c.send(p); got != mqtt.NotAuthorized || len(g.bodies) != 0 {
+		t.Fatal(got, len(g.bodies))
+	}
+}
+
+// Streams of other protocols hear devices, and what comes by other protocols reaches MQTT subscribers.
+func TestBrokerJoinsProtocols(t *testing.T) {
+	g := newGateway(t, nil)
+	heard := make(chan *broker.Message, 1)
+	defer g.pipeline.Broker.Subscribe("d/d1/raw", 1, stream(heard))()
+	g.connect("d1", mqtt.ClientOptions{}).send(publish("d/d1/raw", "hello", 1))
+	if m := <-heard; string(m.Payload) != "hello" || m.Publisher.ID != "d1" {
+		t.Fatalf("%+v", m)
+	}
+	c := g.connect("dash", mqtt.ClientOptions{})
+	c.hear("d/+/telemetry", 1)
+	g.pipeline.Broker.Publish(&broker.Message{Topic: "d/d1/telemetry", Payload: []byte("{}"), ContentType: "application/json", QoS: 1}, nil)
+	if r := c.next(); r.payload != "{}" || r.contentType != "application/json" {
+		t.Fatalf("%+v", r)
+	}
+}
+
+type stream chan *broker.Message
+
+func (s stream) Deliver(m *broker.Message, _ byte) { s <- m }
+
+func TestConnectDeadlineAndMalformedPackets(t *testing.T) {
+	g := newGateway(t, func(c *Config) { c.ConnectTimeout = 50 * time.Millisecond })
+	for name, bytes := range map[string]string{"silence": "", "half a CONNECT": "\x10\x20\x00\x04MQ", "another protocol": "GET / HTTP/1.1\r\n\r\n"} {
+		conn, err := net.Dial("tcp", g.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Write([]byte(bytes))
+		conn.SetReadDeadline(time.Now().Add(patience))
+		if got, err := io.ReadAll(conn); err != nil || len(got) > 0 {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+		conn.Close()
+	}
+	if n := g.records.count(func(r *fieldgate.Record) bool { return r.Findings&fieldgate.FindingMalformed != 0 }); n != 1 {
+		t.Errorf("%d records of malformed packets", n)
+	}
+}

@@ -1,0 +1,148 @@
+package mqttfront
+
+import (
+	"time"
+
+	"fieldgate"
+	"fieldgate/gateway/broker"
+	"fieldgate/gateway/pipeline"
+	"fieldgate/protocol/mqtt"
+)
+
+// subscribe answers a SUBSCRIBE filter by filter, as if each had come alone [MQTT-3.8.4-5]. Where the session is kept,
+// the answer waits for the disk; only this connection waits with it.
+func (c *connection) subscribe(p *mqtt.Subscribe, now time.Time) {
+	s := c.session
+	reasons := make([]mqtt.Reason, len(p.Filters))
+	id := uint32(0)
+	if len(p.Properties.SubscriptionIDs) > 0 {
+		id = p.Properties.SubscriptionIDs[0]
+	}
+	var entries []entry
+	var retained []mqtt.Delivery
+	for i := range p.Filters {
+		f := &p.Filters[i]
+		granted, reason := c.admit(f)
+		if reasons[i] = reason; reason.Failed() {
+			continue
+		}
+		options := subscriptionOptions{QoS: granted, NoLocal: f.NoLocal, RetainAsPublished: f.RetainAsPublished, ID: id}
+		existed, ok := c.addSubscription(string(f.Filter), options)
+		if !ok {
+			reasons[i] = mqtt.QuotaExceeded
+			continue
+		}
+		entries = append(entries, entry{kind: entrySubscribe, filter: string(f.Filter), options: options})
+		group, _ := mqtt.SplitShare(f.Filter)
+		if group == nil && (f.RetainHandling == 0 || f.RetainHandling == 1 && !existed) { // [MQTT-3.3.1-9] to [MQTT-3.3.1-11]
+			retained = c.collectRetained(retained, string(f.Filter), options, now)
+		}
+	}
+	if !c.remember(entries) {
+		for i := range reasons {
+			if !reasons[i].Failed() {
+				reasons[i] = mqtt.QuotaExceeded
+			}
+		}
+		retained = nil
+	}
+	c.mu.Lock()
+	c.mqtt.AcknowledgeSubscribe(p.PacketID, reasons)
+	c.mu.Unlock()
+	for _, d := range retained {
+		c.front.deliver(s, d, now)
+	}
+}
+
+// admit asks the pipeline about one filter.
+func (c *connection) admit(f *mqtt.Filter) (granted byte, reason mqtt.Reason) {
+	if !mqtt.ValidFilter(f.Filter) {
+		return 0, mqtt.TopicFilterInvalid
+	}
+	_, levels := mqtt.SplitShare(f.Filter)
+	x := &pipeline.Exchange{Protocol: fieldgate.ProtocolMQTT, Method: fieldgate.MethodSubscribe, Source: c.source,
+		Caller: c.caller, ClientID: c.client, Path: levels}
+	highest, problem := c.front.pipeline.Subscribe(x)
+	c.front.pipeline.Finish(x)
+	if problem != nil {
+		reason = reasonOf(problem.Code)
+		switch reason { // table 3-8 has fewer words than table 3-4
+		case mqtt.TopicNameInvalid, mqtt.PayloadFormatInvalid:
+			reason = mqtt.NotAuthorized
+		}
+		return 0, reason
+	}
+	granted = min(f.QoS, highest)
+	return granted, mqtt.Reason(granted)
+}
+
+// addSubscription notes a subscription, which replaces one to the same filter [MQTT-3.8.4-3].
+func (c *connection) addSubscription(filter string, options subscriptionOptions) (existed, ok bool) {
+	s := c.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, existed = s.subscriptions[filter]
+	if s.ended || !existed && len(s.subscriptions) >= c.front.config.MaxSubscriptions {
+		return existed, false
+	}
+	s.subscriptions[filter] = options
+	c.front.tree.Subscribe([]byte(filter), options.subscription(s))
+	return existed, true
+}
+
+// remember puts changes of a kept session's subscriptions into the journal and says whether they are on disk.
+func (c *connection) remember(entries []entry) bool {
+	s := c.session
+	s.mu.Lock()
+	number := s.number
+	s.mu.Unlock()
+	if number == 0 || len(entries) == 0 {
+		return true
+	}
+	for i := range entries {
+		entries[i].session = number
+	}
+	return c.front.journal.wait(entries...) == nil
+}
+
+// collectRetained gathers the retained messages for a new subscription. They go out with RETAIN set [MQTT-3.3.1-8 of 3.1.1].
+func (c *connection) collectRetained(found []mqtt.Delivery, filter string, options subscriptionOptions, now time.Time) []mqtt.Delivery {
+	c.front.pipeline.Broker.Retained(filter, func(m *broker.Message) bool {
+		if options.NoLocal && c.session.sameClient(m) || !m.Expires.IsZero() && !now.Before(m.Expires) {
+			return true
+		}
+		d := mqtt.Delivery{Message: encodeMessage(m), QoS: min(m.QoS, options.QoS), Retain: true}
+		if options.ID != 0 {
+			d.SubscriptionIDs = []uint32{options.ID}
+		}
+		found = append(found, d)
+		return len(found) < c.front.config.MaxQueued
+	})
+	return found
+}
+
+// unsubscribe ends subscriptions [MQTT-3.10.4-1].
+func (c *connection) unsubscribe(p *mqtt.Unsubscribe) {
+	s := c.session
+	reasons := make([]mqtt.Reason, len(p.Filters))
+	var entries []entry
+	s.mu.Lock()
+	for i, filter := range p.Filters {
+		if _, existed := s.subscriptions[string(filter)]; !existed {
+			reasons[i] = mqtt.NoSubscriptionExisted
+			continue
+		}
+		delete(s.subscriptions, string(filter))
+		c.front.tree.Unsubscribe(filter, s)
+		entries = append(entries, entry{kind: entryUnsubscribe, filter: string(filter)})
+	}
+	s.mu.Unlock()
+	if !c.remember(entries) {
+		for i := range reasons {
+			reasons[i] = mqtt.UnspecifiedError
+		}
+	}
+	c.mu.Lock()
+	c.mqtt.AcknowledgeUnsubscribe(p.PacketID, reasons)
+	c.mu.Unlock()
+}
