@@ -30,7 +30,7 @@ const (
 	lingerTimeout = time.Second
 )
 
-// connection is one client connection. Its goroutine owns all of it but idle.
+// connection is one client connection. Its goroutine owns all of it but idle, handle and the deadlines of link.
 type connection struct {
 	front  *Front
 	link   net.Conn
@@ -44,6 +44,7 @@ type connection struct {
 	body     h1.Body
 	exchange pipeline.Exchange
 	call     upstream.Call
+	handle   upstream.Handle // of call
 
 	out      []byte // what is to be written next
 	fields   []byte // of the request to the upstream

@@ -2,7 +2,6 @@ package httpfront
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"os"
@@ -63,7 +62,7 @@ func (c *connection) exchangeBuffered() {
 		c.relay()
 		return
 	}
-	if problem := p.Forward(context.Background(), x); problem != nil {
+	if problem := p.Forward(c.front.context, x); problem != nil {
 		c.answerProblem(problem)
 		return
 	}

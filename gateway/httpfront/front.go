@@ -67,7 +67,9 @@ type Front struct {
 	logger   *slog.Logger
 
 	draining atomic.Bool
-	ending   chan struct{} // closed when draining begins
+	ending   chan struct{}   // closed when draining begins
+	context  context.Context // ends when draining is over its grace
+	cut      context.CancelFunc
 	endOnce  sync.Once
 
 	mu          sync.Mutex
@@ -81,7 +83,8 @@ type Front struct {
 // New makes a front that listens nowhere yet.
 func New(config Config) *Front {
 	config = config.withDefaults()
-	return &Front{config: config, pipeline: config.Pipeline, logger: config.Logger, ending: make(chan struct{}),
+	ctx, cut := context.WithCancel(context.Background())
+	return &Front{context: ctx, cut: cut, config: config, pipeline: config.Pipeline, logger: config.Logger, ending: make(chan struct{}),
 		connections: make(map[*connection]struct{}), streams: make(map[*stream]struct{}), sources: make(sources)}
 }
 
@@ -189,7 +192,11 @@ func (f *Front) drain(running *sync.WaitGroup) {
 		}
 	})
 	cut := time.AfterFunc(f.config.ShutdownGrace, func() {
-		f.each(func(c *connection) { c.link.Close() })
+		f.cut()
+		f.each(func(c *connection) {
+			c.link.Close()
+			c.handle.Cut()
+		})
 	})
 	defer cut.Stop()
 	running.Wait()

@@ -126,9 +126,11 @@ func ops() []fieldgate.Operation {
 	chat.HTTP.WebSocket = true
 	dead := op("dead", fieldgate.MethodGet, "/dead", anonymous)
 	dead.Upstream = "dead"
+	hang := op("hang", fieldgate.MethodGet, "/hang", anonymous)
+	hang.Timeout = time.Hour
 	unnamed := op("unnamed", fieldgate.MethodGet, "/unnamed", anonymous)
 	unnamed.Upstream = "unnamed"
-	return []fieldgate.Operation{telemetry, state, get, put, patch, slow, limited, mock, chat, dead, unnamed}
+	return []fieldgate.Operation{telemetry, state, get, put, patch, slow, limited, mock, chat, dead, hang, unnamed}
 }
 
 func snapshot() *fieldgate.Snapshot {
@@ -879,6 +881,29 @@ func TestShutdown(t *testing.T) {
 	<-stopped
 	if stats := g.Stats(); stats.Connections != 0 {
 		t.Errorf("%+v", stats)
+	}
+}
+
+// What does not end within the grace is cut, on both sides.
+func TestShutdownIsBounded(t *testing.T) {
+	entered, release := make(chan struct{}), make(chan struct{})
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(entered)
+		<-release
+	}))
+	defer service.Close()
+	defer close(release)
+	g := newGateway(t, service.URL, func(c *Config) { c.ShutdownGrace = 20 * time.Millisecond })
+	link, err := net.Dial("tcp", g.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer link.Close()
+	io.WriteString(link, "GET /hang HTTP/1.1\r\nHost: a\r\n\r\n") // its time-out is an hour
+	<-entered
+	g.stop()
+	if r := g.records.next(t, 0); r.Status != 504 {
+		t.Errorf("record %+v", r)
 	}
 }
 

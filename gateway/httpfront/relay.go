@@ -84,7 +84,7 @@ func (c *connection) prepare(upgrade bool) {
 	r, x, call := &c.request, &c.exchange, &c.call
 	o := x.Operation
 	*call = upstream.Call{Method: r.Method, Path: r.Path, Query: r.Query, Framing: r.Framing, Length: r.Length,
-		Timeout: o.Timeout, Idempotent: o.Idempotent || idempotent(x.Method)}
+		Timeout: o.Timeout, Idempotent: o.Idempotent || idempotent(x.Method), Handle: &c.handle}
 	if r.Form == h1.AsteriskForm {
 		call.Path = r.Target
 	}

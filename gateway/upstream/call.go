@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"fieldgate"
@@ -38,6 +39,8 @@ type Call struct {
 	Timeout             time.Duration
 	Idempotent          bool // may be sent again when the connection broke before an answer
 
+	Handle *Handle // lets another goroutine cut the call; nil: none does
+
 	Response *h1.Response // after Answer; valid until End
 
 	upstream *Upstream
@@ -46,6 +49,24 @@ type Call struct {
 	streamed bool // content was written that cannot be written again
 	sent     bool // some of the request may have reached the upstream
 	sendErr  error
+}
+
+// Handle reaches a Call under way from another goroutine.
+type Handle struct{ conn atomic.Pointer[conn] }
+
+// Cut ends the call that goes on at present, if there is one: it fails with upstream-timeout. It is for shutting down: a call that
+// takes over the connection at this very moment may be hit too.
+func (h *Handle) Cut() {
+	if link := h.conn.Load(); link != nil {
+		link.SetDeadline(time.Unix(1, 0))
+	}
+}
+
+func (c *Call) setConn(link *conn) {
+	c.conn = link
+	if c.Handle != nil {
+		c.Handle.conn.Store(link)
+	}
 }
 
 // Send connects and sends the head, and Content.
@@ -63,11 +84,11 @@ func (c *Call) send(fresh bool) *fieldgate.Problem {
 	if err != nil {
 		return problem(err)
 	}
-	c.conn = link
 	if err := link.SetDeadline(c.deadline); err != nil {
-		c.abandon()
+		link.address.discard(link)
 		return problem(err)
 	}
+	c.setConn(link)
 	out := h1.AppendRequestLine(link.out[:0], c.Method, c.Path, c.Query)
 	if c.Host != nil {
 		out = h1.AppendField(out, "Host", c.Host)
@@ -190,7 +211,7 @@ func (c *Call) End() {
 	if link == nil {
 		return
 	}
-	c.conn = nil
+	c.setConn(nil)
 	r := &link.response
 	if c.Response == nil || c.sendErr != nil || r.Close || r.Status == http.StatusSwitchingProtocols ||
 		!link.body.Ended() || len(link.reader.Buffered()) != 0 {
@@ -206,7 +227,7 @@ func (c *Call) Abort() { c.sendErr = net.ErrClosed }
 func (c *Call) abandon() {
 	if c.conn != nil {
 		c.conn.address.discard(c.conn)
-		c.conn = nil
+		c.setConn(nil)
 	}
 }
 
