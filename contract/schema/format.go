@@ -1,6 +1,9 @@
 package schema
 
-import "encoding/base64"
+import (
+	"encoding/base64"
+	"regexp/syntax"
+)
 
 // formats are those that are asserted for strings; an unknown format says nothing
 // (JSON Schema validation §7.2.3).
@@ -122,8 +125,15 @@ func isUUID(s []byte) bool {
 	return true
 }
 
+// isRegex parses only: compiling what a stranger wrote could expand into megabytes.
 func isRegex(s []byte) bool {
-	_, err := compilePattern(string(s))
+	if len(s) > maxPattern {
+		return false
+	}
+	translated, err := translatePattern(string(s))
+	if err == nil {
+		_, err = syntax.Parse(translated, syntax.Perl)
+	}
 	return err == nil
 }
 

@@ -19,6 +19,7 @@ func TestFormats(t *testing.T) {
 		{"hostname", "a a.b. xn--bcher-kva.example", "-a a- a..b .a a_b " + strings.Repeat("a", 64)},
 		{"email", "a.b+c@d.example a@[192.0.2.1] a@[IPv6:::1]", "@a a@ .a@b a.@b a..b@c a@b@c a@[1.2.3] a@-b"},
 		{"json-pointer", " /a~0~1 /", "a /~ /~2"},
+		{"regex", "^a+$ x{1000}x{1000} a{5000} \\p{L}", "( [a \\Z (?=a)"},
 		{"uuid", "123E4567-e89b-12d3-a456-426614174000", "123e4567e89b12d3a456426614174000 123e4567-e89b-12d3-a456-42661417400g"},
 	}
 	for _, test := range tests {

@@ -123,6 +123,20 @@ func TestWorkIsBounded(t *testing.T) {
 	}
 }
 
+// The budget grows with the document: a long text with a pattern and a format is not complex.
+func TestLongTextIsNotComplex(t *testing.T) {
+	s := compile(t, `{"items":{"pattern":"(^|b)a*$","format":"byte"}}`)
+	doc := `["` + strings.Repeat("a", 4<<20) + `"]`
+	if err := s.ValidateJSON([]byte(doc)); err != nil {
+		t.Error(err)
+	}
+	s = compile(t, `{"items":{"oneOf":[`+strings.Repeat(`{"required":["b"]},`, 8)+`{"properties":{"a":{"type":"integer"}}}]}}`)
+	doc = `[` + strings.Repeat(`{"a":1,"c":[1,2,3]},`, 20_000) + `{}]`
+	if err := s.ValidateJSON([]byte(doc)); err != nil {
+		t.Error(err)
+	}
+}
+
 // Inputs that make naive implementations quadratic. The test has no clock of its own:
 // it hangs the suite's if one of them is.
 func TestHostileShapes(t *testing.T) {
