@@ -31,9 +31,9 @@ var class = func() (t [256]uint8) {
 	return t
 }()
 
-func allOf(set uint8, b []byte) bool {
-	for _, c := range b {
-		if class[c]&set == 0 {
+func allOf[B []byte | string](set uint8, b B) bool {
+	for i := range len(b) {
+		if class[b[i]]&set == 0 {
 			return false
 		}
 	}
@@ -67,12 +67,7 @@ func validValue(b []byte) bool {
 
 // ValidName reports whether b can be a method or a field name (RFC 9110 §5.6.2).
 func ValidName[N []byte | string](b N) bool {
-	for i := range len(b) {
-		if class[b[i]]&tokenByte == 0 {
-			return false
-		}
-	}
-	return len(b) > 0
+	return len(b) > 0 && allOf(tokenByte, b)
 }
 
 // ValidValue reports whether b can be a field value (RFC 9110 §5.5).

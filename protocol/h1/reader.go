@@ -28,15 +28,6 @@ func NewReader(src io.Reader, size int) *Reader {
 	return &Reader{src: src, buf: make([]byte, max(size, 256))}
 }
 
-// Reset makes the Reader read from src, forgetting what it held. A buffer that a large head made grow is dropped.
-func (r *Reader) Reset(src io.Reader) {
-	buf := r.buf
-	if cap(buf) > 2*DefaultBuffer {
-		buf = make([]byte, DefaultBuffer)
-	}
-	*r = Reader{src: src, buf: buf}
-}
-
 // Buffered returns the bytes read but not used yet. They stay in the Reader.
 func (r *Reader) Buffered() []byte { return r.buf[r.start:r.end] }
 
