@@ -27,7 +27,7 @@ func (c *compiler) readCoAP(op *fieldgate.Operation, n *node, path string, metho
 	if word := n.get("method"); word != nil {
 		b.Method = fieldgate.ParseMethod([]byte(word.string()))
 		if b.Method == fieldgate.MethodOther {
-			c.fail(word, didYouMean(word.string(), []string{"GET", "POST", "PUT", "DELETE", "FETCH", "PATCH", "IPATCH"}), "%q is not a CoAP method", excerpt(word.string()))
+			c.fail(word, c.didYouMean(word.string(), []string{"GET", "POST", "PUT", "DELETE", "FETCH", "PATCH", "IPATCH"}), "%q is not a CoAP method", excerpt(word.string()))
 		}
 	}
 	switch b.Method { // RFC 7252 section 5.8, RFC 8132
@@ -115,7 +115,7 @@ func (c *compiler) checkTemplate(op *fieldgate.Operation, at *node, what, templa
 		if !slices.Contains(known, s.Parameter) {
 			remedy := "declare it in parameters"
 			if len(known) > 0 {
-				remedy += "; " + didYouMean(s.Parameter, known)
+				remedy += "; " + c.didYouMean(s.Parameter, known)
 			}
 			c.fail(at, remedy, "the %s of %s has {%s}, which is no parameter of the operation", what, op.ID, excerpt(s.Parameter))
 		}

@@ -127,8 +127,10 @@ func TestBounds(t *testing.T) {
 	}
 	const head = "openapi: 3.1.0\ninfo: {title: T, version: 1.0.0}\nsecurity: []\n"
 	tests := map[string]struct{ document, want string }{
-		"document": {strings.Repeat("#", fieldgate.MaxDocumentBytes+1), "the document is 8388609 bytes"},
-		"values":   {"a: [" + strings.Repeat("1,", maxNodes) + "1]", "more than 1000000 values"},
+		"document":     {strings.Repeat("#", fieldgate.MaxDocumentBytes+1), "the document is 8388609 bytes"},
+		"values":       {"a: [" + strings.Repeat("1,", maxNodes) + "1]", "more than 1000000 values"},
+		"empty values": {"a:\n" + strings.Repeat(" -\n", maxNodes), "more than 1000000 values"},
+		"aliases":      {"a: &a [" + strings.Repeat("1,", 2000) + "1]\nb: [" + strings.Repeat("*a,", 600) + "]", "aliases counted"},
 		"parameters": {head + "paths:\n  /a:\n    get:\n      responses: {'204': {description: d}}\n      parameters:\n" +
 			many(fieldgate.MaxParameters+1, func(i int) string { return "      - {name: " + number(i) + ", in: query}\n" }), "has 33 parameters, more than 32"},
 		"path":       {head + "paths:\n  " + strings.Repeat("/a", fieldgate.MaxPathSegments+1) + ": {}\n", "at most 32 segments"},

@@ -96,9 +96,12 @@ func (c *compiler) sorted() []Diagnostic {
 }
 
 // didYouMean is the remedy for a word that is none of the known ones: the closest, or else all of them.
-func didYouMean(word string, known []string) string {
+func (c *compiler) didYouMean(word string, known []string) string {
+	if len(c.diagnostics) >= maxDiagnostics {
+		return "" // nobody will read it
+	}
 	best, bestDistance := "", len(word)/2+1
-	for _, candidate := range known {
+	for _, candidate := range known[:min(len(known), maxCandidates)] {
 		if d := editDistance(strings.ToLower(word), strings.ToLower(candidate)); d < bestDistance {
 			best, bestDistance = candidate, d
 		}
@@ -118,6 +121,9 @@ func didYouMean(word string, known []string) string {
 }
 
 const knownAre = "known are "
+
+// maxCandidates bounds how many words are compared for one remedy.
+const maxCandidates = 1000
 
 // editDistance is the Levenshtein distance of two short words; long ones are simply far apart.
 func editDistance(a, b string) int {

@@ -1,7 +1,5 @@
 package contract
 
-import "slices"
-
 // lint reports what a schema says against itself, which a validator would carry out without a word.
 func (c *compiler) lint(n *node, d dialect) {
 	for _, pair := range [][2]string{{"minimum", "maximum"}, {"minLength", "maxLength"}, {"minItems", "maxItems"}, {"minProperties", "maxProperties"}, {"minContains", "maxContains"}} {
@@ -36,8 +34,8 @@ func (c *compiler) lintRequired(n *node) {
 	}
 	properties := n.get("properties")
 	for _, required := range n.get("required").all() {
-		if required.isText() && !slices.Contains(properties.names(), required.text) {
-			c.fail(required, didYouMean(required.text, properties.names()), "%q is required, but additionalProperties: false keeps it out; it is not among properties", excerpt(required.text))
+		if required.isText() && properties.get(required.text) == nil {
+			c.fail(required, c.didYouMean(required.text, properties.names()), "%q is required, but additionalProperties: false keeps it out; it is not among properties", excerpt(required.text))
 		}
 	}
 }

@@ -436,7 +436,7 @@ func (r *openAPIReader) addAlternative(req *requirement, alternative *base.Secur
 		if scheme == nil {
 			remedy := "declare it in components.securitySchemes"
 			if len(schemes.all()) > 0 {
-				remedy = didYouMean(name, schemes.names())
+				remedy = r.didYouMean(name, schemes.names())
 			}
 			r.fail(at, remedy, "components.securitySchemes has no %q", excerpt(name))
 			continue

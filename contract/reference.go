@@ -74,7 +74,7 @@ func (c *compiler) failReference(reference *node) {
 	remedy := "name it in components"
 	if i := strings.LastIndexByte(reference.text, '/'); i > 0 {
 		if container := c.root.descend(strings.TrimPrefix(reference.text[:i], "#")); container != nil {
-			remedy = didYouMean(pointerUnescape.Replace(reference.text[i+1:]), container.names())
+			remedy = c.didYouMean(pointerUnescape.Replace(reference.text[i+1:]), container.names())
 		}
 	}
 	c.fail(reference, remedy, "the reference %q leads to nothing", excerpt(reference.text))

@@ -188,7 +188,7 @@ func (c *compiler) appendSchema(dst []byte, n *node, d dialect) []byte {
 		case strings.HasPrefix(name, "x-"):
 			c.conformsExtension(child, anything)
 		default:
-			c.warn(child, didYouMean(name, schemaWords), "the schema word %q means nothing and is not checked", excerpt(name))
+			c.warn(child, c.didYouMean(name, schemaWords), "the schema word %q means nothing and is not checked", excerpt(name))
 		}
 	}
 	return append(w.dst, '}')

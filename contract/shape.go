@@ -123,7 +123,7 @@ func (c *compiler) conformsWord(n *node, s *shape) bool {
 	for i, w := range s.words {
 		quoted[i] = `"` + w + `"`
 	}
-	remedy := didYouMean(n.string(), s.words)
+	remedy := c.didYouMean(n.string(), s.words)
 	if strings.HasPrefix(remedy, knownAre) {
 		remedy = "write " + strings.Join(quoted, " or ")
 	}
@@ -151,7 +151,7 @@ func (c *compiler) conformsObject(n *node, s *shape) {
 			c.conformsExtension(child, s)
 			continue
 		}
-		c.fail(child, didYouMean(child.name, s.names()), "unknown word %q", excerpt(child.name))
+		c.fail(child, c.didYouMean(child.name, s.names()), "unknown word %q", excerpt(child.name))
 	}
 	for _, name := range s.required {
 		if n.get(name) == nil {
@@ -171,7 +171,7 @@ func (c *compiler) conformsExtension(n *node, s *shape) {
 			known = append(known, name)
 		}
 	}
-	c.fail(n, didYouMean(n.name, known), "%q is not a word of Fieldgate, or has no meaning here", excerpt(n.name))
+	c.fail(n, c.didYouMean(n.name, known), "%q is not a word of Fieldgate, or has no meaning here", excerpt(n.name))
 }
 
 func (s *shape) names() []string {

@@ -55,6 +55,10 @@ func (c *compiler) tree(document []byte) *node {
 		c.fail(nil, "split the API into several contracts", "the document is %d bytes, more than the %d that are read", len(document), fieldgate.MaxDocumentBytes)
 		return nil
 	}
+	if indicators(document) > maxNodes {
+		c.fail(nil, "split the API into several contracts", "the document has more than %d values", maxNodes)
+		return nil
+	}
 	loader, err := yaml.NewLoader(bytes.NewReader(document))
 	if err != nil {
 		c.failSyntax(err)
@@ -79,6 +83,23 @@ func (c *compiler) tree(document []byte) *node {
 		return nil
 	}
 	return n
+}
+
+// indicators counts the characters of which each value but the first needs one, so that the reader's memory is bounded before it
+// starts: a node takes some hundred times the space of the two bytes that make one.
+func indicators(document []byte) int {
+	count := 0
+	for i, b := range document {
+		switch b {
+		case ',', '[', '{', ':', '\n', '\r':
+			count++
+		case '-', '?':
+			if i+1 < len(document) && (document[i+1] == ' ' || document[i+1] == '\t') {
+				count++
+			}
+		}
+	}
+	return count
 }
 
 func (c *compiler) failSyntax(err error) {

@@ -218,7 +218,7 @@ func (c *compiler) readOperationWords(op *fieldgate.Operation, levels ...*node) 
 			}
 			remedy := "declare it: x-fieldgate.upstreams." + excerpt(n.string()) + ": {ref: env/NAME}"
 			if len(known) > 0 {
-				remedy = didYouMean(n.string(), known)
+				remedy = c.didYouMean(n.string(), known)
 			}
 			c.fail(n, remedy, "x-fieldgate.upstreams has no %q", excerpt(n.string()))
 		}
@@ -330,7 +330,7 @@ func (c *compiler) limitKey(op *fieldgate.Operation, key *node) fieldgate.LimitK
 			known = append(known, p.Name)
 		}
 	}
-	c.fail(key, didYouMean(key.string(), known), "a rate cannot count by %q; %s has no parameter of that name that is bound to the caller", excerpt(key.string()), op.ID)
+	c.fail(key, c.didYouMean(key.string(), known), "a rate cannot count by %q; %s has no parameter of that name that is bound to the caller", excerpt(key.string()), op.ID)
 	return fieldgate.LimitPrincipal
 }
 
