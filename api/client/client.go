@@ -27,7 +27,7 @@ const (
 )
 
 // ErrUnreachable says that nothing listens at the address.
-var ErrUnreachable = errors.New("Fieldgate does not answer")
+var ErrUnreachable = errors.New("nobody answers")
 
 // Open is a client for the server at address, "unix:" and the path of a socket file or "http://host:port", that presents
 // the operator token. Nothing is sent yet. All its methods return answers that are not a success as *api.Problem, so that

@@ -1543,14 +1543,14 @@ type GetDocumentResponseObject interface {
 	VisitGetDocumentResponse(w http.ResponseWriter) error
 }
 
-type GetDocument200ApplicationyamlResponse struct {
+type GetDocument200ApplicationoctetStreamResponse struct {
 	Body          io.Reader
 	ContentLength int64
 }
 
-func (response GetDocument200ApplicationyamlResponse) VisitGetDocumentResponse(w http.ResponseWriter) error {
+func (response GetDocument200ApplicationoctetStreamResponse) VisitGetDocumentResponse(w http.ResponseWriter) error {
 
-	w.Header().Set("Content-Type", "application/yaml")
+	w.Header().Set("Content-Type", "application/octet-stream")
 	if response.ContentLength != 0 {
 		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
 	}

@@ -1,0 +1,103 @@
+package adminapi
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"fieldgate"
+)
+
+const (
+	maxRequestBytes = 64 << 10
+	maxImportBytes  = 512 << 20
+
+	publishPath = "/api/v1/apis"
+	importPath  = "/api/v1/imports/devices"
+	streamPath  = "/api/v1/traffic/stream"
+	healthPath  = "/healthz"
+)
+
+// handler is the whole API: bounds, then authentication, then the operation.
+func (s *Server) handler() http.Handler {
+	mux := http.NewServeMux()
+	strict := NewStrictHandlerWithOptions(&operations{s}, nil, StrictHTTPServerOptions{
+		RequestErrorHandlerFunc: refuseRequest,
+		ResponseErrorHandlerFunc: func(w http.ResponseWriter, r *http.Request, err error) {
+			refuse(s.config.Log, w, r, err)
+		},
+	})
+	HandlerWithOptions(strict, StdHTTPServerOptions{BaseRouter: mux, ErrorHandlerFunc: refuseRequest})
+	mux.Handle("GET /metrics", s.config.Metrics)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { refuseRoute(mux, w, r) })
+	return s.bound(s.authenticate(mux))
+}
+
+// authenticate lets nobody in without the operator's token, but for the question whether anybody is there.
+func (s *Server) authenticate(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != healthPath {
+			scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+			if !strings.EqualFold(scheme, "Bearer") || !s.config.Operator.Verify([]byte(strings.TrimSpace(token))) {
+				w.Header().Set("WWW-Authenticate", `Bearer realm="fieldgate"`) // RFC 6750 section 3
+				writeProblem(w, newProblem(http.StatusUnauthorized, "unauthenticated", "A valid operator token is needed",
+					"Send the operator token of the data directory as Authorization: Bearer fgp_…"))
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// bound limits the size of a request, and lets only those last that are meant to.
+func (s *Server) bound(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		size := int64(maxRequestBytes)
+		switch r.URL.Path {
+		case publishPath:
+			if r.Method == http.MethodPost {
+				size = fieldgate.MaxDocumentBytes
+			}
+		case streamPath:
+			s.unhurried(w, false)
+		case importPath:
+			size = maxImportBytes
+			s.unhurried(w, true)
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, size)
+		w.Header().Set("Cache-Control", "no-store") // answers hold tokens
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (s *Server) unhurried(w http.ResponseWriter, duplex bool) {
+	control := http.NewResponseController(w)
+	err := control.SetWriteDeadline(time.Time{})
+	if duplex && err == nil {
+		if err = control.SetReadDeadline(time.Time{}); err == nil {
+			err = control.EnableFullDuplex()
+		}
+	}
+	if err != nil {
+		s.config.Log.Warn("a long request will be cut off", "error", err)
+	}
+}
+
+// refuseRoute answers what no operation is for: 405 where the path has other methods, else 404.
+func refuseRoute(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
+	var allowed []string
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPatch} {
+		other := r.Clone(r.Context())
+		other.Method = method
+		if _, pattern := mux.Handler(other); pattern != "/" && pattern != "" {
+			allowed = append(allowed, method)
+		}
+	}
+	if allowed != nil {
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		writeProblem(w, newProblem(http.StatusMethodNotAllowed, "method-not-allowed", "Method not allowed", ""))
+		return
+	}
+	writeProblem(w, newProblem(http.StatusNotFound, "not-found", "Not found", "The admin API has no such path."))
+}

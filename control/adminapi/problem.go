@@ -1,0 +1,94 @@
+package adminapi
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+
+	"fieldgate"
+	"fieldgate/api"
+	"fieldgate/contract"
+	"fieldgate/control/catalog"
+	"fieldgate/control/insight"
+	"fieldgate/control/refusal"
+	"fieldgate/engine/store"
+)
+
+// problemOf renders an error for the operator. One that is not meant for callers becomes an internal error without a word
+// about its cause.
+func problemOf(err error) api.Problem {
+	var refused *refusal.Error
+	var invalid *contract.InvalidError
+	var conflict *catalog.ConflictError
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &refused):
+		switch refused.Code {
+		case refusal.CodeNotFound:
+			return newProblem(http.StatusNotFound, "not-found", "Not found", refused.Detail)
+		case refusal.CodeConflict:
+			return newProblem(http.StatusConflict, "conflict", "The decision does not fit the present state", refused.Detail)
+		}
+		return newProblem(http.StatusBadRequest, "invalid", "The request is invalid", refused.Detail)
+	case errors.As(err, &invalid):
+		problem := newProblem(http.StatusUnprocessableEntity, "invalid-contract", "The document is not a valid contract",
+			"The document is not published: correct what the findings name.")
+		problem.Findings = findings(invalid.Errors)
+		return problem
+	case errors.As(err, &conflict):
+		problem := newProblem(http.StatusConflict, "route-conflict", "Another API serves these routes",
+			"The contract is not published: give its routes other paths or topics, or retire the other API.")
+		for _, c := range conflict.Conflicts {
+			problem.Findings = append(problem.Findings, api.ContractFinding{Severity: api.ContractFindingSeverityError, Message: c.String(),
+				Remedy: "give it another route, or retire " + c.LiveAPI + " " + c.LiveVersion})
+		}
+		return problem
+	case errors.As(err, &tooLarge):
+		return newProblem(http.StatusRequestEntityTooLarge, "too-large", "The request is too large", "A document has at most 8 MiB, any other request 64 KiB.")
+	case errors.Is(err, store.ErrFull):
+		return newProblem(http.StatusInsufficientStorage, "disk-full", "The disk is full", "Nothing was changed: free some disk space and try again.")
+	case errors.Is(err, insight.ErrTooManySubscribers):
+		return newProblem(http.StatusServiceUnavailable, "overloaded", "Overloaded", err.Error())
+	}
+	return newProblem(http.StatusInternalServerError, "internal", "Internal error", "The log of the control plane says more.")
+}
+
+func newProblem(status int, code, title, detail string) api.Problem {
+	return api.Problem{Type: "urn:fieldgate:problem:" + code, Title: title, Status: status, Detail: detail}
+}
+
+func findings(diagnostics []contract.Diagnostic) []api.ContractFinding {
+	list := make([]api.ContractFinding, 0, len(diagnostics))
+	for _, d := range diagnostics {
+		list = append(list, api.ContractFinding{Severity: api.ContractFindingSeverity(d.Severity), File: d.File, Line: d.Line, Column: d.Column,
+			Pointer: d.Pointer, Message: d.Message, Remedy: d.Remedy})
+	}
+	return list
+}
+
+func writeProblem(w http.ResponseWriter, problem api.Problem) {
+	w.Header().Set("Content-Type", fieldgate.ProblemMediaType)
+	w.WriteHeader(problem.Status)
+	// An error here means that the client is gone.
+	json.NewEncoder(w).Encode(problem)
+}
+
+// refuse answers with the problem that an error becomes, and logs the cause of an internal one.
+func refuse(log *slog.Logger, w http.ResponseWriter, r *http.Request, err error) {
+	problem := problemOf(err)
+	if problem.Status >= 500 && r.Context().Err() == nil {
+		log.Error("a request of the admin API failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	}
+	writeProblem(w, problem)
+}
+
+// refuseRequest answers a request that the generated code could not read.
+func refuseRequest(w http.ResponseWriter, _ *http.Request, err error) {
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		writeProblem(w, problemOf(err))
+		return
+	}
+	writeProblem(w, newProblem(http.StatusBadRequest, "invalid", "The request is invalid", err.Error()))
+}

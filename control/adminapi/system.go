@@ -1,0 +1,150 @@
+package adminapi
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"fieldgate"
+	"fieldgate/api"
+	"fieldgate/control/audit"
+	"fieldgate/control/catalog"
+	"fieldgate/control/directory"
+	"fieldgate/control/insight"
+	"fieldgate/control/refusal"
+	"fieldgate/engine/store"
+)
+
+func (o *operations) GetHealth(context.Context, GetHealthRequestObject) (GetHealthResponseObject, error) {
+	return GetHealth204Response{}, nil
+}
+
+func (o *operations) ListAudit(ctx context.Context, request ListAuditRequestObject) (ListAuditResponseObject, error) {
+	page, err := newPage(request.Params.Cursor, request.Params.Limit)
+	if err != nil {
+		return nil, err
+	}
+	before := uint64(0)
+	if page.after != "" {
+		if before, err = strconv.ParseUint(page.after, 10, 63); err != nil {
+			return nil, refusal.Invalid("The cursor is none that a page gave: leave it out to begin with the first page.")
+		}
+	}
+	entries, err := audit.List(ctx, o.config.Store, before, page.limit+1)
+	if err != nil {
+		return nil, err
+	}
+	answer := ListAudit200JSONResponse{Items: []api.AuditEntry{}}
+	for i, e := range entries {
+		if i == page.limit {
+			answer.Next = encodeCursor(strconv.FormatUint(entries[i-1].ID, 10))
+			break
+		}
+		answer.Items = append(answer.Items, api.AuditEntry{Id: int64(e.ID), Time: e.Time, Actor: e.Actor, Action: e.Action, Target: e.Target, Detail: e.Detail})
+	}
+	return answer, nil
+}
+
+func (o *operations) GetStatus(ctx context.Context, _ GetStatusRequestObject) (GetStatusResponseObject, error) {
+	answer := GetStatus200JSONResponse{Version: o.config.Version, Node: o.config.Node, StartedAt: o.started,
+		Listeners: []api.Listener{}, Warnings: []api.Warning{}}
+	if address := o.Address(); address != "" {
+		answer.Listeners = append(answer.Listeners, api.Listener{Name: "admin", Address: address})
+	}
+	if o.config.Listeners != nil {
+		answer.Listeners = append(answer.Listeners, o.config.Listeners()...)
+	}
+	err := o.config.Store.View(ctx, func(tx *store.Tx) (err error) {
+		var snapshot, sequence uint64
+		if snapshot, err = tx.Counter(ctx, "snapshot"); err != nil {
+			return err
+		}
+		if sequence, err = tx.Counter(ctx, "directory"); err != nil {
+			return err
+		}
+		answer.Snapshot, answer.Directory = int64(snapshot), int64(sequence)
+		if answer.Apis, err = catalog.Count(ctx, tx); err != nil {
+			return err
+		}
+		if answer.Devices, err = directory.Count(ctx, tx, fieldgate.PrincipalDevice); err != nil {
+			return err
+		}
+		answer.Apps, err = directory.Count(ctx, tx, fieldgate.PrincipalApp)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	totals, err := o.config.Insight.Totals(ctx)
+	if err != nil {
+		return nil, err
+	}
+	answer.Exchanges = int64(totals.Exchanges)
+	live, err := o.config.Catalog.Live(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range live {
+		answer.Warnings = append(answer.Warnings, contractWarnings(k, o.config.Upstreams, time.Now().UTC())...)
+	}
+	answer.Warnings = append(answer.Warnings, trafficWarnings(totals, time.Now())...)
+	return answer, nil
+}
+
+const namesInWarning = 5
+
+// contractWarnings lists what a contract that is served leaves open.
+func contractWarnings(k *fieldgate.Contract, upstreams []string, now time.Time) (warnings []api.Warning) {
+	warn := func(code api.WarningCode, message, remedy string) {
+		warnings = append(warnings, api.Warning{Code: code, Message: message, Remedy: remedy, Api: k.API, Version: k.Version})
+	}
+	if k.Kind == fieldgate.KindPassThrough {
+		warn(api.WarningPassThrough, fmt.Sprintf("%s %s lets everything through unchecked", k.API, k.Version),
+			"publish contracts for the traffic that it shows as undocumented, then retire it")
+	}
+	var open, unknown []string
+	for i := range k.Operations {
+		operation := &k.Operations[i]
+		if operation.Access.Anonymous && !operation.PassThrough {
+			open = append(open, operation.ID)
+		}
+		if operation.Upstream != "" && !slices.Contains(upstreams, operation.Upstream) && !slices.Contains(unknown, operation.Upstream) {
+			unknown = append(unknown, operation.Upstream)
+		}
+	}
+	if open != nil {
+		warn(api.WarningUnauthenticatedOperations, fmt.Sprintf("%d operations of %s %s need no credential: %s", len(open), k.API, k.Version, someOf(open)),
+			"add security to them, or leave them open if that is meant")
+	}
+	if unknown != nil {
+		warn(api.WarningUnknownUpstream, fmt.Sprintf("%s %s names upstreams that the environment does not have: %s", k.API, k.Version, someOf(unknown)),
+			"add them to the environment file; until then their operations answer 502")
+	}
+	if sunset, err := time.Parse(time.DateOnly, k.Sunset); err == nil && k.State == fieldgate.LifecycleDeprecated && now.After(sunset.AddDate(0, 0, 1)) {
+		warn(api.WarningDeprecatedPastSunset, fmt.Sprintf("%s %s was to end on %s and is still served", k.API, k.Version, k.Sunset), "retire it")
+	}
+	return warnings
+}
+
+func someOf(names []string) string {
+	if len(names) > namesInWarning {
+		return strings.Join(names[:namesInWarning], ", ") + ", …"
+	}
+	return strings.Join(names, ", ")
+}
+
+// trafficWarnings lists what the records of all nodes leave open.
+func trafficWarnings(totals insight.Totals, now time.Time) (warnings []api.Warning) {
+	if now.Sub(totals.NewestUndocumented) < 24*time.Hour {
+		warnings = append(warnings, api.Warning{Code: api.WarningUndocumentedTraffic,
+			Message: "in the last 24 hours there was traffic that no contract explains", Remedy: "see the list of undocumented routes"})
+	}
+	if totals.Lost > 0 {
+		warnings = append(warnings, api.Warning{Code: api.WarningRecordsLost,
+			Message: fmt.Sprintf("%d records of exchanges never arrived", totals.Lost), Remedy: "see the logs of the gateways; their disk or the bus was overloaded"})
+	}
+	return warnings
+}

@@ -1,0 +1,145 @@
+// Package control is the control plane: it wires the capabilities to the store, the bus and the admin API.
+package control
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"fieldgate"
+	"fieldgate/api"
+	"fieldgate/control/access"
+	"fieldgate/control/adminapi"
+	"fieldgate/control/catalog"
+	"fieldgate/control/directory"
+	"fieldgate/control/fleet"
+	"fieldgate/control/insight"
+	"fieldgate/engine/bus"
+	"fieldgate/engine/store"
+)
+
+// Bounds of the stream of records where Config names none.
+const (
+	DefaultRecordsMaxBytes = 256 << 20
+	DefaultRecordsMaxAge   = 7 * 24 * time.Hour
+)
+
+// Config is what a control plane is made of. The store is opened with schema.Migrations.
+type Config struct {
+	Store *store.Store
+	Bus   *bus.Bus
+	Log   *slog.Logger
+
+	Operator *access.Operator // see access.LoadOperator
+	Listen   string           // host:port of the admin API, a loopback address; empty: only the socket file
+	Socket   string           // path of the admin API's socket file; empty: only Listen
+
+	Version   string // of the program
+	Node      string
+	Upstreams []string              // names in the environment file of this node
+	Listeners func() []api.Listener // of the gateway in this process; may be nil
+
+	RecordsMaxBytes int64         // of the stream of records; 0: 256 MiB
+	RecordsMaxAge   time.Duration // of the stream of records; 0: 7 days
+}
+
+// Control is one control plane.
+type Control struct {
+	config    Config
+	directory *directory.Directory
+	catalog   *catalog.Catalog
+	insight   *insight.Insight
+	admin     *adminapi.Server
+	stops     []func()
+}
+
+// New makes a control plane. It starts nothing.
+func New(config Config) *Control {
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	c := &Control{
+		config:    config,
+		directory: directory.New(config.Store, config.Bus, config.Log),
+		catalog:   catalog.New(config.Store, config.Bus, config.Log),
+		insight:   insight.New(config.Store, config.Bus, metrics, config.Log),
+	}
+	c.admin = adminapi.New(adminapi.Config{
+		Listen: config.Listen, Socket: config.Socket,
+		Version: config.Version, Node: config.Node, Upstreams: config.Upstreams, Listeners: config.Listeners,
+		Metrics:  promhttp.HandlerFor(metrics, promhttp.HandlerOpts{Registry: metrics}),
+		Store:    config.Store,
+		Catalog:  c.catalog,
+		Fleet:    fleet.New(config.Store, c.directory),
+		Apps:     access.NewApps(config.Store, c.directory),
+		Operator: config.Operator,
+		Insight:  c.insight,
+		Log:      config.Log,
+	})
+	return c
+}
+
+// Start binds the admin API, makes sure of the stream of records and answers gateways, so that what cannot work is known
+// before anything else runs. Run must follow, or Stop.
+func (c *Control) Start(ctx context.Context) (err error) {
+	if err := c.admin.Listen(); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			c.Stop()
+		}
+	}()
+	stream := bus.Stream{Name: fieldgate.StreamRecords, Subjects: []string{fieldgate.SubjectRecords + ">"},
+		MaxBytes: c.config.RecordsMaxBytes, MaxAge: c.config.RecordsMaxAge}
+	if stream.MaxBytes == 0 {
+		stream.MaxBytes = DefaultRecordsMaxBytes
+	}
+	if stream.MaxAge == 0 {
+		stream.MaxAge = DefaultRecordsMaxAge
+	}
+	if _, err := c.config.Bus.Keep(ctx, stream); err != nil {
+		return err
+	}
+	for _, serve := range []func() (func(), error){c.catalog.Serve, c.directory.Serve} {
+		stop, err := serve()
+		if err != nil {
+			return err
+		}
+		c.stops = append(c.stops, stop)
+	}
+	return nil
+}
+
+// Stop undoes Start, where Run does not follow.
+func (c *Control) Stop() {
+	for _, stop := range c.stops {
+		stop()
+	}
+	c.admin.Close()
+}
+
+// Address is the TCP address of the admin API, after Start.
+func (c *Control) Address() string { return c.admin.Address() }
+
+// Run serves until the context ends, and returns when everything has ended.
+func (c *Control) Run(ctx context.Context) error {
+	defer c.Stop()
+	running, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var group sync.WaitGroup
+	errs := make([]error, 2)
+	for i, run := range []func(context.Context) error{c.insight.Run, c.admin.Run} {
+		group.Go(func() {
+			defer cancel() // one without the other would mislead
+			errs[i] = run(running)
+		})
+	}
+	group.Wait()
+	return errors.Join(errs...)
+}

@@ -1,0 +1,496 @@
+package insight
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"fieldgate"
+	"fieldgate/control/controltest"
+	"fieldgate/engine/bus"
+	"fieldgate/engine/store"
+)
+
+var records = bus.Stream{Name: fieldgate.StreamRecords, Subjects: []string{fieldgate.SubjectRecords + ">"}, MaxBytes: 64 << 20, MaxAge: time.Hour}
+
+type node struct {
+	*Insight
+	db      *store.Store
+	bus     *bus.Bus
+	metrics *prometheus.Registry
+}
+
+func open(t testing.TB, data string) node {
+	t.Helper()
+	db, b := controltest.Store(t, data), controltest.Bus(t, data)
+	if _, err := b.Keep(t.Context(), records); err != nil {
+		t.Fatal(err)
+	}
+	metrics := prometheus.NewRegistry()
+	return node{New(db, b, metrics, controltest.Log(t)), db, b, metrics}
+}
+
+// run consumes until stop is called.
+func (n node) run(t testing.TB) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("insight ended with %v", err)
+		}
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+// record is one exchange: device i, taking i milliseconds.
+func record(i int) fieldgate.Record {
+	r := fieldgate.Record{Time: time.Now(), Exchange: uint64(i), Duration: time.Duration(i) * time.Millisecond, Protocol: fieldgate.ProtocolMQTT,
+		Method: fieldgate.MethodPost, Status: 204, API: "thermo", Version: "2.4.0", Operation: "sendTelemetry",
+		Principal: fmt.Sprint("d", i), Kind: fieldgate.PrincipalDevice, Firmware: "1.8.3", BytesIn: 276, BytesOut: 2}
+	if i%10 == 0 {
+		r.Status, r.Problem, r.Findings, r.Detail = 422, fieldgate.ProblemInvalidPayload, fieldgate.FindingInvalidRequest, "/temp /properties/temp/maximum"
+	}
+	return r
+}
+
+// send appends records number first to last of a node's epoch.
+func (n node) send(t testing.TB, name string, epoch uint64, first, last int) {
+	t.Helper()
+	batch := &fieldgate.RecordBatch{Node: name, Epoch: epoch, First: uint64(first)}
+	for i := first; i <= last; i++ {
+		batch.Records = append(batch.Records, record(i))
+	}
+	// A new id each time: the bus does not hide a repetition here.
+	id := strconv.FormatInt(time.Now().UnixNano(), 36)
+	if err := n.bus.Append(t.Context(), fieldgate.SubjectRecords+name, id, fieldgate.EncodeRecords(nil, batch)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wait returns when the stream was consumed to its end.
+func (n node) wait(t testing.TB) {
+	t.Helper()
+	state, err := n.bus.State(t.Context(), fieldgate.StreamRecords)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		n.mu.Lock()
+		done := n.stream.sequence >= state.Last
+		n.mu.Unlock()
+		if done {
+			return
+		}
+		select {
+		case <-t.Context().Done():
+			t.Fatal("the stream was not consumed")
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+func (n node) operation(t testing.TB) *OperationTraffic {
+	t.Helper()
+	list, err := n.Operations(t.Context(), "thermo", 10)
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%v %v", list, err)
+	}
+	return list[0]
+}
+
+func (n node) totals(t testing.TB) Totals {
+	t.Helper()
+	totals, err := n.Totals(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return totals
+}
+
+func TestRollups(t *testing.T) {
+	n := open(t, t.TempDir())
+	n.run(t)
+	n.send(t, "n1", 7, 1, 1000)
+	n.wait(t)
+	for _, stored := range []bool{false, true} {
+		if stored {
+			if err := n.flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sum := n.operation(t)
+		if sum.Exchanges != 1000 || sum.Passed != 900 || sum.Refused != 100 || sum.Failed != 0 || sum.BytesIn != 276_000 || sum.BytesOut != 2000 {
+			t.Fatalf("stored %v: %+v", stored, sum)
+		}
+		for quantile, got := range map[float64]time.Duration{0.5: sum.P50, 0.9: sum.P90, 0.99: sum.P99} {
+			want := quantile * float64(time.Second)
+			if math.Abs(float64(got)-want) > 0.011*want {
+				t.Errorf("stored %v: the %v quantile is %v", stored, quantile, got)
+			}
+		}
+		if math.Abs(float64(sum.Callers)-1000) > 20 {
+			t.Errorf("%d callers", sum.Callers)
+		}
+		if len(sum.Findings) != 1 || sum.Findings[0] != (NamedCount{"invalid-request", 100, "/temp /properties/temp/maximum"}) {
+			t.Errorf("%+v", sum.Findings)
+		}
+	}
+	// The same in whole hours.
+	list, err := n.Operations(t.Context(), "", 120)
+	if err != nil || len(list) != 1 || list[0].Exchanges != 1000 {
+		t.Fatalf("%v %v", list, err)
+	}
+}
+
+func TestEachRecordIsCountedOnce(t *testing.T) {
+	n := open(t, t.TempDir())
+	n.run(t)
+	n.send(t, "n1", 7, 1, 100)
+	n.send(t, "n1", 7, 1, 100)   // the whole batch again
+	n.send(t, "n1", 7, 51, 150)  // half of it again
+	n.send(t, "n2", 7, 1, 10)    // another node
+	n.send(t, "n1", 8, 1, 10)    // the same node after a restart
+	n.send(t, "n1", 7, 171, 180) // twenty are missing
+	if err := n.bus.Append(t.Context(), fieldgate.SubjectRecords+"n3", "x", []byte("no batch")); err != nil {
+		t.Fatal(err)
+	}
+	n.wait(t)
+	if totals := n.totals(t); totals.Exchanges != 180 || totals.Lost != 20 {
+		t.Fatalf("%+v", totals)
+	}
+	if sum := n.operation(t); sum.Exchanges != 180 {
+		t.Fatalf("%+v", sum)
+	}
+}
+
+// TestRestartInTheMiddle ends the process of consuming at different moments: after a flush, before one, and as a crash
+// that loses what is pending.
+func TestRestartInTheMiddle(t *testing.T) {
+	data := t.TempDir()
+	next := 1
+	for round := range 6 {
+		t.Run(fmt.Sprint(round), func(t *testing.T) {
+			n := open(t, data)
+			stop := n.run(t)
+			n.send(t, "n1", 7, next, next+99)
+			n.wait(t)
+			switch round % 3 {
+			case 0:
+				if err := n.flush(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			case 1: // stored when it stops
+			case 2: // a crash: nothing more reaches the database
+				n.db.Close()
+			}
+			if round%3 == 2 {
+				n.mu.Lock() // the process is gone before anything else happens
+				n.pending = newPending()
+				n.mu.Unlock()
+				return
+			}
+			stop()
+		})
+		next += 100
+	}
+	n := open(t, data)
+	n.run(t)
+	n.wait(t)
+	if totals := n.totals(t); totals.Exchanges != 600 || totals.Lost != 0 {
+		t.Fatalf("%+v", totals)
+	}
+	if sum := n.operation(t); sum.Exchanges != 600 {
+		t.Fatalf("%+v", sum)
+	}
+	if recent := n.Recent(Filter{}, 1000); len(recent) < 600 {
+		t.Errorf("%d exchanges are remembered after a restart", len(recent))
+	}
+}
+
+// TestStreamWasLost: a new stream of the same name starts at 1 again; what nodes repeat is not counted again.
+func TestStreamWasLost(t *testing.T) {
+	data := t.TempDir()
+	t.Run("before", func(t *testing.T) {
+		n := open(t, data)
+		stop := n.run(t)
+		for first := 1; first < 100; first += 10 {
+			n.send(t, "n1", 7, first, first+9)
+		}
+		n.wait(t)
+		stop()
+	})
+	other := t.TempDir()
+	db, b := controltest.Store(t, data), controltest.Bus(t, other)
+	if _, err := b.Keep(t.Context(), records); err != nil {
+		t.Fatal(err)
+	}
+	n := node{New(db, b, prometheus.NewRegistry(), controltest.Log(t)), db, b, nil}
+	n.run(t)
+	n.send(t, "n1", 7, 91, 110)
+	n.wait(t)
+	if totals := n.totals(t); totals.Exchanges != 110 || totals.Lost != 0 {
+		t.Fatalf("%+v", totals)
+	}
+}
+
+func TestFailedFlushLosesNothing(t *testing.T) {
+	n := open(t, t.TempDir())
+	n.run(t)
+	n.send(t, "n1", 7, 1, 50)
+	n.wait(t)
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := n.flush(cancelled); err == nil {
+		t.Fatal("a flush with an ended context succeeded")
+	}
+	n.send(t, "n1", 7, 51, 60)
+	n.wait(t)
+	for range 2 { // the second has nothing left to do
+		if err := n.flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if sum := n.operation(t); sum.Exchanges != 60 {
+		t.Fatalf("%+v", sum)
+	}
+}
+
+func TestUndocumentedRoutes(t *testing.T) {
+	n := open(t, t.TempDir())
+	batch := &fieldgate.RecordBatch{Node: "n1", Epoch: 1, First: 1}
+	add := func(api, route string, finding fieldgate.Findings) {
+		batch.Records = append(batch.Records, fieldgate.Record{Time: time.Now(), Status: 200, API: api, Route: route, Findings: finding, Principal: "d1"})
+	}
+	add("legacy", "/old", fieldgate.FindingUndocumented)
+	add("legacy", "/old", fieldgate.FindingUndocumented)
+	add("", "/admin.php", fieldgate.FindingUnmatched)
+	for i := range maxRoutes + 10 {
+		add("", fmt.Sprint("/scan", i), fieldgate.FindingUnmatched)
+	}
+	n.run(t)
+	for all := batch.Records; len(all) > 0; all = all[len(batch.Records):] {
+		batch.Records = all[:min(len(all), fieldgate.MaxBatchRecords)]
+		if err := n.bus.Append(t.Context(), fieldgate.SubjectRecords+"n1", fmt.Sprint(batch.First), fieldgate.EncodeRecords(nil, batch)); err != nil {
+			t.Fatal(err)
+		}
+		batch.First += uint64(len(batch.Records))
+	}
+	n.wait(t)
+	routes, overflow, err := n.Undocumented(t.Context(), 10)
+	if err != nil || len(routes) != 10 || overflow != 12 {
+		t.Fatalf("%v %d %v", routes, overflow, err)
+	}
+	if first := routes[0]; first.Route != "/old" || first.API != "legacy" || first.Exchanges != 2 || first.Principal != "d1" || first.Last.IsZero() {
+		t.Fatalf("%+v", first)
+	}
+}
+
+func TestLiveTraffic(t *testing.T) {
+	n := open(t, t.TempDir())
+	n.run(t)
+	refused, err := n.Subscribe(Filter{StatusClass: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.send(t, "n1", 36, 1, 50)
+	for want := 10; want <= 50; want += 10 {
+		if got := <-refused.Exchanges(); got.Exchange != uint64(want) || got.Instance != "n1-10-"+strconv.FormatInt(int64(want), 36) {
+			t.Fatalf("%+v", got)
+		}
+	}
+	n.wait(t)
+	mqtt, coap := fieldgate.ProtocolMQTT, fieldgate.ProtocolCoAP
+	for _, test := range []struct {
+		filter Filter
+		want   int
+	}{{Filter{}, 50}, {Filter{Protocol: &mqtt}, 50}, {Filter{Protocol: &coap}, 0}, {Filter{Principal: "d7"}, 1}, {Filter{API: "other"}, 0},
+		{Filter{Finding: fieldgate.FindingInvalidRequest}, 5}, {Filter{StatusClass: 2}, 45}} {
+		if got := n.Recent(test.filter, 100); len(got) != test.want {
+			t.Errorf("%+v: %d", test.filter, len(got))
+		}
+	}
+	if newest := n.Recent(Filter{}, 2); len(newest) != 2 || newest[0].Exchange != 50 || newest[1].Exchange != 49 {
+		t.Errorf("%+v", newest)
+	}
+	rates := n.Rates(maxSeconds)
+	if len(rates.Protocols) != 1 || rates.Protocols[0].Exchanges != 50 || rates.Protocols[0].Refused != 5 || rates.Protocols[0].BytesIn != 50*276 {
+		t.Errorf("%+v", rates)
+	}
+	if len(rates.Problems) != 1 || rates.Problems[0].Name != "invalid-payload" || rates.Problems[0].Count != 5 {
+		t.Errorf("%+v", rates.Problems)
+	}
+	refused.Close()
+	n.send(t, "n1", 36, 51, 60)
+	n.wait(t)
+	if len(refused.Exchanges()) != 0 {
+		t.Error("a closed subscription receives")
+	}
+}
+
+func TestSlowSubscriberIsTold(t *testing.T) {
+	l := newLive()
+	s := &Subscriber{live: l, exchanges: make(chan Exchange, subscriberBuffer)}
+	l.subscribers[s] = true
+	batch := &fieldgate.RecordBatch{Node: "n1"}
+	for i := range subscriberBuffer + 30 {
+		batch.Records = append(batch.Records, record(i+1))
+	}
+	l.add(batch, batch.Records, time.Now())
+	if dropped := s.Dropped(); dropped != 30 || s.Dropped() != 0 {
+		t.Fatalf("%d dropped", dropped)
+	}
+}
+
+func TestRecentIsBounded(t *testing.T) {
+	l := newLive()
+	for i := range maxRecent + 100 {
+		l.remember(&fieldgate.RecordBatch{Node: "n"}, []fieldgate.Record{{Exchange: uint64(i)}})
+	}
+	newest := l.newest(Filter{}, maxRecent*2)
+	if len(newest) != maxRecent || newest[0].Exchange != maxRecent+99 || newest[maxRecent-1].Exchange != 100 {
+		t.Fatalf("%d, %d to %d", len(newest), newest[0].Exchange, newest[len(newest)-1].Exchange)
+	}
+}
+
+func TestFirmwareVersionsAreBounded(t *testing.T) {
+	p := newPending()
+	listed := make(map[routeKey]bool)
+	for i := range 2 * maxRollupKeys {
+		r := record(1)
+		r.Firmware = fmt.Sprint(i)
+		p.add(&r, listed)
+	}
+	total := uint64(0)
+	for key, sum := range p.rollups {
+		if key.span == minute {
+			total += sum.exchanges
+		}
+	}
+	if len(p.rollups) > maxRollupKeys+10 || total != 2*maxRollupKeys {
+		t.Fatalf("%d keys, %d exchanges", len(p.rollups), total)
+	}
+}
+
+func TestPrune(t *testing.T) {
+	n := open(t, t.TempDir())
+	old := record(1)
+	old.Time = time.Now().Add(-2 * hourRetention)
+	batch := &fieldgate.RecordBatch{Node: "n1", Epoch: 1, First: 1, Records: []fieldgate.Record{old, record(2)}}
+	n.consume([]bus.Entry{{Sequence: 1, Data: fieldgate.EncodeRecords(nil, batch)}}, 0)
+	if err := n.flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	err := n.db.View(t.Context(), func(tx *store.Tx) error {
+		for _, table := range []string{"rollup", "rollup_callers"} {
+			var rows, want int
+			if err := tx.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM "+table).Scan(&rows); err != nil {
+				return err
+			}
+			if want = 1; table == "rollup" {
+				want = 2 // the minute's and the hour's
+			}
+			if rows != want {
+				t.Errorf("%d rows in %s", rows, table)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestHostileRecords: a node that sends nonsense spoils nothing.
+func TestHostileRecords(t *testing.T) {
+	n := open(t, t.TempDir())
+	batch := &fieldgate.RecordBatch{Node: "n1", Epoch: 1 << 63, First: 1, Records: []fieldgate.Record{
+		{Time: time.Unix(-5, 0), Duration: -1, Status: 1 << 40, Protocol: 200, Method: 200, API: "\xff", Operation: "\xff", Route: "\xff",
+			Detail: "\xff", Principal: "\xff", Firmware: "\xff", Problem: "\xff", Findings: math.MaxUint32},
+		{Time: time.Now().AddDate(50, 0, 0), Duration: math.MaxInt64, Status: 200},
+	}}
+	n.consume([]bus.Entry{{Sequence: 1, Data: fieldgate.EncodeRecords(nil, batch)}}, 0)
+	if err := n.flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i, first := range []uint64{0, math.MaxUint64, 1 << 62} {
+		batch.First = first
+		n.consume([]bus.Entry{{Sequence: uint64(2 + i), Data: fieldgate.EncodeRecords(nil, batch)}}, 0)
+	}
+	if totals := n.totals(t); totals.Exchanges != 2 {
+		t.Fatalf("%+v", totals)
+	}
+	if _, _, err := n.Undocumented(t.Context(), 10); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Operations(t.Context(), "", 120); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.metrics.Gather(); err != nil {
+		t.Fatal(err)
+	}
+	// The next process reads the same state.
+	again := New(n.db, n.bus, prometheus.NewRegistry(), controltest.Log(t))
+	if err := again.load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestMetricsNameNoDevice(t *testing.T) {
+	n := open(t, t.TempDir())
+	n.run(t)
+	n.send(t, "n1", 1, 1, 20)
+	n.wait(t)
+	families, err := n.metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	exchanges := 0.0
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			for _, label := range metric.GetLabel() {
+				switch label.GetName() {
+				case "api", "version", "operation", "protocol", "class", "finding":
+				default:
+					t.Errorf("%s has a label %s", family.GetName(), label.GetName())
+				}
+			}
+			if family.GetName() == "fieldgate_exchanges_total" {
+				exchanges += metric.GetCounter().GetValue()
+			}
+		}
+	}
+	if exchanges != 20 {
+		t.Fatalf("%v exchanges", exchanges)
+	}
+}
+
+func BenchmarkConsume(b *testing.B) {
+	n := open(b, b.TempDir())
+	batch := &fieldgate.RecordBatch{Node: "n1", Epoch: 1, First: 1}
+	for i := range 1000 {
+		batch.Records = append(batch.Records, record(i+1))
+	}
+	encoded := fieldgate.EncodeRecords(nil, batch)
+	sequence := uint64(0)
+	b.ReportAllocs()
+	for b.Loop() {
+		sequence++
+		n.nodes = make(map[nodeKey]*progress)
+		n.consume([]bus.Entry{{Sequence: sequence, Data: encoded}}, 0)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/record")
+}

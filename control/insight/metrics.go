@@ -1,0 +1,59 @@
+package insight
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"fieldgate"
+)
+
+// maxMetricOperations bounds the operations that have series of their own; further ones share the name "(other)", so that
+// sums stay right. No label ever names a device.
+const maxMetricOperations = 2_000
+
+// counters are the metrics of exchanges. Names of labels follow the contract: api and operation, not paths.
+type counters struct {
+	exchanges  *prometheus.CounterVec
+	duration   *prometheus.HistogramVec
+	findings   *prometheus.CounterVec
+	lost       prometheus.Counter
+	malformed  prometheus.Counter
+	operations map[operationKey]bool
+}
+
+func newCounters(metrics prometheus.Registerer) *counters {
+	c := &counters{
+		exchanges: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fieldgate_exchanges_total",
+			Help: "Exchanges by operation, protocol and class of status."}, []string{"api", "version", "operation", "protocol", "class"}),
+		// The bounds are those of OpenTelemetry's http.server.request.duration.
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "fieldgate_exchange_duration_seconds",
+			Help:    "Time until the answer was handed to the network.",
+			Buckets: []float64{.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10}}, []string{"api", "version", "operation"}),
+		findings: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fieldgate_findings_total",
+			Help: "Exchanges with a finding."}, []string{"api", "finding"}),
+		lost: prometheus.NewCounter(prometheus.CounterOpts{Name: "fieldgate_records_lost_total",
+			Help: "Records of nodes that never arrived."}),
+		malformed: prometheus.NewCounter(prometheus.CounterOpts{Name: "fieldgate_record_batches_malformed_total",
+			Help: "Batches of records that could not be read."}),
+		operations: make(map[operationKey]bool),
+	}
+	metrics.MustRegister(c.exchanges, c.duration, c.findings, c.lost, c.malformed)
+	return c
+}
+
+func (c *counters) add(r *fieldgate.Record) {
+	operation := operationKey{r.API, r.Version, r.Operation}
+	if !c.operations[operation] {
+		if len(c.operations) < maxMetricOperations {
+			c.operations[operation] = true
+		} else {
+			operation = operationKey{"(other)", "", "(other)"}
+		}
+	}
+	c.exchanges.WithLabelValues(operation.api, operation.version, operation.operation, r.Protocol.String(), strconv.Itoa(r.Status/100)+"xx").Inc()
+	c.duration.WithLabelValues(operation.api, operation.version, operation.operation).Observe(r.Duration.Seconds())
+	for _, name := range r.Findings.Names() {
+		c.findings.WithLabelValues(operation.api, name).Inc()
+	}
+}
