@@ -32,7 +32,8 @@ type connection struct {
 	handling bool   // the reading goroutine will write when it is done
 	spare    []byte // buffer for Out
 
-	left bool // its goroutine has ended: nothing can be written any more
+	written chan struct{} // closed when the writing ends, for the reading goroutine that waits for it
+	left    bool          // its goroutine has ended: nothing can be written any more
 
 	acknowledged chan struct{}    // for a reader that waits until messages are acknowledged
 	calls        chan *publishing // waiting for an upstream, one after the other
@@ -252,6 +253,10 @@ func (c *connection) write() {
 		}
 	}
 	c.writing = false
+	if c.written != nil {
+		close(c.written)
+		c.written = nil
+	}
 	if c.mqtt.Closed() {
 		finishWriting(c.net)
 	}
@@ -274,6 +279,13 @@ func (c *connection) close(err error) {
 	}
 	c.mqtt.Close(mqtt.UnspecifiedError)
 	c.flushNow()
+	if c.writing { // somebody else is at our last words
+		written := make(chan struct{})
+		c.written = written
+		c.mu.Unlock()
+		<-written
+		c.mu.Lock()
+	}
 	c.left = true
 	c.mu.Unlock()
 	c.front.departed(c)

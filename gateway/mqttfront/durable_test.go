@@ -54,6 +54,10 @@ func TestSessionsOutliveConnectionsAndRestarts(t *testing.T) {
 					t.Fatalf("got %q, want %q", r.payload, want)
 				}
 			}
+			// The answer comes after the last acknowledgement was sent.
+			if _, err := device.Unsubscribe(t.Context(), "none"); err != nil {
+				t.Fatal(err)
+			}
 			device.Disconnect(0)
 			g.restart()
 			device = g.connect("d1", persistent(v, "sleepy"))

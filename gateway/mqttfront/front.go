@@ -93,7 +93,7 @@ type Front struct {
 	matches  sync.Pool
 	number   atomic.Uint64 // newest of the numbers that sessions and stored messages have
 
-	running sync.WaitGroup // connections, calls and timers
+	running sync.WaitGroup  // connections, calls and timers
 	ctx     context.Context // for calls to upstreams
 	cancel  context.CancelFunc
 

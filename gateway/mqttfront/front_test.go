@@ -2,6 +2,8 @@ package mqttfront
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"io"
@@ -741,6 +743,34 @@ func TestBrokerJoinsProtocols(t *testing.T) {
 type stream chan *broker.Message
 
 func (s stream) Deliver(m *broker.Message, _ byte) { s <- m }
+
+func TestTLS(t *testing.T) {
+	certified := httptest.NewTLSServer(nil) // for its certificate
+	defer certified.Close()
+	g := newGateway(t, func(c *Config) {
+		c.Listeners[0] = tls.NewListener(c.Listeners[0], &tls.Config{Certificates: certified.TLS.Certificates})
+	})
+	roots := x509.NewCertPool()
+	roots.AddCert(certified.Certificate())
+	conn, err := tls.Dial("tcp", g.address, &tls.Config{RootCAs: roots, ServerName: "example.com"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := mqtt.Dial(t.Context(), conn, mqtt.ClientOptions{ClientID: "c", Password: g.tokens["d1"]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := publish("d/d1/raw", "x", 1)
+	if err := c.Publish(t.Context(), &p); err != nil {
+		t.Fatal(err)
+	}
+	g.stopRun()
+	<-c.Done()
+	var refusal *mqtt.ReasonError
+	if !errors.As(c.Err(), &refusal) || refusal.Reason != mqtt.ServerShuttingDown {
+		t.Fatalf("ended with %v", c.Err())
+	}
+}
 
 func TestConnectDeadlineAndMalformedPackets(t *testing.T) {
 	g := newGateway(t, func(c *Config) { c.ConnectTimeout = 50 * time.Millisecond })

@@ -41,20 +41,17 @@ func TestMosquittoPublishesAndSubscribes(t *testing.T) {
 			subscriber := g.mosquittoCommand("sub", "dash", "-V", v, "-q", qos, "-t", "d/+/telemetry", "-C", "1", "-v", "-i", "sub")
 			var out bytes.Buffer
 			subscriber.Stdout, subscriber.Stderr = &out, &out
-			before := g.tree.Len()
 			if err := subscriber.Start(); err != nil {
 				t.Fatal(err)
 			}
-			for deadline := time.Now().Add(patience); g.tree.Len() == before && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-			}
+			g.awaitSubscriptions(1)
 			if out, err := g.mosquitto("pub", "d1", "-V", v, "-q", qos, "-t", "d/d1/telemetry", "-m", `{"temp":21.5}`); err != nil {
 				t.Fatalf("%s QoS %s: pub: %v: %s", v, qos, err, out)
 			}
 			if err := subscriber.Wait(); err != nil || strings.TrimSpace(out.String()) != `d/d1/telemetry {"temp":21.5}` {
 				t.Fatalf("%s QoS %s: sub: %v: %s", v, qos, err, &out)
 			}
-			for deadline := time.Now().Add(patience); g.tree.Len() != before && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-			}
+			g.awaitSubscriptions(0)
 		}
 	}
 	// Retained, and a will: mosquitto_sub is killed and leaves its will.
@@ -65,13 +62,12 @@ func TestMosquittoPublishesAndSubscribes(t *testing.T) {
 		if out, err := g.mosquitto("sub", "dash", "-V", v, "-t", "d/+/status", "-C", "1"); err != nil || out != "up "+v {
 			t.Fatalf("%s: retained: %q, %v", v, out, err)
 		}
-		before := g.tree.Len()
+		g.awaitSubscriptions(0)
 		leaver := g.mosquittoCommand("sub", "d1", "-V", v, "-t", "d/d1/command", "--will-topic", "d/d1/status", "--will-payload", "left "+v, "--will-qos", "1", "--will-retain")
 		if err := leaver.Start(); err != nil {
 			t.Fatal(err)
 		}
-		for deadline := time.Now().Add(patience); g.tree.Len() == before && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		}
+		g.awaitSubscriptions(1)
 		ear := g.connect("dash", mqtt.ClientOptions{ClientID: "ear"})
 		ear.subscribe(mqtt.Filter{Filter: []byte("d/+/status"), QoS: 1, RetainHandling: 2})
 		leaver.Process.Kill()
@@ -80,6 +76,17 @@ func TestMosquittoPublishesAndSubscribes(t *testing.T) {
 			t.Fatalf("%s: will: %+v", v, r)
 		}
 		ear.Close()
+		g.awaitSubscriptions(0)
+	}
+}
+
+// awaitSubscriptions waits until that many subscriptions exist.
+func (g *gateway) awaitSubscriptions(n int) {
+	g.t.Helper()
+	for deadline := time.Now().Add(patience); g.tree.Len() != n; time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			g.t.Fatalf("%d subscriptions, want %d", g.tree.Len(), n)
+		}
 	}
 }
 

@@ -215,10 +215,10 @@ func TestFullDisk(t *testing.T) {
 			t.Fatal("acknowledged on a full disk")
 		}
 	}
-	j.append(nil, entry{kind: entryEnd, session: 1}) // nobody waits for it; it must not get lost
 	if n := strings.Count(logs.String(), "cannot be stored"); n != 1 {
 		t.Fatalf("logged %d times:\n%s", n, &logs)
 	}
+	j.append(nil, entry{kind: entryEnd, session: 1}) // nobody waits for it; it must not get lost
 	if err := os.Remove(blocker); err != nil {
 		t.Fatal(err)
 	}

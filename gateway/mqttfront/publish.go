@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -43,8 +44,9 @@ var errNotUTF8 = fieldgate.NewProblem(fieldgate.ProblemInvalidPayload, "The payl
 func (c *connection) publish(p *mqtt.Publish, now time.Time) {
 	f := c.front
 	f.Counters.Published.Add(1)
-	x := &publishing{connection: c, id: p.PacketID}
-	x.topic = bytes.Clone(p.Topic) // parameters are views of it
+	x := publishings.Get().(*publishing)
+	x.connection, x.id = c, p.PacketID
+	x.topic = append(x.topic[:0], p.Topic...) // parameters are views of it
 	x.Protocol, x.Method, x.Source, x.Caller, x.ClientID = fieldgate.ProtocolMQTT, fieldgate.MethodPublish, c.source, c.caller, c.client
 	x.Path, x.QoS, x.Retain, x.Started = x.topic, p.QoS, p.Retain, now
 	x.ContentType = bytes.Clone(p.Properties.Text(mqtt.ContentType))
@@ -75,12 +77,25 @@ func (c *connection) publish(p *mqtt.Publish, now time.Time) {
 		if p.Properties.Has(mqtt.MessageExpiryInterval) {
 			expires = now.Add(time.Duration(p.Properties.Number(mqtt.MessageExpiryInterval)) * time.Second)
 		}
-		var answer func(*fieldgate.Problem)
-		if p.QoS > 0 {
-			answer = func(problem *fieldgate.Problem) { c.acknowledgeWith(x.id, problem) }
+		properties := p.Properties.AppendForward(nil)
+		if p.QoS == 0 {
+			f.forward(&x.Exchange, properties, expires, nil)
+			x.release()
+			return
 		}
-		f.forward(&x.Exchange, p.Properties.AppendForward(nil), expires, answer)
+		f.forward(&x.Exchange, properties, expires, func(problem *fieldgate.Problem) {
+			c.acknowledgeWith(x.id, problem)
+			x.release()
+		})
 	}
+}
+
+var publishings = sync.Pool{New: func() any { return new(publishing) }}
+
+// release gives the memory back; the exchange is finished and nobody looks at it any more.
+func (x *publishing) release() {
+	*x = publishing{topic: x.topic}
+	publishings.Put(x)
 }
 
 func (c *connection) checkMessage(x *publishing, p *mqtt.Publish) *fieldgate.Problem {
@@ -152,8 +167,8 @@ func (f *Front) forward(x *pipeline.Exchange, properties []byte, expires time.Ti
 			problem = &fieldgate.Problem{Code: fieldgate.ProblemNotDurable, Detail: errNotStored, Cause: err}
 			x.Fail(problem)
 		}
-		answer(problem)
 		f.pipeline.Finish(x)
+		answer(problem)
 	})
 }
 
@@ -184,6 +199,7 @@ func (x *publishing) deny(problem *fieldgate.Problem) {
 		c.acknowledgeWith(x.id, problem)
 	}
 	c.front.pipeline.Finish(&x.Exchange)
+	x.release()
 }
 
 // call lets an upstream answer, without holding up the connection's reading: a PUBLISH that wants no reply waits for the
@@ -244,6 +260,7 @@ func (x *publishing) forward() {
 		c.acknowledgeWith(x.id, problem)
 	}
 	f.pipeline.Finish(&x.Exchange)
+	x.release()
 }
 
 // maxReplyField bounds a field of an upstream's answer that becomes a user property, in bytes.

@@ -92,6 +92,27 @@ func TestHotPathDoesNotAllocate(t *testing.T) {
 	tree.Subscribe([]byte("fleet/+/telemetry"), &Subscription[int]{Subscriber: 1})
 	var decoded Publish
 	var m Matches[int]
+	s := newServer(DefaultLimits())
+	s.session.Done = func(*Delivery, Fate) {}
+	s.feed(connectPacket(V5, nil))
+	d := Delivery{Message: NewMessage(&p, epoch), QoS: 1}
+	out, ack := s.sent(), make([]byte, 0, 8)
+	exchange := func() {
+		s.Deliver(d, epoch)
+		out = s.Out(out, epoch)
+		s.Feed((&Ack{Type: PUBACK, PacketID: s.session.lastID}).Append(ack, V5))
+		for event := AckReceived; event != NeedMore; {
+			var err error
+			if event, err = s.Next(epoch, &s.in); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	exchange()
+	exchange()
+	if n := testing.AllocsPerRun(100, exchange); n > 0 {
+		t.Fatalf("delivering: %v allocations", n)
+	}
 	if n := testing.AllocsPerRun(100, func() {
 		if err := decoded.Decode(h.Flags, packet[size:], V5); err != nil {
 			t.Fatal(err)

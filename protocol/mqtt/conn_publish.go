@@ -232,13 +232,13 @@ func (c *Conn) pump(now time.Time) {
 	for s.Waiting() > 0 && c.sending < c.window && len(c.out) < c.limits.OutSize && len(s.inflight) < c.limits.SendWindow {
 		d := s.dequeue()
 		if d.Message.Expired(now) {
-			s.done(&d, Expired)
+			s.done(d, Expired)
 			continue
 		}
 		id := s.newID()
 		out, ok := d.append(c.out, c.version, id, false, c.maxSize, now)
 		if !ok {
-			s.done(&d, TooLarge)
+			s.done(d, TooLarge)
 			continue
 		}
 		c.out = out

@@ -20,7 +20,7 @@ func (f Fate) String() string {
 type Session struct {
 	// MaxQueued and MaxQueuedBytes bound the waiting deliveries. What exceeds them meets the fate Overflow.
 	MaxQueued, MaxQueuedBytes int
-	// Done, if set, is told of every QoS 1 and 2 delivery that leaves the session.
+	// Done, if set, is told of every QoS 1 and 2 delivery that leaves the session. It must not use the session.
 	Done func(*Delivery, Fate)
 
 	inflight    []inflight // in the order of sending
@@ -28,6 +28,7 @@ type Session struct {
 	queueHead   int
 	queuedBytes int
 	lastID      uint16
+	leaving     Delivery // what Done is told of; kept here so that telling costs no allocation
 	received    map[uint16]struct{}
 }
 
@@ -42,7 +43,7 @@ type inflight struct {
 func (s *Session) Enqueue(d Delivery) bool {
 	size := d.Message.Size()
 	if s.Waiting() >= s.MaxQueued || s.queuedBytes+size > s.MaxQueuedBytes {
-		s.done(&d, Overflow)
+		s.done(d, Overflow)
 		return false
 	}
 	if s.queueHead > 0 && len(s.queue) == cap(s.queue) {
@@ -82,9 +83,11 @@ func (s *Session) dequeue() (d Delivery) {
 	return d
 }
 
-func (s *Session) done(d *Delivery, fate Fate) {
+func (s *Session) done(d Delivery, fate Fate) {
 	if s.Done != nil {
-		s.Done(d, fate)
+		s.leaving = d
+		s.Done(&s.leaving, fate)
+		s.leaving = Delivery{}
 	}
 }
 
@@ -105,7 +108,7 @@ func (s *Session) remove(i int, fate Fate) {
 	copy(s.inflight[i:], s.inflight[i+1:])
 	s.inflight[n] = inflight{}
 	s.inflight = s.inflight[:n]
-	s.done(&d, fate)
+	s.done(d, fate)
 }
 
 // newID gives a non-zero identifier that no message in flight uses [MQTT-2.2.1-4]. The window is far smaller than the
