@@ -230,7 +230,10 @@ func (r *asyncReader) readMessage(op *fieldgate.Operation, n *node, name string)
 	d := r.dialect
 	if multi := r.resolve(payload); multi.get("schemaFormat") != nil { // Multi Format Schema Object
 		payload = multi.get("schema")
-		d = r.schemaFormat(multi.get("schemaFormat"))
+		var known bool
+		if d, known = r.schemaFormat(multi.get("schemaFormat")); !known {
+			payload = nil
+		}
 	}
 	if checked(m.Type) {
 		m.Schema = r.schemaRef(payload, name, d)
@@ -246,18 +249,18 @@ func (r *asyncReader) readMessage(op *fieldgate.Operation, n *node, name string)
 }
 
 // schemaFormat reads which language a payload's schema is written in (AsyncAPI 3.0.0, Multi Format Schema Object).
-func (r *asyncReader) schemaFormat(n *node) dialect {
+func (r *asyncReader) schemaFormat(n *node) (d dialect, known bool) {
 	format, parameters, _ := strings.Cut(strings.ReplaceAll(n.string(), " ", ""), ";")
 	format = strings.TrimSuffix(strings.TrimSuffix(format, "+json"), "+yaml")
 	version := strings.TrimPrefix(parameters, "version=")
 	switch {
 	case format == "application/vnd.aai.asyncapi", format == "application/schema" && version == "draft-07":
-		return dialect07
+		return dialect07, true
 	case format == "application/schema" && (version == "draft-2020-12" || version == "2020-12"):
-		return dialect2020
+		return dialect2020, true
 	}
 	r.fail(n, "use JSON Schema: application/schema+json;version=draft-07 or draft-2020-12", "schemas in the format %q are not read", excerpt(n.string()))
-	return dialect07
+	return dialect07, false
 }
 
 // requirement reads the security of the operation, or else of the servers.

@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -131,6 +133,9 @@ func TestBounds(t *testing.T) {
 		"values":       {"a: [" + strings.Repeat("1,", maxNodes) + "1]", "more than 1000000 values"},
 		"empty values": {"a:\n" + strings.Repeat(" -\n", maxNodes), "more than 1000000 values"},
 		"aliases":      {"a: &a [" + strings.Repeat("1,", 2000) + "1]\nb: [" + strings.Repeat("*a,", 600) + "]", "aliases counted"},
+		"operations": {head + "paths:\n" + many(fieldgate.MaxOperations+1, func(i int) string {
+			return fmt.Sprintf("  /%d: {get: {responses: {'204': {description: d}}}}\n", i)
+		}), "at most 10000 operations"},
 		"parameters": {head + "paths:\n  /a:\n    get:\n      responses: {'204': {description: d}}\n      parameters:\n" +
 			many(fieldgate.MaxParameters+1, func(i int) string { return "      - {name: " + number(i) + ", in: query}\n" }), "has 33 parameters, more than 32"},
 		"path":       {head + "paths:\n  " + strings.Repeat("/a", fieldgate.MaxPathSegments+1) + ": {}\n", "at most 32 segments"},
@@ -161,6 +166,28 @@ func TestReplacement(t *testing.T) {
 			t.Errorf("%q: got %q %q", nothing, version, sunset)
 		}
 	}
+}
+
+// Any number of documents may be compiled at once.
+func TestConcurrently(t *testing.T) {
+	files, err := filepath.Glob("../examples/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	for _, file := range files {
+		document := []byte(read(t, file))
+		for range 3 {
+			running.Go(func() {
+				for range 5 {
+					if _, _, err := Compile(file, document); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+	}
+	running.Wait()
 }
 
 // What reads the document leaves no goroutine behind.

@@ -55,7 +55,7 @@ paths:
       security: []
       responses: {'204': {description: done}}
   /b:
-    delete: {responses: {'204': {description: done}}}
+    delete: {x-fieldgate: {idempotent: false}, responses: {'204': {description: done}}}
 components: {securitySchemes: {token: {type: oauth2, flows: {}}}}
 `)
 	if k.API != "garden-field-sensors" || k.Version != "2.0.1" || k.State != fieldgate.LifecycleActive || len(k.Digest) != 64 {
@@ -73,11 +73,11 @@ components: {securitySchemes: {token: {type: oauth2, flows: {}}}}
 			MaxBody: 1 << 20, Timeout: 1500 * time.Millisecond, OnInvalid: fieldgate.InvalidReject, Upstream: "first", Idempotent: true,
 			Access: fieldgate.Access{Anonymous: true, Kinds: []fieldgate.PrincipalKind{app}, Scopes: []string{"x", "read"}}},
 		{ID: "delete-b", HTTP: &fieldgate.HTTPBinding{Host: "api.example.com", Method: fieldgate.MethodDelete, Path: "/api/v2/b"}, Limits: rootLimits,
-			MaxBody: 2000, Timeout: time.Second, OnInvalid: fieldgate.InvalidShadow, Upstream: "first", Idempotent: true,
+			MaxBody: 2000, Timeout: time.Second, OnInvalid: fieldgate.InvalidShadow, Upstream: "first",
 			Access: fieldgate.Access{Kinds: []fieldgate.PrincipalKind{device}, Scopes: []string{"read"}}},
 	}
 	for _, want := range tests {
-		got := operation(t, k, strings.ReplaceAll(want.ID, "delete-b", "delete-b"))
+		got := operation(t, k, want.ID)
 		got.Responses = nil
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("got\n%+v %+v\nwant\n%+v %+v", got, got.HTTP, want, want.HTTP)
@@ -203,6 +203,34 @@ components:
 	_, _, err := Compile("api.yaml", []byte(strings.Replace(document, "EXAMPLE", "1", 1)))
 	if err == nil || !strings.HasPrefix(err.Error(), "api.yaml:32:19: error: the example breaks its own schema") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A reference may lead to any schema of the document, not only to those in components.
+func TestReferenceIntoPath(t *testing.T) {
+	k := compileClean(t, `
+openapi: 3.1.0
+info: {title: T, version: 1.0.0}
+security: []
+paths:
+  /a/{id}:
+    parameters: [{name: id, in: path, required: true}]
+    put:
+      operationId: one
+      requestBody: {content: {application/json: {schema: {type: object, properties: {a/b: {type: integer}}}}}}
+      responses: {'204': {description: done}}
+    post:
+      operationId: two
+      requestBody:
+        content:
+          application/json:
+            schema: {$ref: '#/paths/~1a~1%7Bid%7D/put/requestBody/content/application~1json/schema/properties/a~1b'}
+            examples: {ok: {value: 1}, wrong: {value: x, x-fieldgate-expect: 422}}
+      responses: {'204': {description: done}}
+`)
+	want := `"paths..a._id_.put.requestBody.content.application.json.schema.properties.a.b":{"type":"integer"}`
+	if !strings.Contains(string(k.Schemas), want) {
+		t.Errorf("schemas %s", k.Schemas)
 	}
 }
 

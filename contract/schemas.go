@@ -63,7 +63,7 @@ func (c *compiler) define(n *node, name string, d dialect) string {
 	def := c.schemas.byNode[home]
 	if def == nil {
 		if name == "" {
-			name = strings.Trim(strings.ReplaceAll(home.pointer(), "/", "."), ".")
+			name = strings.Trim(strings.ReplaceAll(pointerUnescape.Replace(home.pointer()), "/", "."), ".")
 		}
 		def = c.schemas.add(name, home, d)
 	}
@@ -71,8 +71,8 @@ func (c *compiler) define(n *node, name string, d dialect) string {
 }
 
 func (b *bundle) add(name string, at *node, d dialect) *definition {
-	clean := strings.Map(func(r rune) rune {
-		if r < 0x80 && !notInPath(r) && r != '\'' {
+	clean := strings.Map(func(r rune) rune { // so that no pointer has to escape it
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r) {
 			return r
 		}
 		return '_'
@@ -311,7 +311,11 @@ func (c *compiler) failSchema(err error) {
 		c.fail(nil, "correct the schemas", "the schemas cannot be compiled: %v", err)
 		return
 	}
-	c.fail(c.schemas.source(wrong.Pointer), "correct the schema", "%s", excerpt(wrong.Message))
+	at := c.schemas.source(wrong.Pointer)
+	if at == nil {
+		at = c.root
+	}
+	c.fail(at, "correct the schema", "%s: %s", at.title(), excerpt(wrong.Message))
 }
 
 // source is the place in the document that a pointer into the bundle stands for, or the closest above it.

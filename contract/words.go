@@ -224,8 +224,8 @@ func (c *compiler) readOperationWords(op *fieldgate.Operation, levels ...*node) 
 		}
 		op.Upstream = name
 	}
-	if levels[0].get("idempotent").isTrue() {
-		op.Idempotent = true
+	if n := levels[0].get("idempotent"); n != nil {
+		op.Idempotent = n.isTrue()
 	}
 	c.readPolicies(op, levels)
 }
