@@ -715,6 +715,16 @@ func TestRequestsReachTheService(t *testing.T) {
 		t.Fatal(status)
 	}
 	<-g.bodies
+	// Who asks in CBOR is answered in CBOR; the service got JSON all the same.
+	cbor := publish("d/d1/store", "\xa1\x64temp\x05", 1)
+	cbor.Properties.SetText(mqtt.ContentType, []byte("application/cbor"))
+	reply, err := c.Request(t.Context(), &cbor, "fg/d1/replies")
+	if err != nil || string(reply.Payload) != "\xa1\x66stored\xf5" {
+		t.Fatalf("%+v, %v", reply, err)
+	}
+	if got := <-g.bodies; got != `/devices/d1/store {"temp":5}` {
+		t.Fatalf("the service got %q", got)
+	}
 	// An answer to another's topic is refused before the service is called.
 	p := publish("d/d1/store", `{"temp":3}`, 1)
 	p.Properties.SetText(mqtt.ResponseTopic, []byte("fg/d2/replies"))

@@ -176,12 +176,16 @@ func (j *journal) damaged(file *os.File, good int64, what string) (int64, error)
 	if _, err := file.ReadAt(tail, good); err != nil {
 		return 0, err
 	}
+	work := 4 << 30 // bytes to sum at the most, less than a second or two; what is still unclear then is not cut off
 	for at := 1; at+entryHeader < len(tail); at++ {
 		length := int(binary.LittleEndian.Uint32(tail[at:]))
 		if length < 2 || length > len(tail)-at-entryHeader || entryKind(tail[at+entryHeader]) > entryDone {
 			continue
 		}
 		b := tail[at+entryHeader:][:length]
+		if work -= length; work < 0 {
+			return 0, fmt.Errorf("%w: at byte %d: it is unclear what follows", fieldgate.ErrCorrupt, good)
+		}
 		if crc32.Checksum(b, castagnoli) == binary.LittleEndian.Uint32(tail[at+4:]) {
 			if what == "" {
 				what = "an entry's length is wrong"

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"fieldgate"
+	"fieldgate/contract/schema"
 	"fieldgate/gateway/broker"
 	"fieldgate/gateway/pipeline"
 	"fieldgate/protocol/mqtt"
@@ -291,8 +292,24 @@ func (x *publishing) reply(problem *fieldgate.Problem) {
 			p.AddUser("max-age", strconv.Itoa(int(answer.MaxAge/time.Second)))
 		}
 	}
+	if isMediaType(x.ContentType, "application/cbor") && isJSON(message.ContentType) {
+		// Who asks in CBOR is answered in it. A service whose JSON is none gets its answer through as it is.
+		if body, err := schema.CBORFromJSON(nil, message.Payload, nil); err == nil {
+			message.Payload, message.ContentType = body, "application/cbor"
+		}
+	}
+	x.BytesOut = uint64(len(message.Payload))
 	message.Properties = p.AppendForward(nil)
 	f.pipeline.Broker.Publish(message, nil)
+}
+
+func isMediaType(contentType []byte, name string) bool {
+	kind, _, _ := bytes.Cut(contentType, []byte{';'})
+	return strings.EqualFold(string(bytes.TrimSpace(kind)), name)
+}
+
+func isJSON(contentType string) bool {
+	return isMediaType([]byte(contentType), "application/json") || isMediaType([]byte(contentType), fieldgate.ProblemMediaType)
 }
 
 func addField(p *mqtt.Properties, name, value string) {
