@@ -3,9 +3,12 @@ package mqttfront
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
+	"fieldgate"
 	"fieldgate/gateway/broker"
+	"fieldgate/gateway/pipeline"
 	"fieldgate/protocol/mqtt"
 )
 
@@ -73,7 +76,11 @@ func (f *Front) Publish(m *broker.Message, acknowledged func(error)) {
 // address makes one delivery for each session. Of a session's overlapping subscriptions the highest QoS counts, and all
 // their identifiers go along [MQTT-3.3.4-2] [MQTT-3.3.4-4].
 func (f *Front) address(m *broker.Message, found *matching) {
+	isReply := m.Publisher.Kind == "" && strings.HasPrefix(m.Topic, pipeline.ReplyPrefix)
 	add := func(s *mqtt.Subscription[*session]) {
+		if isReply && !s.Subscriber.mayHearReply(m.Topic) {
+			return
+		}
 		if s.NoLocal && s.Subscriber.sameClient(m) { // [MQTT-3.8.3-3]
 			return
 		}
@@ -105,6 +112,15 @@ func (f *Front) address(m *broker.Message, found *matching) {
 			add(s)
 		}
 	}
+}
+
+// mayHearReply keeps answers for their caller, whatever filter a pass-through API lets others subscribe to.
+func (s *session) mayHearReply(topic string) bool {
+	if s.caller.kind != fieldgate.PrincipalDevice && s.caller.kind != fieldgate.PrincipalApp {
+		return false
+	}
+	id, _, _ := strings.Cut(topic[len(pipeline.ReplyPrefix):], "/")
+	return id == s.caller.id
 }
 
 func (s *session) present() bool {

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -172,7 +173,7 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 		if err := child.Start(); err != nil {
 			t.Fatal(err)
 		}
-		kill = func() { child.Process.Kill(); child.Wait() }
+		kill = sync.OnceFunc(func() { child.Process.Kill(); child.Wait() })
 		t.Cleanup(kill)
 		lines := bufio.NewScanner(out)
 		for lines.Scan() {

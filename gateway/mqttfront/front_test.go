@@ -733,6 +733,41 @@ func TestRequestsReachTheService(t *testing.T) {
 	}
 }
 
+// A pass-through API for every topic opens neither others' answers nor a way to forge them.
+func TestPassThroughDoesNotReachReplies(t *testing.T) {
+	g := newGateway(t, nil)
+	legacy := &fieldgate.Contract{API: "legacy", Version: "1", Kind: fieldgate.KindPassThrough, State: fieldgate.LifecycleActive,
+		Operations: []fieldgate.Operation{{ID: "all", PassThrough: true, Access: fieldgate.Access{Anonymous: true},
+			MQTT: &fieldgate.MQTTBinding{Topic: "#", Action: fieldgate.ActionBoth, QoS: 1, Retain: true}}}}
+	program, err := pipeline.Link(&fieldgate.Snapshot{Version: 2, Contracts: append(contracts(), legacy)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.pipeline.Install(program)
+	spy := g.connect("d2", mqtt.ClientOptions{})
+	spy.hear("#", 1)
+	c := g.connect("d1", mqtt.ClientOptions{})
+	p := publish("d/d1/store", `{"temp":3}`, 1)
+	if _, err := c.Request(t.Context(), &p, "fg/d1/replies"); err != nil {
+		t.Fatal(err)
+	}
+	if got := spy.send(publish("fg/d1/replies", "forged", 1)); got != mqtt.NotAuthorized {
+		t.Fatal(got)
+	}
+	if got := c.send(publish("any/topic", "passes", 1)); got != mqtt.Success {
+		t.Fatal(got)
+	}
+	for {
+		r := spy.next()
+		if strings.HasPrefix(r.topic, "fg/") {
+			t.Fatalf("heard another's answer: %+v", r)
+		}
+		if r.topic == "any/topic" {
+			return
+		}
+	}
+}
+
 // Streams of other protocols hear devices, and what comes by other protocols reaches MQTT subscribers.
 func TestBrokerJoinsProtocols(t *testing.T) {
 	g := newGateway(t, nil)

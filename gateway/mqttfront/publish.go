@@ -99,11 +99,15 @@ func (x *publishing) release() {
 	publishings.Put(x)
 }
 
+var errReplyTopic = fieldgate.NewProblem(fieldgate.ProblemForbidden, `Only the gateway publishes answers below "`+pipeline.ReplyPrefix+`".`)
+
 func (c *connection) checkMessage(x *publishing, p *mqtt.Publish) *fieldgate.Problem {
 	var problem *fieldgate.Problem
 	switch {
 	case p.Properties.Number(mqtt.PayloadFormatIndicator) == 1 && !utf8.Valid(p.Payload):
 		problem = errNotUTF8
+	case x.Operation.PassThrough && bytes.HasPrefix(p.Topic, []byte(pipeline.ReplyPrefix)):
+		problem = errReplyTopic
 	case x.responseTopic != "" && x.Operation.Calls():
 		problem = c.front.pipeline.ReplyTopic(c.caller, x.responseTopic)
 	}
