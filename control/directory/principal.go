@@ -116,12 +116,16 @@ type Filter struct {
 
 // List is one page of principals in the order of their ids.
 func List(ctx context.Context, db *store.Store, filter Filter) (page []*Principal, err error) {
+	// One lower bound only: of two the database may search by the one that excludes little.
 	query := "SELECT " + columns + " FROM principal WHERE kind = ? AND id > ?"
 	values := []any{filter.Kind, filter.After}
+	if filter.Prefix > filter.After {
+		query = "SELECT " + columns + " FROM principal WHERE kind = ? AND id >= ?"
+		values = []any{filter.Kind, filter.Prefix}
+	}
 	if filter.Prefix != "" {
-		// 0x7F follows every byte that an id can have.
-		query += " AND id >= ? AND id < ?"
-		values = append(values, filter.Prefix, filter.Prefix+"\x7f")
+		query += " AND id < ?"
+		values = append(values, filter.Prefix+"\x7f") // 0x7F follows every byte that an id can have
 	}
 	if filter.State != nil {
 		query += " AND state = ?"

@@ -90,7 +90,7 @@ func (n node) wait(t testing.TB) {
 	}
 	for {
 		n.mu.Lock()
-		done := n.stream.sequence >= state.Last
+		done := n.stream.sequence >= state.Last && n.stream.created == state.Created.UnixNano()
 		n.mu.Unlock()
 		if done {
 			return

@@ -28,12 +28,14 @@ func (l *serverLog) complain(format string, v []any) string {
 	return text
 }
 
-func (l *serverLog) Warnf(format string, v ...any)   { l.log.Warn("bus: " + l.complain(format, v)) }
-func (l *serverLog) Errorf(format string, v ...any)  { l.log.Error("bus: " + l.complain(format, v)) }
-func (l *serverLog) Fatalf(format string, v ...any)  { l.log.Error("bus: " + l.complain(format, v)) }
-func (l *serverLog) Noticef(format string, v ...any) { l.log.Debug("bus: " + fmt.Sprintf(format, v...)) }
-func (l *serverLog) Debugf(string, ...any)           {}
-func (l *serverLog) Tracef(string, ...any)           {}
+func (l *serverLog) Warnf(format string, v ...any)  { l.log.Warn("bus: " + l.complain(format, v)) }
+func (l *serverLog) Errorf(format string, v ...any) { l.log.Error("bus: " + l.complain(format, v)) }
+func (l *serverLog) Fatalf(format string, v ...any) { l.log.Error("bus: " + l.complain(format, v)) }
+func (l *serverLog) Noticef(format string, v ...any) {
+	l.log.Debug("bus: " + fmt.Sprintf(format, v...))
+}
+func (l *serverLog) Debugf(string, ...any) {}
+func (l *serverLog) Tracef(string, ...any) {}
 
 // failure is the first complaint as an error.
 func (l *serverLog) failure(otherwise string) error {

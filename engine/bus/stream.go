@@ -37,7 +37,9 @@ const (
 	appendTimeout = 5 * time.Second        // for one attempt
 	appendPause   = 100 * time.Millisecond // before the next
 	readPause     = time.Second
-	readIdle      = 5 * time.Second // between heartbeats of an idle stream
+	readIdle      = 5 * time.Second // one request for messages waits so long
+
+	consumerExpiry = time.Minute // of the server's side of a reader that is gone
 )
 
 // Keep creates the stream, or adapts the bounds of the one that is there.
@@ -100,86 +102,116 @@ func (b *Bus) appendOnce(ctx context.Context, subject, id string, data []byte) e
 
 // Read hands all messages of a stream from a sequence on, in their order and without gaps but for what the stream has
 // discarded, to handle: as many at once as are there, at the most batch. It returns when the context ends or with the
-// error of handle. Where it stands is for the caller to keep, best in the transaction that uses the messages.
+// error of handle; whatever else happens it tries again. Where it stands is for the caller to keep, best in the
+// transaction that uses the messages.
 func (b *Bus) Read(ctx context.Context, stream string, from uint64, batch int, handle func([]Entry) error) error {
-	consumer, err := b.streams.OrderedConsumer(ctx, stream, jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:   max(from, 1),
-	})
-	if err != nil {
-		return fmt.Errorf("read %s: %w", stream, err)
-	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(batch), jetstream.PullHeartbeat(readIdle))
-	if err != nil {
-		return fmt.Errorf("read %s: %w", stream, err)
-	}
-	defer messages.Stop()
-
-	arrived := make(chan Entry, batch)
-	failed := make(chan error, 1)
-	go func() {
-		defer close(arrived)
-		for {
-			message, err := messages.Next(jetstream.NextContext(ctx))
-			if err == nil {
-				var metadata *jetstream.MsgMetadata
-				if metadata, err = message.Metadata(); err == nil {
-					select {
-					case arrived <- Entry{Sequence: metadata.Sequence.Stream, Subject: message.Subject(), Data: message.Data()}:
-						continue
-					case <-ctx.Done():
-						return
-					}
-				}
-			}
-			if ctx.Err() != nil {
-				return
-			}
-			if errors.Is(err, jetstream.ErrNoHeartbeat) || errors.Is(err, jetstream.ErrOrderedConsumerReset) {
-				b.log.Warn("reading a stream is delayed", "stream", stream, "error", err)
-				time.Sleep(readPause)
-				continue
-			}
-			failed <- err
-			return
-		}
-	}()
-	// The goroutine above ends before Read does: it sees the end of ctx, or of messages.
-	defer func() {
-		messages.Stop()
-		for range arrived {
-		}
-	}()
-
-	entries := make([]Entry, 0, batch)
+	r := reader{bus: b, stream: stream, next: max(from, 1), batch: batch, handle: handle}
 	for {
-		entries = entries[:0]
+		err := r.run(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if r.refused != nil {
+			return r.refused
+		}
+		b.log.Warn("reading a stream is delayed", "stream", stream, "next", r.next, "error", err)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case entry, open := <-arrived:
-			if !open {
-				select {
-				case err := <-failed:
-					return fmt.Errorf("read %s: %w", stream, err)
-				default:
-					return ctx.Err()
-				}
-			}
-			entries = append(entries, entry)
+		case <-time.After(readPause):
 		}
-		for more := true; more && len(entries) < batch; {
-			select {
-			case entry, open := <-arrived:
-				if more = open; open {
-					entries = append(entries, entry)
-				}
-			default:
-				more = false
-			}
+	}
+}
+
+// reader is one call of Read.
+type reader struct {
+	bus     *Bus
+	stream  string
+	next    uint64 // sequence
+	batch   int
+	handle  func([]Entry) error
+	refused error // by handle
+}
+
+var errGap = errors.New("a message was not delivered")
+
+// run reads with one consumer of the server until something fails. The consumer needs no acknowledgements: the reader
+// itself sees to it that nothing is missing.
+func (r *reader) run(ctx context.Context) error {
+	consumer, err := r.bus.streams.CreateConsumer(ctx, r.stream, jetstream.ConsumerConfig{
+		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:       r.next,
+		AckPolicy:         jetstream.AckNonePolicy,
+		MemoryStorage:     true,
+		InactiveThreshold: consumerExpiry,
+	})
+	if err != nil {
+		return err
+	}
+	for {
+		fetched, err := consumer.Fetch(r.batch, jetstream.FetchMaxWait(readIdle))
+		if err != nil {
+			return err
 		}
-		if err := handle(entries); err != nil {
+		if err := r.take(ctx, fetched.Messages()); err != nil {
+			return err
+		}
+		if err := fetched.Error(); err != nil && !errors.Is(err, nats.ErrTimeout) {
 			return err
 		}
 	}
+}
+
+// take handles what one fetch brings, in as many pieces as it arrives in.
+func (r *reader) take(ctx context.Context, messages <-chan jetstream.Msg) error {
+	var entries []Entry
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case message, open := <-messages:
+			if !open {
+				return nil
+			}
+			entries = entries[:0]
+			for more := true; more; {
+				metadata, err := message.Metadata()
+				if err != nil {
+					return err
+				}
+				entries = append(entries, Entry{Sequence: metadata.Sequence.Stream, Subject: message.Subject(), Data: message.Data()})
+				select {
+				case message, more = <-messages:
+				default:
+					more = false
+				}
+			}
+		}
+		if err := r.check(ctx, entries); err != nil {
+			return err
+		}
+		if err := r.handle(entries); err != nil {
+			r.refused = err
+			return err
+		}
+		r.next = entries[len(entries)-1].Sequence + 1
+	}
+}
+
+// check makes sure that nothing is missing but what the stream has discarded, which is only ever its beginning.
+func (r *reader) check(ctx context.Context, entries []Entry) error {
+	for i, entry := range entries {
+		if entry.Sequence == r.next+uint64(i) {
+			continue
+		}
+		state, err := r.bus.State(ctx, r.stream)
+		if err != nil {
+			return err
+		}
+		if i > 0 || state.First < entry.Sequence {
+			return fmt.Errorf("%w: %d came instead of %d", errGap, entry.Sequence, r.next+uint64(i))
+		}
+		r.next = entry.Sequence
+	}
+	return nil
 }
