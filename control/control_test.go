@@ -24,6 +24,7 @@ import (
 	"fieldgate/control/access"
 	"fieldgate/control/controltest"
 	"fieldgate/engine/bus"
+	"fieldgate/engine/store"
 )
 
 // node is a control plane that runs, and a client of it.
@@ -479,6 +480,46 @@ func TestAddressInUse(t *testing.T) {
 	c := New(Config{Store: controltest.Store(t, data), Bus: controltest.Bus(t, data), Log: controltest.Log(t), Operator: operator, Listen: occupied.Addr().String()})
 	if err := c.Start(t.Context()); err == nil || !strings.Contains(err.Error(), occupied.Addr().String()) || !strings.Contains(err.Error(), "another program") {
 		t.Fatal(err)
+	}
+}
+
+func TestOnlyLoopbackAddresses(t *testing.T) {
+	data := socketDirectory(t)
+	operator, _, err := access.LoadOperator(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := Config{Store: controltest.Store(t, data), Bus: controltest.Bus(t, data), Log: controltest.Log(t), Operator: operator}
+	for _, address := range []string{"0.0.0.0:0", ":0", "[::]:0", "192.0.2.1:80", "example.org:80", "127.0.0.1"} {
+		config.Listen = address
+		if err := New(config).Start(t.Context()); err == nil {
+			t.Errorf("it listens on %s", address)
+		}
+	}
+}
+
+// TestFullDisk: the operator is told what to do, and nothing else breaks.
+func TestFullDisk(t *testing.T) {
+	n := start(t, socketDirectory(t))
+	err := n.control.config.Store.Update(t.Context(), func(tx *store.Tx) error {
+		// The file may not grow any more.
+		var pages int
+		if err := tx.QueryRowContext(t.Context(), "PRAGMA page_count").Scan(&pages); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(t.Context(), fmt.Sprintf("PRAGMA max_page_count(%d)", pages))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	large := strings.Replace(thermo, "components:", "# "+strings.Repeat("x", 1<<20)+"\ncomponents:", 1)
+	_, err = n.PublishApiWithBodyWithResponse(t.Context(), nil, "application/yaml", strings.NewReader(large))
+	if status(err) != http.StatusInsufficientStorage || !strings.Contains(err.Error(), "free some disk space") {
+		t.Fatal(err)
+	}
+	if answer, err := n.GetStatusWithResponse(t.Context()); err != nil || answer.JSON200.Apis != 0 || answer.JSON200.Snapshot != 0 {
+		t.Fatalf("%v", err)
 	}
 }
 

@@ -79,6 +79,9 @@ func New(config Config) *Server {
 // Listen binds the address and the socket file, so that a port in use is known before anything runs.
 func (s *Server) Listen() error {
 	if s.config.Listen != "" {
+		if err := checkLoopback(s.config.Listen); err != nil {
+			return err
+		}
 		listener, err := net.Listen("tcp", s.config.Listen)
 		if errors.Is(err, syscall.EADDRINUSE) {
 			return fmt.Errorf("admin API: another program listens on %s: stop it, or choose another address", s.config.Listen)
@@ -95,6 +98,18 @@ func (s *Server) Listen() error {
 			return fmt.Errorf("admin API: %w", err)
 		}
 		s.listeners = append(s.listeners, listener)
+	}
+	return nil
+}
+
+// checkLoopback refuses an address that other machines reach: the token would travel unencrypted.
+func checkLoopback(address string) error {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("admin API: %w", err)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && !ip.IsLoopback() {
+		return fmt.Errorf("admin API: %s is no loopback address: use 127.0.0.1, and an SSH tunnel from elsewhere", address)
 	}
 	return nil
 }
