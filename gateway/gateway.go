@@ -30,6 +30,8 @@ import (
 	"fieldgate/gateway/upstream"
 )
 
+const catchUpTimeout = time.Second
+
 // Config is all that a Gateway works with.
 type Config struct {
 	Node   string // name of this gateway; part of Records
@@ -148,6 +150,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	var recorder sync.WaitGroup
 	recorder.Go(func() { g.recorder.Run(recording) })
 
+	g.catchUp(ctx)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	parts := append([]func(context.Context) error{g.snapshots.run, g.followDirectory, g.tell}, g.fronts...)
@@ -163,6 +166,17 @@ func (g *Gateway) Run(ctx context.Context) error {
 	stopRecording()
 	recorder.Wait()
 	return errors.Join(failed...)
+}
+
+// catchUp asks for what was decided while the gateway was away, so that it does not serve by rules that are out of date. It does
+// not wait long: without the control plane the rules on disk count.
+func (g *Gateway) catchUp(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
+	defer cancel()
+	err := errors.Join(g.snapshots.pull(ctx), pullDirectory(ctx, g.config.Bus, g.directory))
+	if err != nil && ctx.Err() == nil {
+		g.config.Logger.Warn("the gateway starts with what it has on disk: the control plane does not answer", "error", err)
+	}
 }
 
 // report makes tell speak at once.

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	batchInterval = 200 * time.Millisecond // a Record waits no longer than this for its batch
-	bufferRecords = 64 << 10               // about 20 MB
+	batchInterval = 25 * time.Millisecond // a Record waits no longer than this for its batch
+	bufferRecords = 64 << 10              // about 20 MB
 	retryInterval = time.Second
 	lastEffort    = 3 * time.Second // to hand over what is left at the end
 )
@@ -30,7 +30,8 @@ type Recorder struct {
 	epoch   uint64
 	sink    Sink
 	logger  *slog.Logger
-	full    chan struct{} // a batch is full before its time
+	some    chan struct{} // there is a Record
+	full    chan struct{} // there is a whole batch
 	dropped atomic.Uint64
 
 	mu     sync.Mutex
@@ -41,7 +42,7 @@ type Recorder struct {
 
 // New makes a recorder; nothing is sent before Run.
 func New(node string, epoch uint64, sink Sink, logger *slog.Logger) *Recorder {
-	return &Recorder{node: node, epoch: epoch, sink: sink, logger: logger, full: make(chan struct{}, 1), first: 1}
+	return &Recorder{node: node, epoch: epoch, sink: sink, logger: logger, some: make(chan struct{}, 1), full: make(chan struct{}, 1), first: 1}
 }
 
 // Add takes in a copy of the Record.
@@ -53,13 +54,21 @@ func (r *Recorder) Add(record *fieldgate.Record) {
 		return
 	}
 	r.buffer = append(r.buffer, *record)
-	full := len(r.buffer) == fieldgate.MaxBatchRecords
+	waiting := len(r.buffer)
 	r.mu.Unlock()
-	if full {
-		select {
-		case r.full <- struct{}{}:
-		default:
-		}
+	switch waiting {
+	case 1:
+		wake(r.some)
+	case fieldgate.MaxBatchRecords:
+		wake(r.full)
+	}
+}
+
+// wake leaves a token in a channel of one place.
+func wake(channel chan<- struct{}) {
+	select {
+	case channel <- struct{}{}:
+	default:
 	}
 }
 
@@ -68,20 +77,25 @@ func (r *Recorder) Dropped() uint64 { return r.dropped.Load() }
 
 // Run sends batches until the context ends, and then what is left.
 func (r *Recorder) Run(ctx context.Context) {
-	ticker := time.NewTicker(batchInterval)
-	defer ticker.Stop()
-	for {
+	// What is under way when the context ends is not cut off, but given a last effort.
+	sending, giveUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer giveUp()
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(lastEffort, giveUp) })
+	defer stop()
+	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastEffort)
-			defer cancel()
-			r.send(last, r.take())
-			return
-		case <-ticker.C:
-		case <-r.full:
+		case <-r.some:
+			// More come soon: send them together.
+			select {
+			case <-ctx.Done():
+			case <-r.full:
+			case <-time.After(batchInterval):
+			}
+			r.send(sending, r.take())
 		}
-		r.send(ctx, r.take())
 	}
+	r.send(sending, r.take())
 }
 
 func (r *Recorder) take() []fieldgate.Record {
