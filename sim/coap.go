@@ -12,11 +12,8 @@ import (
 // optionCredential is the option in which the gateway expects the token.
 const optionCredential coap.OptionNumber = 65002
 
-// Content-Formats of the registry that RFC 7252 section 12.3 opened.
-const (
-	formatJSON = 50
-	formatCBOR = 60
-)
+// formatCBOR is a Content-Format of the registry that RFC 7252 section 12.3 opened.
+const formatCBOR = 60
 
 // coapLink is a device's own socket: a gateway tells CoAP devices apart by their addresses.
 type coapLink struct {

@@ -12,7 +12,10 @@ import (
 const keepAlive = 60
 
 // mqttLink is a device's connection. The token is the password; the client id and the user name are the device's id.
-type mqttLink struct{ client *mqtt.Client }
+type mqttLink struct {
+	client  *mqtt.Client
+	version mqtt.Version
+}
 
 func (f *Fleet) connectMQTT(ctx context.Context, device Device, token string, t *tally) (link, verdict) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", f.config.MQTT)
@@ -39,7 +42,7 @@ func (f *Fleet) connectMQTT(ctx context.Context, device Device, token string, t 
 			return nil, mqttVerdict(err)
 		}
 	}
-	return &mqttLink{client}, verdict{}
+	return &mqttLink{client, options.Version}, verdict{}
 }
 
 func commandTopic(device Device) string {
@@ -56,6 +59,9 @@ func (l *mqttLink) send(ctx context.Context, r *request) verdict {
 	err := l.client.Publish(ctx, &mqtt.Publish{Topic: []byte(r.topic), QoS: 1, Retain: r.retain, Payload: r.payload.appendJSON(nil)})
 	if err != nil {
 		return mqttVerdict(err)
+	}
+	if l.version == mqtt.V311 { // its acknowledgement says nothing (MQTT 3.1.1 section 3.4)
+		return verdict{Passed, "acknowledged"}
 	}
 	return verdict{Passed, mqtt.Success.String()}
 }

@@ -12,8 +12,6 @@ import (
 	"net/http"
 	"sync"
 	"time"
-
-	"fieldgate/protocol/coap"
 )
 
 const (
@@ -21,7 +19,6 @@ const (
 	maxDevices     = 100_000  // whose last reading is kept
 	shutdownLimit  = 2 * time.Second
 	headerLimit    = 5 * time.Second
-	coapWorkers    = 4
 	slowAnswer     = 300 * time.Millisecond
 	slowShare      = 0.01  // of answers
 	failingShare   = 0.005 // of answers
@@ -36,7 +33,6 @@ type Services struct {
 	log    *slog.Logger
 	ingest net.Listener
 	legacy net.Listener
-	coap   *net.UDPConn
 
 	mu     sync.Mutex
 	random *rand.Rand
@@ -55,10 +51,6 @@ func NewServices(seed uint64, log *slog.Logger) (*Services, error) {
 		s.Close()
 		return nil, err
 	}
-	if s.coap, err = net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}); err != nil {
-		s.Close()
-		return nil, err
-	}
 	return s, nil
 }
 
@@ -68,9 +60,6 @@ func (s *Services) Close() {
 	if s.legacy != nil {
 		s.legacy.Close()
 	}
-	if s.coap != nil {
-		s.coap.Close()
-	}
 }
 
 // Addresses are the upstreams' addresses by the names that the contracts use.
@@ -78,7 +67,7 @@ func (s *Services) Addresses() map[string]string {
 	return map[string]string{
 		"ingest":      "http://" + s.ingest.Addr().String(),
 		"legacy":      "http://" + s.legacy.Addr().String(),
-		"legacy-coap": "coap://" + s.coap.LocalAddr().String(),
+		"legacy-coap": "http://" + s.legacy.Addr().String(), // the gateway translates
 	}
 }
 
@@ -91,22 +80,14 @@ func (s *Services) Stored() uint64 {
 
 // Run serves until the context ends, and returns when all has ended.
 func (s *Services) Run(ctx context.Context) error {
-	legacyCoAP, err := coap.NewUDP(s.coap, coap.Config{}, coapWorkers, answerLegacyCoAP, s.log)
-	if err != nil {
-		s.Close()
-		return err
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	failures := make(chan error, 3)
+	failures := make(chan error, 2)
 	go func() { failures <- serveHTTP(ctx, s.ingest, s.ingestHandler()) }()
 	go func() { failures <- serveHTTP(ctx, s.legacy, http.HandlerFunc(answerLegacy)) }()
-	go func() { failures <- legacyCoAP.Run(ctx) }()
-	for range 3 {
-		err = errors.Join(err, <-failures)
-		cancel() // one service alone is no upstream
-	}
-	return err
+	err := <-failures
+	cancel() // one service alone is no upstream
+	return errors.Join(err, <-failures)
 }
 
 func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler) error {
@@ -217,13 +198,4 @@ func answerLegacy(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = io.WriteString(w, legacyGreeting)
-}
-
-func answerLegacyCoAP(_ context.Context, request *coap.Request, response *coap.Response) {
-	response.Code = coap.Changed
-	if request.Code == coap.GET {
-		response.Code = coap.Content
-		response.Options.AddUint(coap.ContentFormat, formatJSON)
-		response.Body = []byte(legacyGreeting)
-	}
 }

@@ -6,14 +6,10 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"strings"
 	"testing"
 
 	"fieldgate/contract/schema"
-	"fieldgate/protocol/coap"
-
-	"net"
 )
 
 func TestServices(t *testing.T) {
@@ -81,19 +77,6 @@ func TestServices(t *testing.T) {
 		t.Errorf("legacy: %s", response.Status)
 	}
 
-	conn, err := net.ListenUDP("udp", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := coap.NewUDP(conn, coap.Config{}, 0, nil, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	go client.Run(ctx)
-	reply, err := client.Do(ctx, netip.MustParseAddrPort(strings.TrimPrefix(addresses["legacy-coap"], "coap://")), &coap.Call{Code: coap.POST, Body: []byte("x")})
-	if err != nil || reply.Code != coap.Changed {
-		t.Errorf("legacy-coap: %v %v", reply, err)
-	}
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)

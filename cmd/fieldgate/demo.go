@@ -1,0 +1,320 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"fieldgate/api"
+	"fieldgate/api/client"
+	"fieldgate/examples"
+	"fieldgate/sim"
+)
+
+const (
+	demoSeed     = 1
+	demoInterval = 2 * time.Second // between two beats of a device
+	demoLog      = "fieldgate.log"
+	visitor      = "visitor"   // the device of the commands to try
+	dashboard    = "dashboard" // the app of the commands to try
+	demoPatience = 15 * time.Second
+)
+
+var demoSize = sim.Size{MQTT: 100, CoAP: 60, HTTP: 40}
+
+func newDemo() *cobra.Command {
+	var d demo
+	var limit time.Duration
+	command := &cobra.Command{
+		Use:   "demo",
+		Short: "See it work: sample APIs, a simulated fleet of 200 devices, live traffic",
+		Long: `Run Fieldgate with sample contracts, the services behind them and a simulated fleet of 200 devices, some of which misbehave,
+and show the traffic. Ctrl-C ends it. A second run goes on with its data; delete the folder to start anew.`,
+		Example: "  fieldgate demo\n  fieldgate demo --data /tmp/demo --for 30s",
+		Args:    arguments(),
+		RunE: func(command *cobra.Command, _ []string) error {
+			ctx := command.Context()
+			if limit > 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, limit)
+				defer cancel()
+			}
+			d.out, d.notes = command.OutOrStdout(), command.ErrOrStderr()
+			return d.run(ctx)
+		},
+	}
+	command.Flags().StringVar(&d.folder, "data", "demo-data", "folder for everything that the demo keeps")
+	command.Flags().DurationVar(&limit, "for", 0, "end by itself after this time, such as 30s")
+	command.Flags().BoolVar(&d.freePorts, "free-ports", false, "listen on any free ports rather than on the usual ones")
+	return command
+}
+
+// demo is one run of the demonstration.
+type demo struct {
+	folder    string
+	freePorts bool
+	out       io.Writer // addresses, traffic, summary
+	notes     io.Writer
+
+	environment *environment
+	log         *slog.Logger
+	admin       *client.ClientWithResponses
+	tokens      *demoTokens
+	services    *sim.Services
+	fleet       *sim.Fleet
+}
+
+func (d *demo) run(ctx context.Context) error {
+	if err := os.MkdirAll(d.folder, 0o700); err != nil {
+		return err
+	}
+	logFile, err := os.OpenFile(filepath.Join(d.folder, demoLog), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer logFile.Close()
+	d.log = newLogger(logFile, slog.LevelInfo)
+	if d.services, err = sim.NewServices(demoSeed, d.log); err != nil {
+		return err
+	}
+	if err := d.writeEnvironment(); err != nil {
+		d.services.Close()
+		return err
+	}
+	n, err := openNode(ctx, d.environment, d.log)
+	if err != nil {
+		d.services.Close()
+		return err
+	}
+	// Everything stops in the order in which it depends on each other: devices, node, services.
+	lasting := context.WithoutCancel(ctx)
+	services := begin(lasting, d.services.Run)
+	node := begin(lasting, n.run)
+	err = d.show(ctx, n, node.ended)
+	return errors.Join(err, node.stop(), services.stop())
+}
+
+// show publishes, registers and lets the fleet work until the context ends.
+func (d *demo) show(ctx context.Context, n *node, nodeEnded <-chan struct{}) (err error) {
+	if d.admin, err = n.admin(); err != nil {
+		return err
+	}
+	if err := d.publishExamples(ctx); err != nil {
+		return err
+	}
+	devices := sim.Plan(demoSize, demoSeed)
+	if d.tokens, err = readDemoTokens(filepath.Join(d.folder, demoTokensName)); err != nil {
+		return err
+	}
+	if err := d.register(ctx, devices); err != nil {
+		return err
+	}
+	addresses := n.gateway.Addresses()
+	d.fleet, err = sim.NewFleet(sim.Config{HTTP: addresses["http"], MQTT: addresses["mqtt"], CoAP: addresses["coap"],
+		Devices: d.tokens.withToken(devices), Tokens: d.tokens.Devices, Interval: demoInterval, Seed: demoSeed, Log: d.log})
+	if err != nil {
+		return err
+	}
+	if err := d.awaitGateway(ctx, addresses["http"]); err != nil {
+		return err
+	}
+	status, err := d.admin.GetStatusWithResponse(ctx)
+	if err != nil {
+		return err
+	}
+	d.printWelcome(status.JSON200, addresses)
+	fleet := begin(context.WithoutCancel(ctx), d.fleet.Run)
+	err = d.watch(ctx, nodeEnded)
+	err = errors.Join(err, fleet.stop())
+	if err == nil {
+		d.printSummary()
+	}
+	return err
+}
+
+// writeEnvironment decides on addresses and writes the demo's own environment file, so that all commands work with it.
+func (d *demo) writeEnvironment() error {
+	e := defaultEnvironment()
+	e.Node, e.Data = "demo", "."
+	e.Upstreams = map[string]upstream{}
+	for name, address := range d.services.Addresses() {
+		e.Upstreams[name] = upstream{Addresses: []string{address}, Timeout: 5 * time.Second, ConnectTimeout: time.Second}
+	}
+	for _, l := range e.listeners() {
+		if !d.freePorts && free(l.network, *l.address) {
+			continue
+		}
+		usual := *l.address
+		address, err := freeAddress(l.network)
+		if err != nil {
+			return err
+		}
+		*l.address = address
+		if !d.freePorts {
+			fmt.Fprintf(d.notes, "%s is in use; %s is %s this time.\n", usual, l.setting, address)
+		}
+	}
+	path := filepath.Join(d.folder, environmentName)
+	// The services' ports are new each time, so the file is too.
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := e.write(path); err != nil {
+		return err
+	}
+	var err error
+	d.environment, err = readEnvironment(path)
+	return err
+}
+
+func free(network, address string) bool {
+	closer, err := bind(network, address)
+	if err != nil {
+		return false
+	}
+	closer.Close()
+	return true
+}
+
+func freeAddress(network string) (string, error) {
+	bound, err := bind(network, "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer bound.Close()
+	if l, ok := bound.(net.Listener); ok {
+		return l.Addr().String(), nil
+	}
+	return bound.(net.PacketConn).LocalAddr().String(), nil
+}
+
+func bind(network, address string) (io.Closer, error) {
+	if network == "udp" {
+		return net.ListenPacket(network, address)
+	}
+	return net.Listen(network, address)
+}
+
+func (d *demo) publishExamples(ctx context.Context) error {
+	entries, err := examples.Files.ReadDir(".")
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		document, err := examples.Files.ReadFile(entry.Name())
+		if err != nil {
+			return err
+		}
+		if _, err := publish(ctx, d.admin, entry.Name(), document, false); err != nil {
+			return fmt.Errorf("publish %s: %w", entry.Name(), err)
+		}
+	}
+	return nil
+}
+
+// awaitGateway waits until the gateway knows the contracts and the newest device.
+func (d *demo) awaitGateway(ctx context.Context, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, demoPatience)
+	defer cancel()
+	for {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/devices/"+visitor+"/commands", nil)
+		if err != nil {
+			return err
+		}
+		request.Header.Set("Authorization", "Bearer "+d.tokens.Devices[visitor])
+		response, err := http.DefaultClient.Do(request)
+		if err == nil {
+			response.Body.Close()
+			if response.StatusCode != http.StatusNotFound && response.StatusCode != http.StatusUnauthorized {
+				return nil
+			}
+			err = fmt.Errorf("the gateway answers %s", response.Status)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the gateway does not take over what was published: %w (see %s)", err, filepath.Join(d.folder, demoLog))
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func (d *demo) printWelcome(status *api.Status, addresses map[string]string) {
+	program := os.Args[0]
+	if filepath.Base(program) == program || strings.Contains(program, " ") {
+		program = "fieldgate"
+	}
+	command := program + " --config " + filepath.Join(d.folder, environmentName)
+	token, reading := d.tokens.Devices[visitor], `{"ts":"2026-11-22T18:11:05Z","seq":1,"temp":21.5}`
+	mqttHost, mqttPort, _ := net.SplitHostPort(addresses["mqtt"])
+	fmt.Fprintf(d.out, "Fieldgate demo: %s, %s, %d simulated devices\n\n", plural(status.Apis, "API"), plural(status.Devices, "device"), demoSize.MQTT+demoSize.CoAP+demoSize.HTTP)
+	for _, l := range status.Listeners {
+		fmt.Fprintf(d.out, "  %-6s %s\n", l.Name, l.Address)
+	}
+	fmt.Fprintf(d.out, `
+Try in another terminal (the same operation over three protocols, then a payload that breaks the contract):
+
+  curl -i http://%[1]s/devices/%[2]s/telemetry -H 'Authorization: Bearer %[3]s' -H 'Content-Type: application/json' -d '%[4]s'
+  coap-client-notls -m post -t 50 -O 65002,%[3]s -e '%[4]s' coap://%[5]s/t
+  mosquitto_pub -V mqttv5 -h %[6]s -p %[7]s -i %[2]s -u %[2]s -P %[3]s -q 1 -t d/%[2]s/telemetry -m '%[4]s'
+  curl -i http://%[1]s/devices/%[2]s/telemetry -H 'Authorization: Bearer %[3]s' -H 'Content-Type: application/json' -d '{"temp":900}'
+  curl -N http://%[1]s/trackers/%[8]s/position -H 'Authorization: Bearer %[9]s' -H 'Accept: text/event-stream'
+
+  %[10]s traffic --follow
+  %[10]s api show thermo
+  %[10]s device quarantine %[2]s
+  %[10]s doctor
+
+`, addresses["http"], visitor, token, reading, addresses["coap"], mqttHost, mqttPort, d.aTracker(), d.tokens.Apps[dashboard], command)
+	for _, w := range status.Warnings {
+		fmt.Fprintf(d.notes, "warning: %s; %s\n", w.Message, w.Remedy)
+	}
+}
+
+// aTracker is a tracker that does nothing wrong.
+func (d *demo) aTracker() string {
+	for _, report := range d.fleet.Reports() {
+		if report.Device.Product == sim.Tracker && report.Device.Behaviour == sim.Regular {
+			return report.Device.ID
+		}
+	}
+	return visitor
+}
+
+// part is something that runs until it is stopped.
+type part struct {
+	cancel context.CancelFunc
+	ended  chan struct{}
+	err    error
+}
+
+func begin(ctx context.Context, run func(context.Context) error) *part {
+	ctx, cancel := context.WithCancel(ctx)
+	p := &part{cancel: cancel, ended: make(chan struct{})}
+	go func() {
+		defer close(p.ended)
+		p.err = run(ctx)
+	}()
+	return p
+}
+
+// stop ends the part and waits for it, but not forever.
+func (p *part) stop() error {
+	p.cancel()
+	select {
+	case <-p.ended:
+		return p.err
+	case <-time.After(shutdownLimit):
+		return fmt.Errorf("not everything ended within %s", shutdownLimit)
+	}
+}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"fieldgate/api"
+)
+
+func newStatus(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:     "status",
+		Short:   "Show what runs here, and warnings",
+		Example: "  fieldgate status\n  fieldgate status --output json",
+		Args:    arguments(),
+		RunE: func(command *cobra.Command, _ []string) error {
+			admin, err := c.connect()
+			if err != nil {
+				return err
+			}
+			answer, err := admin.GetStatusWithResponse(command.Context())
+			if err != nil {
+				return err
+			}
+			if c.output == formatJSON {
+				return printJSON(command.OutOrStdout(), answer.JSON200)
+			}
+			return printStatus(command.OutOrStdout(), answer.JSON200)
+		},
+	}
+}
+
+func printStatus(w io.Writer, s *api.Status) error {
+	t := newTable(w)
+	t.add(cells("node", s.Node)...)
+	t.add(cells("version", s.Version)...)
+	t.add(cells("since", shortTime(s.StartedAt))...)
+	for _, l := range s.Listeners {
+		t.add(cells(l.Name, l.Address)...)
+	}
+	t.add(cells("APIs", fmt.Sprintf("%d (snapshot %d)", s.Apis, s.Snapshot))...)
+	t.add(cells("devices", fmt.Sprint(s.Devices))...)
+	t.add(cells("apps", fmt.Sprint(s.Apps))...)
+	t.add(cells("exchanges", fmt.Sprint(s.Exchanges))...)
+	if err := t.flush(); err != nil {
+		return err
+	}
+	if len(s.Warnings) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w)
+	return printDiagnoses(w, diagnosesOf(s.Warnings))
+}
+
+// subject is the API and version that a warning is about.
+func subject(w *api.Warning) string { return strings.TrimSpace(w.Api + " " + w.Version) }
