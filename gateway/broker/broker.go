@@ -1,16 +1,19 @@
 // Package broker routes messages between publishers and subscribers of a gateway, whatever protocol they speak: MQTT sessions,
-// WebSocket and server-sent-events streams and CoAP observers are subscribers alike.
+// WebSocket and server-sent-events streams and CoAP observers hear the same messages.
 //
-// It owns subscriptions, retained messages and what is stored for persistent sessions. It promises that a publisher is told
-// "acknowledged" only once a kill of the process cannot lose the message for any persistent subscriber or as retained
-// message, and that a slow subscriber never slows others. Whether somebody may publish or subscribe has been decided before.
+// It owns the subscriptions of streams and the retained messages; MQTT sessions, and the journal that makes messages durable,
+// belong to whoever is attached. It promises that a slow subscriber never slows others. Whether somebody may publish or
+// subscribe has been decided before.
 package broker
 
 import (
+	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"fieldgate"
+	"fieldgate/protocol/mqtt"
 )
 
 // Message is one published message. It is shared by all its receivers: none may change it.
@@ -38,24 +41,29 @@ type Sessions interface {
 	Publish(message *Message, acknowledged func(error))
 }
 
+// Bounds of what is retained; a message beyond them is refused.
+const (
+	MaxRetained      = 1 << 20
+	MaxRetainedBytes = 512 << 20 // payloads and topics
+)
+
+// ErrRetainedFull refuses a message that would have to be retained beyond the bounds.
+var ErrRetainedFull = errors.New("too many retained messages")
+
 // Broker is safe for concurrent use.
 type Broker struct {
-	sessions Sessions
-
-	mu            sync.RWMutex
-	subscriptions map[*subscription]struct{}
-	retained      map[string]*Message
-}
-
-type subscription struct {
-	filter     string
-	qos        byte
-	subscriber Subscriber
+	sessions      Sessions
+	streams       *mqtt.Tree[Subscriber]
+	matches       sync.Pool // of *mqtt.Matches[Subscriber]
+	retained      mqtt.Retained[*Message]
+	retainedBytes atomic.Int64
 }
 
 // New makes a broker without subscriptions.
 func New() *Broker {
-	return &Broker{subscriptions: make(map[*subscription]struct{}), retained: make(map[string]*Message)}
+	b := &Broker{streams: mqtt.NewTree[Subscriber]()}
+	b.matches.New = func() any { return new(mqtt.Matches[Subscriber]) }
+	return b
 }
 
 // Attach names who takes messages for sessions. To be called before messages come.
@@ -65,22 +73,16 @@ func (b *Broker) Attach(sessions Sessions) { b.sessions = sessions }
 // payload removes the retained message). acknowledged, unless nil, is called once with nil when the message is durable
 // where it has to be, or with the reason why it is not; it may be called before Publish returns and must not block.
 func (b *Broker) Publish(message *Message, acknowledged func(error)) {
-	if message.Retain {
-		b.mu.Lock()
-		if len(message.Payload) == 0 {
-			delete(b.retained, message.Topic)
-		} else {
-			b.retained[message.Topic] = message
+	topic := []byte(message.Topic)
+	if message.Retain && !b.retain(topic, message) {
+		if acknowledged != nil {
+			acknowledged(ErrRetainedFull)
 		}
-		b.mu.Unlock()
+		return
 	}
-	b.mu.RLock()
-	for s := range b.subscriptions {
-		if MatchFilter(s.filter, message.Topic) {
-			s.subscriber.Deliver(message, min(message.QoS, s.qos))
-		}
+	if b.streams.Len() != 0 {
+		b.stream(topic, message)
 	}
-	b.mu.RUnlock()
 	switch {
 	case b.sessions != nil:
 		b.sessions.Publish(message, acknowledged)
@@ -89,33 +91,43 @@ func (b *Broker) Publish(message *Message, acknowledged func(error)) {
 	}
 }
 
-// Subscribe adds a subscription for a stream subscriber (WebSocket, SSE, CoAP observe); the returned function ends it and may
-// be called more than once. Retained messages are not delivered: see Retained.
-func (b *Broker) Subscribe(filter string, qos byte, subscriber Subscriber) (unsubscribe func()) {
-	s := &subscription{filter, qos, subscriber}
-	b.mu.Lock()
-	b.subscriptions[s] = struct{}{}
-	b.mu.Unlock()
-	return func() {
-		b.mu.Lock()
-		delete(b.subscriptions, s)
-		b.mu.Unlock()
+// retain says whether there was room. Publishers that race may exceed the bounds by one message each.
+func (b *Broker) retain(topic []byte, message *Message) bool {
+	var before *Message
+	if len(message.Payload) == 0 {
+		before, _ = b.retained.Delete(topic)
+	} else {
+		if b.retained.Len() >= MaxRetained || b.retainedBytes.Load() >= MaxRetainedBytes {
+			return false
+		}
+		before, _ = b.retained.Set(topic, message)
+		b.retainedBytes.Add(message.size())
 	}
+	if before != nil {
+		b.retainedBytes.Add(-before.size())
+	}
+	return true
 }
 
-// Retained calls visit with each retained message whose topic the filter matches, until visit returns false.
-func (b *Broker) Retained(filter string, visit func(*Message) bool) {
-	b.mu.RLock()
-	var found []*Message
-	for topic, m := range b.retained {
-		if MatchFilter(filter, topic) {
-			found = append(found, m)
-		}
+func (m *Message) size() int64 { return int64(len(m.Topic) + len(m.Payload) + len(m.Properties)) }
+
+func (b *Broker) stream(topic []byte, message *Message) {
+	found := b.matches.Get().(*mqtt.Matches[Subscriber])
+	b.streams.Match(topic, found)
+	for _, s := range found.Subscriptions {
+		s.Subscriber.Deliver(message, min(message.QoS, s.QoS))
 	}
-	b.mu.RUnlock()
-	for _, m := range found {
-		if !visit(m) {
-			return
-		}
-	}
+	b.matches.Put(found)
+}
+
+// Subscribe adds a subscription of a stream (WebSocket, SSE, CoAP observe), which has one at a time for a filter; the returned
+// function ends it and may be called more than once. Retained messages are not delivered: see Retained.
+func (b *Broker) Subscribe(filter string, qos byte, subscriber Subscriber) (unsubscribe func()) {
+	b.streams.Subscribe([]byte(filter), &mqtt.Subscription[Subscriber]{Subscriber: subscriber, QoS: qos})
+	return func() { b.streams.Unsubscribe([]byte(filter), subscriber) }
+}
+
+// Retained calls visit with each retained message whose topic the filter matches. visit must not publish.
+func (b *Broker) Retained(filter string, visit func(*Message)) {
+	b.retained.Match([]byte(filter), visit)
 }

@@ -85,10 +85,7 @@ func (c *connection) subscribe() (*subscription, *fieldgate.Problem) {
 	}
 	s := &subscription{stream: c.openStream(), queue: newQueue()}
 	unsubscribe := c.front.pipeline.Broker.Subscribe(filter, x.Operation.MQTT.QoS, s.queue)
-	c.front.pipeline.Broker.Retained(filter, func(m *broker.Message) bool {
-		s.queue.Deliver(m, 0)
-		return true
-	})
+	c.front.pipeline.Broker.Retained(filter, func(m *broker.Message) { s.queue.Deliver(m, 0) })
 	s.end = func() {
 		unsubscribe()
 		c.closeStream(s.stream)

@@ -107,16 +107,15 @@ func (c *connection) remember(entries []entry) bool {
 
 // collectRetained gathers the retained messages for a new subscription. They go out with RETAIN set [MQTT-3.3.1-8 of 3.1.1].
 func (c *connection) collectRetained(found []mqtt.Delivery, filter string, options subscriptionOptions, now time.Time) []mqtt.Delivery {
-	c.front.pipeline.Broker.Retained(filter, func(m *broker.Message) bool {
-		if options.NoLocal && c.session.sameClient(m) || !m.Expires.IsZero() && !now.Before(m.Expires) {
-			return true
+	c.front.pipeline.Broker.Retained(filter, func(m *broker.Message) {
+		if len(found) >= c.front.config.MaxQueued || options.NoLocal && c.session.sameClient(m) || !m.Expires.IsZero() && !now.Before(m.Expires) {
+			return
 		}
 		d := mqtt.Delivery{Message: encodeMessage(m), QoS: min(m.QoS, options.QoS), Retain: true}
 		if options.ID != 0 {
 			d.SubscriptionIDs = []uint32{options.ID}
 		}
 		found = append(found, d)
-		return len(found) < c.front.config.MaxQueued
 	})
 	return found
 }

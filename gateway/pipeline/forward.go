@@ -223,11 +223,17 @@ func (p *Pipeline) answerRetained(x *Exchange) *fieldgate.Problem {
 	if problem != nil {
 		return problem
 	}
-	x.Answer.Status = 204
-	p.Broker.Retained(filter, func(m *broker.Message) bool {
-		x.Answer = Answer{Status: 200, ContentType: m.ContentType, Body: m.Payload}
-		return false
+	var newest *broker.Message
+	p.Broker.Retained(filter, func(m *broker.Message) {
+		if newest == nil || m.Time.After(newest.Time) {
+			newest = m
+		}
 	})
+	if newest == nil {
+		x.Answer.Status = 204
+		return nil
+	}
+	x.Answer = Answer{Status: 200, ContentType: newest.ContentType, Body: newest.Payload}
 	return nil
 }
 

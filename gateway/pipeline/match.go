@@ -4,7 +4,7 @@ import (
 	"bytes"
 
 	"fieldgate"
-	"fieldgate/gateway/broker"
+	"fieldgate/protocol/mqtt"
 )
 
 var (
@@ -110,7 +110,7 @@ func (x *Exchange) matchTopic() *fieldgate.Problem {
 		return x.take(t, &s)
 	}
 	for i := range x.program.filters {
-		if f := &x.program.filters[i]; f.action != fieldgate.ActionSubscribe && broker.MatchFilter(f.filter, string(x.Path)) {
+		if f := &x.program.filters[i]; f.action != fieldgate.ActionSubscribe && mqtt.FilterMatches([]byte(f.filter), x.Path) {
 			x.Operation = f.operation
 			return nil
 		}

@@ -252,7 +252,7 @@ func TestOneOperationThreeProtocols(t *testing.T) {
 		"mqtt": {Protocol: fieldgate.ProtocolMQTT, Method: fieldgate.MethodPublish, Path: []byte("d/d7/telemetry"), Caller: caller, QoS: 1, Body: []byte(body)},
 	} {
 		heard := make(chan *broker.Message, 1)
-		stop := f.Broker.Subscribe("d/+/telemetry", 1, deliver(func(m *broker.Message) { heard <- m }))
+		stop := f.Broker.Subscribe("d/+/telemetry", 1, &ear{heard})
 		if problem := f.do(x); problem != nil {
 			t.Fatalf("%s: %v", name, problem)
 		}
@@ -278,9 +278,9 @@ func TestOneOperationThreeProtocols(t *testing.T) {
 	}
 }
 
-type deliver func(*broker.Message)
+type ear struct{ heard chan *broker.Message }
 
-func (d deliver) Deliver(m *broker.Message, _ byte) { d(m) }
+func (e *ear) Deliver(m *broker.Message, _ byte) { e.heard <- m }
 
 func TestRateLimit(t *testing.T) {
 	f := newFixture(t)
