@@ -256,6 +256,7 @@ func (e StatusClass) Valid() bool {
 // Defines values for WarningCode.
 const (
 	WarningDeprecatedPastSunset      WarningCode = "deprecated-past-sunset"
+	WarningGatewayBehind             WarningCode = "gateway-behind"
 	WarningPassThrough               WarningCode = "pass-through"
 	WarningRecordsLost               WarningCode = "records-lost"
 	WarningUnauthenticatedOperations WarningCode = "unauthenticated-operations"
@@ -267,6 +268,8 @@ const (
 func (e WarningCode) Valid() bool {
 	switch e {
 	case WarningDeprecatedPastSunset:
+		return true
+	case WarningGatewayBehind:
 		return true
 	case WarningPassThrough:
 		return true
@@ -434,6 +437,20 @@ type DeviceWithToken struct {
 
 // FindingName defines model for FindingName.
 type FindingName string
+
+// Gateway defines model for Gateway.
+type Gateway struct {
+	// Behind What is wrong with it; empty when nothing is.
+	Behind string `json:"behind"`
+
+	// Directory Sequence in force.
+	Directory int64     `json:"directory"`
+	Node      string    `json:"node"`
+	SeenAt    time.Time `json:"seenAt"`
+
+	// Snapshot Version in force.
+	Snapshot int64 `json:"snapshot"`
+}
 
 // Identifier defines model for Identifier.
 type Identifier = string
@@ -625,7 +642,10 @@ type Status struct {
 	Directory int64 `json:"directory"`
 
 	// Exchanges Exchanges ingested since this installation was set up.
-	Exchanges int64      `json:"exchanges"`
+	Exchanges int64 `json:"exchanges"`
+
+	// Gateways Every gateway heard within a day.
+	Gateways  []Gateway  `json:"gateways"`
 	Listeners []Listener `json:"listeners"`
 	Node      string     `json:"node"`
 

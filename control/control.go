@@ -19,6 +19,7 @@ import (
 	"fieldgate/control/catalog"
 	"fieldgate/control/directory"
 	"fieldgate/control/fleet"
+	"fieldgate/control/gateways"
 	"fieldgate/control/insight"
 	"fieldgate/engine/bus"
 	"fieldgate/engine/store"
@@ -55,6 +56,7 @@ type Control struct {
 	directory *directory.Directory
 	catalog   *catalog.Catalog
 	insight   *insight.Insight
+	gateways  *gateways.Gateways
 	admin     *adminapi.Server
 	stops     []func()
 }
@@ -68,6 +70,7 @@ func New(config Config) *Control {
 		directory: directory.New(config.Store, config.Bus, config.Log),
 		catalog:   catalog.New(config.Store, config.Bus, config.Log),
 		insight:   insight.New(config.Store, config.Bus, metrics, config.Log),
+		gateways:  gateways.New(config.Bus, config.Log),
 	}
 	c.admin = adminapi.New(adminapi.Config{
 		Listen: config.Listen, Socket: config.Socket,
@@ -79,6 +82,7 @@ func New(config Config) *Control {
 		Apps:     access.NewApps(config.Store, c.directory),
 		Operator: config.Operator,
 		Insight:  c.insight,
+		Gateways: c.gateways,
 		Log:      config.Log,
 	})
 	return c
@@ -106,7 +110,7 @@ func (c *Control) Start(ctx context.Context) (err error) {
 	if _, err := c.config.Bus.Keep(ctx, stream); err != nil {
 		return err
 	}
-	for _, serve := range []func() (func(), error){c.catalog.Serve, c.directory.Serve} {
+	for _, serve := range []func() (func(), error){c.catalog.Serve, c.directory.Serve, c.gateways.Serve} {
 		stop, err := serve()
 		if err != nil {
 			return err

@@ -19,6 +19,7 @@ import (
 	"fieldgate/control/access"
 	"fieldgate/control/catalog"
 	"fieldgate/control/fleet"
+	"fieldgate/control/gateways"
 	"fieldgate/control/insight"
 	"fieldgate/engine/store"
 )
@@ -48,6 +49,7 @@ type Config struct {
 	Apps     *access.Apps
 	Operator *access.Operator
 	Insight  *insight.Insight
+	Gateways *gateways.Gateways
 	Log      *slog.Logger
 }
 

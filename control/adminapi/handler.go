@@ -1,6 +1,7 @@
 package adminapi
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"time"
@@ -21,7 +22,7 @@ const (
 // handler is the whole API: bounds, then authentication, then the operation.
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
-	strict := NewStrictHandlerWithOptions(&operations{s}, nil, StrictHTTPServerOptions{
+	strict := NewStrictHandlerWithOptions(&operations{s}, []StrictMiddlewareFunc{s.awaitGateways}, StrictHTTPServerOptions{
 		RequestErrorHandlerFunc: refuseRequest,
 		ResponseErrorHandlerFunc: func(w http.ResponseWriter, r *http.Request, err error) {
 			refuse(s.config.Log, w, r, err)
@@ -31,6 +32,22 @@ func (s *Server) handler() http.Handler {
 	mux.Handle("GET /metrics", s.config.Metrics)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { refuseRoute(mux, w, r) })
 	return s.bound(s.authenticate(mux))
+}
+
+// awaitGateways answers a decision when it is in force on the gateways, so that what follows it finds it there.
+func (s *Server) awaitGateways(next StrictHandlerFunc, _ string) StrictHandlerFunc {
+	return func(ctx context.Context, w http.ResponseWriter, r *http.Request, request any) (any, error) {
+		answer, err := next(ctx, w, r, request)
+		if err != nil || r.Method == http.MethodGet {
+			return answer, err
+		}
+		snapshot, directory, err := s.newest(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s.config.Gateways.Await(ctx, snapshot, directory)
+		return answer, nil
+	}
 }
 
 // authenticate lets nobody in without the operator's token, but for the question whether anybody is there.

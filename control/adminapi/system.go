@@ -50,22 +50,19 @@ func (o *operations) ListAudit(ctx context.Context, request ListAuditRequestObje
 
 func (o *operations) GetStatus(ctx context.Context, _ GetStatusRequestObject) (GetStatusResponseObject, error) {
 	answer := GetStatus200JSONResponse{Version: o.config.Version, Node: o.config.Node, StartedAt: o.started,
-		Listeners: []api.Listener{}, Warnings: []api.Warning{}}
+		Listeners: []api.Listener{}, Gateways: []api.Gateway{}, Warnings: []api.Warning{}}
 	if address := o.Address(); address != "" {
 		answer.Listeners = append(answer.Listeners, api.Listener{Name: "admin", Address: address})
 	}
 	if o.config.Listeners != nil {
 		answer.Listeners = append(answer.Listeners, o.config.Listeners()...)
 	}
-	err := o.config.Store.View(ctx, func(tx *store.Tx) (err error) {
-		var snapshot, sequence uint64
-		if snapshot, err = tx.Counter(ctx, "snapshot"); err != nil {
-			return err
-		}
-		if sequence, err = tx.Counter(ctx, "directory"); err != nil {
-			return err
-		}
-		answer.Snapshot, answer.Directory = int64(snapshot), int64(sequence)
+	snapshot, sequence, err := o.newest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	answer.Snapshot, answer.Directory = int64(snapshot), int64(sequence)
+	err = o.config.Store.View(ctx, func(tx *store.Tx) (err error) {
 		if answer.Apis, err = catalog.Count(ctx, tx); err != nil {
 			return err
 		}
@@ -91,7 +88,26 @@ func (o *operations) GetStatus(ctx context.Context, _ GetStatusRequestObject) (G
 		answer.Warnings = append(answer.Warnings, contractWarnings(k, o.config.Upstreams, time.Now().UTC())...)
 	}
 	answer.Warnings = append(answer.Warnings, trafficWarnings(totals, time.Now())...)
+	now := time.Now()
+	for _, g := range o.config.Gateways.List() {
+		behind := g.Behind(snapshot, sequence, now)
+		answer.Gateways = append(answer.Gateways, api.Gateway{Node: g.Node, Snapshot: int64(g.Snapshot), Directory: int64(g.Directory), SeenAt: g.Seen.UTC(), Behind: behind})
+		if behind != "" {
+			answer.Warnings = append(answer.Warnings, api.Warning{Code: api.WarningGatewayBehind, Message: behind, Remedy: "see its log; it serves by the rules that it has"})
+		}
+	}
 	return answer, nil
+}
+
+// newest is the version of the newest snapshot and the sequence of the newest change of the directory.
+func (s *Server) newest(ctx context.Context) (snapshot, sequence uint64, err error) {
+	err = s.config.Store.View(ctx, func(tx *store.Tx) (err error) {
+		if snapshot, err = tx.Counter(ctx, "snapshot"); err == nil {
+			sequence, err = tx.Counter(ctx, "directory")
+		}
+		return err
+	})
+	return snapshot, sequence, err
 }
 
 const namesInWarning = 5

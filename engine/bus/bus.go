@@ -44,7 +44,6 @@ const (
 var (
 	ErrInUse   = errors.New("another process uses the directory: stop it, or choose another data directory")
 	ErrCorrupt = errors.New("the stream store is corrupt: restore it from a backup, or move it away to start with an empty one (contracts and devices are not in it)")
-	ErrFull    = errors.New("the stream store is full: free some disk space")
 )
 
 // ErrNoResponder says that nobody serves the subject of a request at present.

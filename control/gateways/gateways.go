@@ -1,0 +1,127 @@
+// Package gateways knows what the gateways have in force, from what they say of themselves on the bus, so that a decision is
+// answered when it counts everywhere, and an operator sees which gateway is behind.
+package gateways
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"sort"
+	"sync"
+	"time"
+
+	"fieldgate"
+	"fieldgate/engine/bus"
+)
+
+const (
+	// awaitTimeout is how long a decision waits at the most: a gateway that takes longer is behind, and said to be.
+	awaitTimeout = time.Second
+	// gone is how long a gateway may be silent until nobody waits for it.
+	gone = 3 * fieldgate.GatewayStateInterval
+	// forgotten is how long a silent gateway is listed.
+	forgotten = 24 * time.Hour
+	// maxGateways bounds the list.
+	maxGateways = 1000
+)
+
+// Gateway is one gateway as it was last heard.
+type Gateway struct {
+	fieldgate.GatewayState
+	Seen time.Time
+}
+
+// Silent says whether it has not been heard for so long that it must be taken for gone.
+func (g *Gateway) Silent(now time.Time) bool { return now.Sub(g.Seen) > gone }
+
+// Gateways is safe for concurrent use.
+type Gateways struct {
+	bus *bus.Bus
+	log *slog.Logger
+
+	mu      sync.Mutex
+	known   map[string]Gateway
+	changed chan struct{} // closed and replaced when a state comes in
+}
+
+// New knows no gateway until Serve.
+func New(b *bus.Bus, log *slog.Logger) *Gateways {
+	return &Gateways{bus: b, log: log, known: make(map[string]Gateway), changed: make(chan struct{})}
+}
+
+// Serve listens to the gateways until stop is called.
+func (g *Gateways) Serve() (stop func(), err error) {
+	return g.bus.Subscribe(fieldgate.SubjectGatewayState, func(_ string, data []byte) {
+		var state fieldgate.GatewayState
+		if err := json.Unmarshal(data, &state); err != nil || state.Node == "" || len(state.Node) > fieldgate.MaxIdentifierBytes {
+			g.log.Warn("a gateway's state is malformed", "bytes", len(data))
+			return
+		}
+		g.heard(state, time.Now())
+	})
+}
+
+func (g *Gateways) heard(state fieldgate.GatewayState, now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for node, gateway := range g.known {
+		if now.Sub(gateway.Seen) > forgotten {
+			delete(g.known, node)
+		}
+	}
+	if _, known := g.known[state.Node]; !known && len(g.known) >= maxGateways {
+		return
+	}
+	g.known[state.Node] = Gateway{state, now}
+	close(g.changed)
+	g.changed = make(chan struct{})
+}
+
+// Await returns when every gateway that is there has at least this snapshot and this sequence of the directory in force, or has said
+// why not, and after a second at the latest.
+func (g *Gateways) Await(ctx context.Context, snapshot, directory uint64) {
+	ctx, cancel := context.WithTimeout(ctx, awaitTimeout)
+	defer cancel()
+	for {
+		g.mu.Lock()
+		changed, behind := g.changed, false
+		for _, gateway := range g.known {
+			behind = behind || !gateway.Silent(time.Now()) && gateway.Problem == "" && (gateway.Snapshot < snapshot || gateway.Directory < directory)
+		}
+		g.mu.Unlock()
+		if !behind {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// List is every gateway heard within a day, by name.
+func (g *Gateways) List() []Gateway {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	list := make([]Gateway, 0, len(g.known))
+	for _, gateway := range g.known {
+		list = append(list, gateway)
+	}
+	sort.Slice(list, func(i, j int) bool { return list[i].Node < list[j].Node })
+	return list
+}
+
+// Behind says in a sentence what is wrong with a gateway; empty when nothing is.
+func (g *Gateway) Behind(snapshot, directory uint64, now time.Time) string {
+	switch {
+	case g.Silent(now):
+		return fmt.Sprintf("gateway %s was last heard at %s", g.Node, g.Seen.UTC().Format(time.DateTime))
+	case g.Problem != "":
+		return fmt.Sprintf("gateway %s goes on with snapshot %d: %s", g.Node, g.Snapshot, g.Problem)
+	case g.Snapshot < snapshot || g.Directory < directory:
+		return fmt.Sprintf("gateway %s has snapshot %d of %d and change %d of %d of the directory in force", g.Node, g.Snapshot, snapshot, g.Directory, directory)
+	}
+	return ""
+}
