@@ -1,0 +1,100 @@
+package test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// Every command of the quickstart is run, in its order, in one shell. Blocks are marked "sh" (has to work), "sh fails" (has to fail) or
+// "sh background" (goes on while the next ones run). Only ports and the place of the folder differ from what a reader does.
+func TestQuickstart(t *testing.T) {
+	document, err := os.ReadFile("../docs/quickstart.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports := map[string]string{"8080": freePort(t, "tcp"), "1883": freePort(t, "tcp"), "5683": freePort(t, "udp"), "8090": freePort(t, "tcp")}
+	text := string(document)
+	for standard, free := range ports {
+		text = strings.ReplaceAll(text, "127.0.0.1:"+standard, free)
+		text = strings.ReplaceAll(text, "-p "+standard+" ", "-p "+free[strings.LastIndexByte(free, ':')+1:]+" ")
+	}
+	text = strings.ReplaceAll(text, "mkdir quickstart && cp examples/*.yaml quickstart && cd quickstart", fmt.Sprintf("cp examples/*.yaml '%s' && cd '%[1]s'", t.TempDir()))
+
+	var script strings.Builder
+	script.WriteString("set -eu -o pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n")
+	blocks := regexp.MustCompile("(?s)```sh([^\n]*)\n(.*?)```").FindAllStringSubmatch(text, -1)
+	if len(blocks) < 15 {
+		t.Fatalf("the quickstart has only %d blocks of commands", len(blocks))
+	}
+	for i, block := range blocks {
+		kind, commands := strings.TrimSpace(block[1]), strings.TrimSpace(block[2])
+		fmt.Fprintf(&script, "echo '== block %d'\n", i+1)
+		switch kind {
+		case "":
+			// A reader takes longer than the newest record needs.
+			script.WriteString(strings.ReplaceAll(commands, "fieldgate traffic", "sleep 1; fieldgate traffic") + "\n")
+		case "fails":
+			fmt.Fprintf(&script, "if (set -e\n%s\n); then echo 'this had to fail'; exit 1; fi\n", commands)
+		case "background":
+			fmt.Fprintf(&script, "(%s) >background-%d.log 2>&1 &\nfor i in $(seq 300); do fieldgate status >/dev/null 2>&1 && break; sleep 0.1; done\n", commands, i+1)
+		default:
+			t.Fatalf("block %d is marked %q", i+1, kind)
+		}
+		if strings.Contains(commands, "fieldgate init") {
+			for standard, free := range ports {
+				fmt.Fprintf(&script, "sed -i 's/127.0.0.1:%s/%s/' fieldgate.yaml\n", standard, free)
+			}
+		}
+	}
+	command := exec.CommandContext(t.Context(), "bash", "-c", script.String())
+	command.Dir = root
+	var output bytes.Buffer
+	command.Stdout, command.Stderr = &output, &output
+	err = command.Run()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &output)
+	}
+	for _, want := range []string{
+		`"number":4711`, // from the contract's example
+		"429",           // the fifth reading
+		"not-owner",     // the refused topic
+		"broken.yaml:",  // where the contract is broken
+	} {
+		if !strings.Contains(strings.ReplaceAll(output.String(), `": `, `":`), want) {
+			t.Errorf("the quickstart does not show %q:\n%s", want, &output)
+		}
+	}
+}
+
+// Every link within the documentation leads somewhere.
+func TestDocumentationLinks(t *testing.T) {
+	documents, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documents = append(documents, "../README.md", "../CONTRIBUTING.md", "../SECURITY.md", "../CHANGELOG.md")
+	for _, document := range documents {
+		text, err := os.ReadFile(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, link := range regexp.MustCompile(`\]\(([^)#]+)`).FindAllStringSubmatch(string(text), -1) {
+			if strings.Contains(link[1], "://") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(document), link[1])); err != nil {
+				t.Errorf("%s links to %s, which is not there", document, link[1])
+			}
+		}
+	}
+}

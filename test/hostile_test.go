@@ -1,0 +1,302 @@
+package test
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"fieldgate/protocol/mqtt"
+)
+
+// neighbour is a well-behaved device that works on over HTTP and MQTT while others do not behave.
+type neighbour struct {
+	n               *node
+	token           string
+	calls, failures atomic.Int64
+	stopping, ended chan struct{}
+	firstFailure    atomic.Pointer[string]
+}
+
+func (n *node) neighbour() *neighbour {
+	b := &neighbour{n: n, token: n.run("device", "add", "good", "--quiet"), stopping: make(chan struct{}), ended: make(chan struct{})}
+	go func() {
+		defer close(b.ended)
+		for {
+			select {
+			case <-b.stopping:
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+			b.calls.Add(2)
+			if err := b.overHTTP(); err != nil {
+				b.fail(err)
+			}
+			if err := b.overMQTT(); err != nil {
+				b.fail(err)
+			}
+		}
+	}()
+	return b
+}
+
+func (b *neighbour) fail(err error) {
+	text := err.Error()
+	b.firstFailure.CompareAndSwap(nil, &text)
+	b.failures.Add(1)
+}
+
+func (b *neighbour) overHTTP() error {
+	request, err := http.NewRequest("POST", "http://"+b.n.http+"/any", strings.NewReader(`{"n":1}`))
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Authorization", "Bearer "+b.token)
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	response.Body.Close()
+	if response.StatusCode != 204 {
+		return fmt.Errorf("HTTP %s", response.Status)
+	}
+	return nil
+}
+
+func (b *neighbour) overMQTT() error {
+	connection, err := net.Dial("tcp", b.n.mqtt)
+	if err != nil {
+		return err
+	}
+	client, err := mqtt.Dial(b.n.t.Context(), connection, mqtt.ClientOptions{ClientID: "good", Username: "good", Password: b.token})
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return client.Publish(b.n.t.Context(), &mqtt.Publish{Topic: []byte("any/good"), QoS: 1, Payload: []byte(`{"n":1}`)})
+}
+
+// stop ends the neighbour; nothing that others did may have cost it a call.
+func (b *neighbour) stop() {
+	b.n.t.Helper()
+	close(b.stopping)
+	<-b.ended
+	if b.failures.Load() != 0 || b.calls.Load() == 0 {
+		b.n.t.Errorf("%d of %d calls of a well-behaved device failed, the first with %s", b.failures.Load(), b.calls.Load(), *b.firstFailure.Load())
+	}
+}
+
+// Each bad input has a clear answer, and costs nobody else anything.
+func TestBadInput(t *testing.T) {
+	release := make(chan struct{})
+	hanging := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	t.Cleanup(hanging.Close)
+	t.Cleanup(func() { close(release) })
+	n := newNode(t, map[string]string{"hangs": hanging.URL, "away": "http://" + freePort(t, "tcp")})
+	n.start()
+	n.run("api", "publish", "testdata/any.openapi.yaml")
+	good := n.neighbour()
+	token := n.run("device", "add", "bad", "--quiet")
+	revoked := n.run("device", "add", "gone", "--quiet")
+	n.run("device", "revoke", "gone")
+
+	file := func(name, content string) string {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	curl := func(token, path string, more ...string) string {
+		return mustTool(t, "curl", append([]string{"-sS", "-i", "-H", "Authorization: Bearer " + token, "-H", "Content-Type: application/json", "http://" + n.http + path}, more...)...)
+	}
+	refused := func(args ...string) string {
+		output, err := n.try(args...)
+		if err == nil {
+			t.Errorf("fieldgate %v is accepted: %s", args, output)
+			return output
+		}
+		return err.Error()
+	}
+	other, err := os.ReadFile("testdata/any.openapi.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	send := func(network, address string, bytes string) {
+		connection, err := net.Dial(network, address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer connection.Close()
+		connection.Write([]byte(bytes))
+		connection.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+		connection.Read(make([]byte, 100))
+	}
+	for _, c := range []struct {
+		name  string
+		wants []string
+		do    func() string
+	}{
+		{"broken YAML", []string{"broken.yaml:3:1: error"}, func() string {
+			return refused("api", "publish", file("broken.yaml", "openapi: 3.1.0\ninfo: {title: [\n"))
+		}},
+		{"a contract that contradicts itself", []string{"twice.yaml:29:7: error", "the first is in line 9", "give each operation an id of its own"}, func() string {
+			return refused("api", "publish", file("twice.yaml", strings.Replace(string(other), "operationId: hang", "operationId: any", 1)))
+		}},
+		{"two contracts on one route", []string{"any-thing 1.0.0"}, func() string {
+			return refused("api", "publish", file("other.yaml", strings.Replace(string(other), "api: any-thing", "api: other-thing", 1)))
+		}},
+		{"a payload of 1 GiB", []string{"413", "too-large"}, func() string {
+			return curl(token, "/any", "-H", "Content-Length: 1073741824", "-H", "Expect:", "-d", "x", "--max-time", "10")
+		}},
+		{"10,000 nested arrays", []string{"422", "invalid-payload"}, func() string {
+			return curl(token, "/any", "-d", "@"+file("deep.json", strings.Repeat("[", 10_000)+strings.Repeat("]", 10_000)))
+		}},
+		{"a wrong token", []string{"401", "unauthenticated"}, func() string { return curl(token[:39]+"x", "/any", "-d", `{"n":1}`) }},
+		{"a revoked token", []string{"401", "unauthenticated"}, func() string { return curl(revoked, "/any", "-d", `{"n":1}`) }},
+		{"an upstream that hangs", []string{"504", "upstream-timeout"}, func() string { return curl(token, "/hang", "-d", `{"n":1}`) }},
+		{"an upstream that is away", []string{"502", "upstream-unreachable"}, func() string { return curl(token, "/away", "-d", `{"n":1}`) }},
+		{"an upstream that hangs, over CoAP", []string{"5.04"}, func() string {
+			return mustTool(t, "coap-client-notls", "-v", "6", "-B", "20", "-m", "post", "-t", "50", "-e", "{%22n%22:1}", "-O", "65002,"+token, "coap://"+n.coap+"/hang")
+		}},
+		{"an upstream that is away, over CoAP", []string{"5.02"}, func() string {
+			return mustTool(t, "coap-client-notls", "-v", "6", "-B", "20", "-m", "post", "-t", "50", "-e", "{%22n%22:1}", "-O", "65002,"+token, "coap://"+n.coap+"/away")
+		}},
+		{"an upstream that is away, over MQTT", []string{"status:502"}, func() string {
+			host, port, _ := net.SplitHostPort(n.mqtt)
+			output, _ := tool(t, "mosquitto_rr", "-V", "mqttv5", "-h", host, "-p", port, "-u", "bad", "-P", token, "-q", "1", "-t", "away/bad", "-e", "fg/bad/reply", "-m", `{"n":1}`, "-W", "10", "-F", "%P")
+			return output
+		}},
+		{"an unknown MQTT packet type", nil, func() string { send("tcp", n.mqtt, "\x00\x00"); return "" }},
+		{"MQTT that is no MQTT", nil, func() string { send("tcp", n.mqtt, "GET / HTTP/1.1\r\n\r\n"); return "" }},
+		{"an MQTT packet of 256 MiB", nil, func() string { send("tcp", n.mqtt, "\x10\xff\xff\xff\x7f"); return "" }},
+		{"a CoAP datagram of one byte", nil, func() string { send("udp", n.coap, "\x40"); return "" }},
+		{"an empty CoAP datagram", nil, func() string { send("udp", n.coap, ""); return "" }},
+		{"HTTP with two lengths", nil, func() string {
+			send("tcp", n.http, "POST /any HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx")
+			return ""
+		}},
+		{"an unknown device", []string{"device list"}, func() string { return refused("device", "show", "nobody") }},
+		{"a mistyped command", []string{"publish"}, func() string { return refused("api", "publsh", "x.yaml") }},
+	} {
+		output := c.do()
+		for _, want := range c.wants {
+			if !strings.Contains(output, want) {
+				t.Errorf("%s: the answer lacks %q:\n%.2000s", c.name, want, output)
+			}
+		}
+	}
+	good.stop()
+}
+
+// A full disk: decisions and messages are refused with a clear answer, none is lost, and with room it goes on.
+func TestFullDisk(t *testing.T) {
+	n := newNode(t, nil)
+	data := filepath.Join(n.folder, "data")
+	token, err := os.ReadFile(filepath.Join(data, "operator.token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustTool(t, "mount", "-t", "tmpfs", "-o", "size=48m,mode=0700", "fieldgate-test", data)
+	t.Cleanup(func() { exec.Command("umount", "-l", data).Run() })
+	if err := os.WriteFile(filepath.Join(data, "operator.token"), token, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.start()
+	n.run("api", "publish", "testdata/any.openapi.yaml")
+	device := n.run("device", "add", "d1", "--quiet")
+	publish := func(number int) error {
+		connection, err := net.Dial("tcp", n.mqtt)
+		if err != nil {
+			return err
+		}
+		client, err := mqtt.Dial(t.Context(), connection, mqtt.ClientOptions{ClientID: "d1", Username: "d1", Password: device})
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		return client.Publish(t.Context(), &mqtt.Publish{Topic: []byte("kept/d1"), QoS: 1, Retain: true, Payload: fmt.Appendf(nil, `{"n":%d,"padding":%q}`, number, strings.Repeat("x", 16<<10))})
+	}
+	if err := publish(1); err != nil {
+		t.Fatal(err)
+	}
+
+	filler := filepath.Join(data, "filler")
+	if output, err := tool(t, "dd", "if=/dev/zero", "of="+filler, "bs=64k"); err == nil {
+		t.Fatalf("the disk is not full: %s", output)
+	}
+	mustTool(t, "sh", "-c", "cat /dev/zero > "+filler+"2 2>/dev/null || true")
+	if output, err := n.try("device", "add", "d2"); err == nil || !strings.Contains(err.Error(), "disk space") {
+		t.Errorf("a device is added on a full disk: %s %v", output, err)
+	}
+	if err := publish(2); err == nil {
+		t.Error("a retained message is acknowledged on a full disk")
+	}
+	// What needs no disk goes on.
+	if output := mustTool(t, "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Authorization: Bearer "+device, "-H", "Content-Type: application/json", "-d", `{"n":1}`, "http://"+n.http+"/any"); output != "204" {
+		t.Errorf("a call is answered with %s on a full disk", output)
+	}
+
+	for _, file := range []string{filler, filler + "2"} {
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wait(t, "decisions to be taken again", func() bool { _, err := n.try("device", "add", "d3"); return err == nil })
+	wait(t, "messages to be kept again", func() bool { return publish(3) == nil })
+	n.kill()
+	n.start()
+	host, port, _ := net.SplitHostPort(n.mqtt)
+	app := n.run("app", "add", "reader", "--quiet")
+	wait(t, "the retained message", func() bool {
+		output, _ := tool(t, "mosquitto_sub", "-h", host, "-p", port, "-u", "reader", "-P", app, "-t", "kept/d1", "-C", "1", "-W", "2")
+		return strings.Contains(output, `{"n":3,`)
+	})
+	for _, id := range []string{"d1", "d3"} {
+		n.run("device", "show", id)
+	}
+}
+
+// Files that are damaged are set aside with a message, and the gateway gets what it needs again.
+func TestCorruptFiles(t *testing.T) {
+	n := newNode(t, nil)
+	n.start()
+	n.run("api", "publish", "testdata/any.openapi.yaml")
+	token := n.run("device", "add", "d1", "--quiet")
+	works := func() bool {
+		output, _ := tool(t, "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Authorization: Bearer "+token, "-H", "Content-Type: application/json", "-d", `{"n":1}`, "http://"+n.http+"/any")
+		return output == "204"
+	}
+	wait(t, "the first call", works)
+	n.stop()
+	gateway := filepath.Join(n.folder, "data", "gateway")
+	for _, name := range []string{"snapshot", "directory/directory.log"} {
+		path := filepath.Join(gateway, name)
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content[len(content)/3] ^= 0x55
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.start()
+	wait(t, "the call after the damage", works)
+	if log := n.log.String(); strings.Count(log, "set aside") < 2 {
+		t.Errorf("the log does not say what was set aside:\n%s", log)
+	}
+	for _, pattern := range []string{"snapshot.corrupt-*", "directory/directory.log.corrupt-*"} {
+		if found, _ := filepath.Glob(filepath.Join(gateway, pattern)); len(found) != 1 {
+			t.Errorf("%s: %v", pattern, found)
+		}
+	}
+}

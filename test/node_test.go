@@ -1,0 +1,270 @@
+package test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience bounds every wait for something that has to happen. It is no measurement: on a slow machine it happens later.
+const patience = 30 * time.Second
+
+var binary struct {
+	once   sync.Once
+	path   string
+	output []byte
+	err    error
+}
+
+// build compiles the command once for all tests.
+func build(t testing.TB) string {
+	t.Helper()
+	binary.once.Do(func() {
+		binary.path = filepath.Join(binaryFolder, "fieldgate")
+		binary.output, binary.err = exec.Command("go", "build", "-o", binary.path, "fieldgate/cmd/fieldgate").CombinedOutput()
+	})
+	if binary.err != nil {
+		t.Fatalf("%v\n%s", binary.err, binary.output)
+	}
+	return binary.path
+}
+
+var binaryFolder string
+
+func TestMain(m *testing.M) {
+	folder, err := os.MkdirTemp("", "fieldgate-test-")
+	if err != nil {
+		panic(err)
+	}
+	binaryFolder = folder
+	code := m.Run()
+	os.RemoveAll(folder)
+	os.Exit(code)
+}
+
+// node is a Fieldgate process of the built binary with a folder of its own.
+type node struct {
+	t                       testing.TB
+	folder, config          string
+	http, mqtt, coap, admin string // host:port
+	process                 *exec.Cmd
+	log                     *lockedBuffer
+	ended                   chan error
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.String()
+}
+
+// newNode prepares an installation on free ports, with upstreams by name.
+func newNode(t testing.TB, upstreams map[string]string) *node {
+	t.Helper()
+	folder := t.TempDir()
+	n := &node{t: t, folder: folder, config: filepath.Join(folder, "fieldgate.yaml"), http: freePort(t, "tcp"), mqtt: freePort(t, "tcp"), coap: freePort(t, "udp"), admin: freePort(t, "tcp")}
+	n.run("init", "--data", filepath.Join(folder, "data"))
+	var text strings.Builder
+	fmt.Fprintf(&text, "node: n1\ndata: data\nlisten: {http: '%s', mqtt: '%s', coap: '%s', admin: '%s'}\nupstreams:\n", n.http, n.mqtt, n.coap, n.admin)
+	for name, address := range upstreams {
+		fmt.Fprintf(&text, "  %s: {addresses: ['%s'], timeout: 5s, connect-timeout: 1s}\n", name, address)
+	}
+	if len(upstreams) == 0 {
+		text.WriteString("  {}\n")
+	}
+	if err := os.WriteFile(n.config, []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func freePort(t testing.TB, network string) string {
+	t.Helper()
+	if network == "udp" {
+		socket, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer socket.Close()
+		return socket.LocalAddr().String()
+	}
+	listener, err := net.Listen(network, "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// start runs "fieldgate serve" and waits until it serves.
+func (n *node) start() {
+	n.t.Helper()
+	n.log = new(lockedBuffer)
+	n.process = exec.Command(build(n.t), "serve", "--config", n.config)
+	n.process.Stderr, n.process.Stdout = n.log, n.log
+	if err := n.process.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	n.ended = make(chan error, 1)
+	go func(process *exec.Cmd, ended chan<- error) { ended <- process.Wait() }(n.process, n.ended)
+	n.t.Cleanup(n.stop)
+	wait(n.t, "the node to serve", func() bool {
+		select {
+		case err := <-n.ended:
+			n.t.Fatalf("serve ended: %v\n%s", err, n.log)
+		default:
+		}
+		return exec.Command(build(n.t), "status", "--config", n.config).Run() == nil
+	})
+}
+
+// stop ends the node as Ctrl-C does, and fails the test if it does not end cleanly.
+func (n *node) stop() {
+	if n.process == nil {
+		return
+	}
+	n.process.Process.Signal(syscall.SIGTERM)
+	select {
+	case err := <-n.ended:
+		if err != nil {
+			n.t.Errorf("serve ended with %v\n%s", err, n.log)
+		}
+	case <-time.After(patience):
+		n.process.Process.Kill()
+		n.t.Errorf("serve does not end\n%s", n.log)
+	}
+	n.process = nil
+	if n.t.Failed() {
+		n.t.Logf("log of the node:\n%s", n.log)
+	}
+}
+
+// kill ends the node as a power cut of the process does.
+func (n *node) kill() {
+	n.process.Process.Kill()
+	<-n.ended
+	n.process = nil
+}
+
+// try runs a fieldgate command.
+func (n *node) try(args ...string) (stdout string, err error) {
+	command := exec.Command(build(n.t), append(args, "--config", n.config)...)
+	var errors bytes.Buffer
+	command.Stderr = &errors
+	output, err := command.Output()
+	if err != nil {
+		err = fmt.Errorf("fieldgate %s: %w\n%s%s", strings.Join(args, " "), err, output, errors.Bytes())
+	}
+	return strings.TrimSpace(string(output)), err
+}
+
+// run is try for what has to work.
+func (n *node) run(args ...string) string {
+	n.t.Helper()
+	output, err := n.try(args...)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return output
+}
+
+// record is a Record as "fieldgate traffic --output json" shows it.
+type record struct {
+	Protocol  string   `json:"protocol"`
+	API       string   `json:"api"`
+	Operation string   `json:"operation"`
+	Principal string   `json:"principal"`
+	Status    int      `json:"status"`
+	Problem   string   `json:"problem"`
+	Findings  []string `json:"findings"`
+	Route     string   `json:"route"`
+	Detail    string   `json:"detail"`
+}
+
+// records are the newest Records, as the admin API gives them.
+func (n *node) records(query string) []record {
+	n.t.Helper()
+	var page struct {
+		Items []record `json:"items"`
+	}
+	n.adminGet("/api/v1/traffic?limit=200"+query, &page)
+	return page.Items
+}
+
+func (n *node) adminGet(path string, answer any) {
+	n.t.Helper()
+	token, err := os.ReadFile(filepath.Join(n.folder, "data", "operator.token"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	request, err := http.NewRequest("GET", "http://"+n.admin+path, nil)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != 200 {
+		n.t.Fatalf("%s: %s", path, response.Status)
+	}
+	if err := json.NewDecoder(response.Body).Decode(answer); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// wait repeats a question until the answer is yes.
+func wait(t testing.TB, what string, yes func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		if yes() {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("waited %v for %s", patience, what)
+		}
+	}
+}
+
+// tool runs a real client with a time limit and gives what it printed, on both streams.
+func tool(t testing.TB, name string, args ...string) (output string, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	got, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	return string(got), err
+}
+
+// mustTool is tool for what has to work.
+func mustTool(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	output, err := tool(t, name, args...)
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, output)
+	}
+	return output
+}
