@@ -55,7 +55,7 @@ func (s *source) first() []request {
 // next are the requests of one beat.
 func (s *source) next() []request {
 	s.sent++
-	if s.device.Behaviour == Burst && s.sent%10 == 0 {
+	if s.device.Behaviour == Burst && s.sent%10 == 5 {
 		burst := make([]request, burstRequests)
 		for i := range burst {
 			burst[i] = s.one()

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -61,6 +62,9 @@ func openNode(ctx context.Context, e *environment, log *slog.Logger) (_ *node, e
 		Version: programVersion(), Node: e.Node, Upstreams: names, Listeners: n.listeners,
 	})
 	if err := started.Start(ctx); err != nil {
+		if e.Listen.Admin != "" && !free("tcp", e.Listen.Admin) {
+			err = fmt.Errorf("%w (setting listen.admin)", err)
+		}
 		return nil, err
 	}
 	n.control = started

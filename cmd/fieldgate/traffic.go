@@ -66,7 +66,7 @@ func newTraffic(c *cli) *cobra.Command {
 var trafficHeader = []string{"TIME", "PROTOCOL", "CALLER", "OPERATION", "STATUS", "VERDICT", "LATENCY", "IN", "OUT", "DETAIL"}
 
 // trafficWidths hold the columns of live lines in place; longer values push the line out rather than being cut.
-var trafficWidths = []int{12, 9, 14, 28, 6, 22, 8, 8, 8, 0}
+var trafficWidths = []int{12, 9, 22, 34, 6, 22, 7, 8, 8, 0}
 
 func trafficRow(r *api.TrafficRecord) []cell {
 	return []cell{
