@@ -156,7 +156,7 @@ func someOf(names []string) string {
 func trafficWarnings(totals insight.Totals, now time.Time) (warnings []api.Warning) {
 	if now.Sub(totals.NewestUndocumented) < 24*time.Hour {
 		warnings = append(warnings, api.Warning{Code: api.WarningUndocumentedTraffic,
-			Message: "in the last 24 hours there was traffic that no contract explains", Remedy: "see the list of undocumented routes"})
+			Message: "in the last 24 hours there was traffic that no contract explains", Remedy: "list it with \"fieldgate traffic undocumented\""})
 	}
 	if totals.Lost > 0 {
 		warnings = append(warnings, api.Warning{Code: api.WarningRecordsLost,

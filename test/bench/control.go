@@ -34,6 +34,11 @@ func (b *bench) control() error {
 	}
 	slices.Sort(enforced)
 
+	revoked, err := b.revocations(n)
+	if err != nil {
+		return err
+	}
+
 	var large strings.Builder
 	large.WriteString("openapi: 3.1.0\ninfo: {title: Large, version: 1.0.0}\npaths:\n")
 	for i := range 1000 {
@@ -61,8 +66,53 @@ func (b *bench) control() error {
 	}
 	fmt.Println("| control plane and start | |\n|---|---|")
 	fmt.Printf("| publish → enforced, 100 publishes: median, p99, worst | %v, %v, %v |\n", enforced[50].Round(time.Millisecond), enforced[98].Round(time.Millisecond), enforced[99].Round(time.Millisecond))
+	fmt.Printf("| revoke → refused, 50 devices: median, worst | %v, %v |\n", revoked[25].Round(time.Millisecond), revoked[49].Round(time.Millisecond))
 	fmt.Printf("| start → first request answered, 1,000 operations | %v |\n", start.Round(time.Millisecond))
 	fmt.Printf("| idle RSS of the whole product | %.0f MB |\n| binary | %.0f MB |\n", idle, float64(size.Size())/1e6)
+	return nil
+}
+
+// revocations measures the time from the decision until the device's token is refused.
+func (b *bench) revocations(n *node) (times []time.Duration, err error) {
+	if err := n.publish("openapi: 3.1.0\ninfo: {title: Revoked, version: 1.0.0}\ncomponents: {securitySchemes: {token: {type: http, scheme: bearer}}}\npaths:\n  /revoked:\n    get: {operationId: get, security: [{token: []}], responses: {'204': {description: ok}}}\n"); err != nil {
+		return nil, err
+	}
+	for i := range 50 {
+		id := fmt.Sprint("r", i)
+		token, err := b.fieldgate(n.config, "device", "add", id, "--quiet")
+		if err != nil {
+			return nil, err
+		}
+		if err := n.awaitAs(token, "/revoked", 204); err != nil {
+			return nil, err
+		}
+		began := time.Now()
+		if err := n.decide("/api/v1/devices/" + id + "/revoke"); err != nil {
+			return nil, err
+		}
+		if err := n.awaitAs(token, "/revoked", 401); err != nil {
+			return nil, err
+		}
+		times = append(times, time.Since(began))
+	}
+	slices.Sort(times)
+	return times, nil
+}
+
+func (n *node) decide(path string) error {
+	request, err := http.NewRequest("POST", "http://"+n.admin+path, nil)
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Authorization", "Bearer "+n.token)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != 200 {
+		return fmt.Errorf("%s: %s", path, response.Status)
+	}
 	return nil
 }
 
@@ -87,9 +137,19 @@ func (n *node) publish(document string) error {
 }
 
 // await asks until the gateway answers with the status.
-func (n *node) await(path string, status int) error {
+func (n *node) await(path string, status int) error { return n.awaitAs("", path, status) }
+
+// awaitAs is await with a credential.
+func (n *node) awaitAs(token, path string, status int) error {
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		response, err := http.Get("http://" + n.http + path)
+		request, err := http.NewRequest("GET", "http://"+n.http+path, nil)
+		if err != nil {
+			return err
+		}
+		if token != "" {
+			request.Header.Set("Authorization", "Bearer "+token)
+		}
+		response, err := http.DefaultClient.Do(request)
 		if err != nil {
 			continue
 		}

@@ -15,6 +15,7 @@ func main() {
 	binary := flag.String("binary", "bin/fieldgate", "the built command")
 	rounds := flag.Int("rounds", 2, "how often each candidate is measured, in turn")
 	duration := flag.Duration("duration", 8*time.Second, "of each measurement")
+	only := flag.String("only", "", "requests or control; empty: both")
 	flag.Parse()
 	folder, err := os.MkdirTemp("", "fieldgate-bench-")
 	if err != nil {
@@ -23,8 +24,14 @@ func main() {
 	defer os.RemoveAll(folder)
 	b := &bench{binary: *binary, folder: folder, rounds: *rounds, duration: *duration}
 	defer b.stopAll()
-	for _, part := range []func() error{b.requests, b.control} {
-		if err := part(); err != nil {
+	for _, part := range []struct {
+		name string
+		run  func() error
+	}{{"requests", b.requests}, {"control", b.control}} {
+		if *only != "" && *only != part.name {
+			continue
+		}
+		if err := part.run(); err != nil {
 			b.stopAll()
 			os.RemoveAll(folder)
 			log.Fatal(err)
