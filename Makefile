@@ -6,8 +6,8 @@ GO := go
 export GOFLAGS := -trimpath -buildvcs=false
 
 # What the tests use besides Go, as Debian packages. Each is needed by the command that it stands for.
-TEST_COMMANDS := curl:curl mosquitto_pub:mosquitto-clients coap-client-notls:libcoap3-bin
-BENCH_COMMANDS := nginx:nginx-light wrk:wrk mosquitto:mosquitto
+TEST_COMMANDS := curl:curl mosquitto_pub:mosquitto-clients mosquitto:mosquitto coap-client-notls:libcoap3-bin
+BENCH_COMMANDS := nginx:nginx-light wrk:wrk
 
 .PHONY: help
 help: ## List the tasks

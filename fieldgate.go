@@ -54,14 +54,15 @@ const (
 	MethodFetch  // CoAP FETCH (RFC 8132)
 	MethodIPatch // CoAP iPATCH (RFC 8132)
 	MethodTrace
-	MethodOther // an extension method, passed only by pass-through APIs
+	MethodOther   // an extension method, passed only by pass-through APIs
+	MethodConnect // MQTT CONNECT, where it is refused
 	MethodPublish
 	MethodSubscribe
 
 	Methods // number of methods
 )
 
-var methodNames = [Methods]string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "FETCH", "IPATCH", "TRACE", "OTHER", "PUBLISH", "SUBSCRIBE"}
+var methodNames = [Methods]string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "FETCH", "IPATCH", "TRACE", "OTHER", "CONNECT", "PUBLISH", "SUBSCRIBE"}
 
 func (m Method) String() string {
 	if m < Methods {

@@ -159,7 +159,7 @@ func (c *connection) attach(s *session, last *will, acceptance mqtt.Acceptance, 
 
 // refuse answers the CONNECT with a problem, which is recorded.
 func (c *connection) refuse(problem *fieldgate.Problem) {
-	x := &pipeline.Exchange{Protocol: fieldgate.ProtocolMQTT, Source: c.source, Caller: c.caller}
+	x := &pipeline.Exchange{Protocol: fieldgate.ProtocolMQTT, Method: fieldgate.MethodConnect, Source: c.source, Caller: c.caller}
 	c.front.pipeline.Malformed(x, problem)
 	reason := mqtt.NotAuthorized
 	switch problem.Code {
@@ -182,7 +182,7 @@ func (c *connection) refuseReason(reason mqtt.Reason, text string) {
 
 // recordMalformed records that bytes broke the protocol.
 func (f *Front) recordMalformed(c *connection, broken *mqtt.Error) {
-	x := &pipeline.Exchange{Protocol: fieldgate.ProtocolMQTT, Source: c.source, Caller: c.caller, ClientID: c.client}
+	x := &pipeline.Exchange{Protocol: fieldgate.ProtocolMQTT, Method: fieldgate.MethodOther, Source: c.source, Caller: c.caller, ClientID: c.client}
 	f.pipeline.Malformed(x, &fieldgate.Problem{Code: fieldgate.ProblemBadRequest, Detail: broken.Error()})
 }
 

@@ -16,7 +16,8 @@ var (
 )
 
 // retired is the stage that answers for versions that are no longer served.
-func retired(_ *Pipeline, x *Exchange) *fieldgate.Problem {
+func retired(p *Pipeline, x *Exchange) *fieldgate.Problem {
+	p.recognise(x) // whose device still asks for it
 	if successor := x.Operation.Contract.Successor; successor != "" {
 		return fieldgate.NewProblem(fieldgate.ProblemGone, "Move to version "+successor+" of the API.")
 	}

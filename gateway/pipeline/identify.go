@@ -86,6 +86,15 @@ func (p *Pipeline) stateProblem(caller *Caller) *fieldgate.Problem {
 	return nil
 }
 
+// recognise notes who calls, for the Record of an exchange that is refused whoever it is.
+func (p *Pipeline) recognise(x *Exchange) {
+	if x.Caller != nil {
+		x.setCaller(p, x.Caller)
+	} else if p.lookupInto(x.Secret, &x.own) {
+		x.setCaller(p, &x.own)
+	}
+}
+
 // identify is the stage: who calls?
 func identify(p *Pipeline, x *Exchange) *fieldgate.Problem {
 	if x.Caller != nil {

@@ -76,10 +76,7 @@ func (p *Pipeline) Install(program *Program) { p.program.Store(program) }
 func (p *Pipeline) Begin(x *Exchange) *fieldgate.Problem {
 	p.start(x)
 	if problem := p.match(x); problem != nil {
-		// Who knocks at doors that do not exist is worth knowing too.
-		if x.caller == nil && len(x.Secret) != 0 {
-			x.caller, _ = p.lookup(x.Secret)
-		}
+		p.recognise(x) // who knocks at doors that do not exist is worth knowing
 		return x.refuse(problem)
 	}
 	for _, stage := range x.Operation.beforeBody {

@@ -237,6 +237,25 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+// Who asks for what is not there, or no longer, is in the Record.
+func TestRefusedCallersAreRecognised(t *testing.T) {
+	f := newFixture(t)
+	caller, problem := f.Identify(nil, []byte(f.device))
+	if problem != nil {
+		t.Fatal(problem)
+	}
+	for _, x := range []*Exchange{
+		f.http(fieldgate.MethodGet, "/nowhere", f.device, ""),
+		f.http(fieldgate.MethodGet, "/old", f.device, ""),
+		{Protocol: fieldgate.ProtocolMQTT, Method: fieldgate.MethodPublish, Path: []byte("nowhere"), Caller: caller},
+	} {
+		f.do(x)
+		if r := f.records.last(); r.Principal != "d7" || r.Firmware != "1.8.3" || r.Problem == "" {
+			t.Errorf("%s: %+v", x.Path, r)
+		}
+	}
+}
+
 // What the upstream sees does not depend on the protocol: method, path, JSON body, who called.
 func TestOneOperationThreeProtocols(t *testing.T) {
 	f := newFixture(t)

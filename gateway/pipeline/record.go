@@ -45,9 +45,11 @@ func (p *Pipeline) Instance(x *Exchange) string {
 	return string(fieldgate.AppendInstance(nil, p.node, p.epoch, x.number))
 }
 
-// Malformed records bytes that broke their protocol before an Exchange could begin.
+// Malformed records what was refused before an Exchange could begin: bytes that broke their protocol, a connection that was
+// not let in.
 func (p *Pipeline) Malformed(x *Exchange, problem *fieldgate.Problem) {
 	p.start(x)
+	p.recognise(x)
 	x.Fail(problem)
 	p.Finish(x)
 }
