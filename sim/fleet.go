@@ -19,6 +19,7 @@ type Config struct {
 	HTTP, MQTT, CoAP string            // the gateway's addresses, host:port; those that no device needs may be empty
 	Devices          []Device          // as Plan makes them
 	Tokens           map[string]string // by device id
+	App              string            // key of an app that sends commands to trackers; empty: nobody does
 	Interval         time.Duration     // between two beats of a device, on average
 	Seed             uint64
 	Log              *slog.Logger
@@ -60,6 +61,9 @@ func (f *Fleet) Run(ctx context.Context) error {
 	var all sync.WaitGroup
 	for i, device := range f.config.Devices {
 		all.Go(func() { f.live(ctx, i, device) })
+	}
+	if f.config.App != "" {
+		all.Go(func() { f.dispatch(ctx) })
 	}
 	all.Wait()
 	f.client.CloseIdleConnections()

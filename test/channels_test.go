@@ -73,7 +73,7 @@ func TestChannels(t *testing.T) {
 	n.run("api", "publish", "../examples/tracker.asyncapi.yaml")
 	token := n.run("device", "add", "v1", "--quiet")
 	other := n.run("device", "add", "v2", "--quiet")
-	app := n.run("app", "add", "map", "--scope", "positions.read", "--quiet")
+	app := n.run("app", "add", "map", "--scope", "positions.read", "--scope", "commands.send", "--quiet")
 	host, port, _ := net.SplitHostPort(n.mqtt)
 	mqtt := func(version, user, secret string, more ...string) []string {
 		return append([]string{"-V", version, "-h", host, "-p", port, "-u", user, "-P", secret}, more...)
@@ -133,6 +133,12 @@ func TestChannels(t *testing.T) {
 			t.Fatalf("the WebSocket heard %q, %v", message, err)
 		}
 	}
+
+	// A command that an app posts reaches the device that subscribed to it.
+	device := listen(t, "mosquitto_sub", mqtt("mqttv5", "v1", token, "-d", "-q", "1", "-t", "tracker/v1/commands")...)
+	device.hears("Subscribed")
+	mustTool(t, "curl", "-sSf", "-H", "Authorization: Bearer "+app, "-H", "Content-Type: application/json", "-d", `{"command":"geofence","radius":500}`, "http://"+n.http+"/trackers/v1/commands")
+	device.hears(`{"command":"geofence","radius":500}`)
 
 	// Another device's topic is refused, so is a payload that breaks the schema; neither is heard.
 	for _, c := range []struct{ user, secret, body, problem string }{

@@ -62,7 +62,7 @@ var allowed = map[string][]string{
 	"examples": {},
 	"gateway":  {"root", "contract", "engine", "protocol"},
 	"control":  {"root", "contract", "engine", "api"},
-	"sim":      {"protocol"},
+	"sim":      {"root", "protocol"},
 	"cmd":      {"root", "contract", "engine", "api", "examples", "gateway", "control", "sim", "protocol"},
 	"test":     {"root", "contract", "engine", "api", "examples", "protocol", "sim"},
 }

@@ -122,7 +122,7 @@ func (d *demo) show(ctx context.Context, n *node, nodeEnded <-chan struct{}) (er
 	}
 	addresses := n.gateway.Addresses()
 	d.fleet, err = sim.NewFleet(sim.Config{HTTP: addresses["http"], MQTT: addresses["mqtt"], CoAP: addresses["coap"],
-		Devices: d.tokens.withToken(devices), Tokens: d.tokens.Devices, Interval: demoInterval, Seed: demoSeed, Log: d.log})
+		Devices: d.tokens.withToken(devices), Tokens: d.tokens.Devices, App: d.tokens.Apps[dashboard], Interval: demoInterval, Seed: demoSeed, Log: d.log})
 	if err != nil {
 		return err
 	}

@@ -142,7 +142,7 @@ func (d *demo) registerApp(ctx context.Context) error {
 	at := slices.IndexFunc(apps.JSON200.Items, func(a api.App) bool { return a.Id == dashboard })
 	switch {
 	case at < 0:
-		answer, err := d.admin.AddAppWithResponse(ctx, api.NewApp{Id: dashboard, Name: "Demo dashboard", Scopes: []string{"positions.read", "state.read", "tariff.read"}})
+		answer, err := d.admin.AddAppWithResponse(ctx, api.NewApp{Id: dashboard, Name: "Demo dashboard", Scopes: []string{"positions.read", "commands.send", "state.read", "tariff.read"}})
 		if err != nil {
 			return err
 		}
