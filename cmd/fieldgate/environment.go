@@ -17,7 +17,7 @@ import (
 	"text/template"
 	"time"
 
-	"go.yaml.in/yaml/v3"
+	"go.yaml.in/yaml/v4"
 
 	"fieldgate"
 )
@@ -171,13 +171,18 @@ func readEnvironment(path string) (*environment, error) {
 	return &e, nil
 }
 
-var unknownSetting = regexp.MustCompile(`field (\S+) not found in type \S+`)
+var unknownSetting = regexp.MustCompile(`field (\S+) not found in type [^\n]+`)
+
+var goStruct = regexp.MustCompile(`(struct \{[^\n]*\}|main\.\w+)`)
+
+var errorsOf = regexp.MustCompile(`^\w+ errors:\s+`)
 
 // explainYAML puts the library's words into ours; lines stay.
 func explainYAML(err error) string {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	text = strings.TrimPrefix(text, "unmarshal errors:\n  ")
+	text = errorsOf.ReplaceAllString(text, "")
 	text = unknownSetting.ReplaceAllString(text, `there is no setting "$1" here`)
+	text = goStruct.ReplaceAllString(text, "a group of settings")
 	return strings.ReplaceAll(text, "\n  ", "; ")
 }
 
