@@ -50,10 +50,13 @@ type DirectoryRequest struct {
 const DirectoryPageChanges = 1000
 
 // DirectoryPage holds changes in the order of their sequence. Where a principal changed more than once, only its newest
-// value is there. More says that another page follows.
+// value is there. A gateway that has gone further than Newest, or follows another Installation, begins anew: the database was
+// replaced or restored from a backup.
 type DirectoryPage struct {
-	Changes []DirectoryChange `json:"changes"`
-	More    bool              `json:"more,omitempty"`
+	Installation uint64            `json:"installation"` // names the database, at random
+	Newest       uint64            `json:"newest"`       // sequence of the newest change there is
+	Changes      []DirectoryChange `json:"changes"`
+	More         bool              `json:"more,omitempty"` // another page follows
 }
 
 // GatewayStateInterval is how often a gateway says how it stands, when nothing changes.

@@ -72,6 +72,11 @@ func pullDirectory(ctx context.Context, b *bus.Bus, d *directory.Directory) erro
 		if err := request(ctx, b, fieldgate.SubjectDirectoryChanges, question, &page); err != nil {
 			return err
 		}
+		if began, err := d.Follow(page.Installation, page.Newest); err != nil {
+			return err
+		} else if began {
+			continue // this page is of changes after those that no longer count
+		}
 		if err := d.Apply(page.Changes); err != nil {
 			return err
 		}

@@ -87,7 +87,7 @@ func (p *plane) open(t *testing.T, b *bus.Bus) {
 		}
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		var page fieldgate.DirectoryPage
+		page := fieldgate.DirectoryPage{Installation: 1, Newest: uint64(len(p.changes))}
 		for _, c := range p.changes {
 			if c.Sequence > asked.After {
 				if len(page.Changes) == 2 { // small pages, so that there is more than one

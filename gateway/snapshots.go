@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -31,7 +32,8 @@ type snapshots struct {
 	report   func() // after something changed
 
 	current fieldgate.Snapshot
-	keys    map[string]*fieldgate.Contract // of the contracts in current
+	order   []string // keys of the contracts in current
+	keys    map[string]*fieldgate.Contract
 	program *pipeline.Program
 	failed  uint64                 // version that could not be linked; not tried again
 	problem atomic.Pointer[string] // why
@@ -56,6 +58,7 @@ func (s *snapshots) load() error {
 		s.logger.Error("the snapshot on disk is of no use; it is set aside, and nothing is served until the control plane sends a new one", "file", s.file, "aside", aside, "error", err)
 		return os.Rename(s.file, aside)
 	}
+	var order []string
 	keys := make(map[string]*fieldgate.Contract, len(snapshot.Contracts))
 	for _, contract := range snapshot.Contracts {
 		key, _, err := fieldgate.EncodeContract(contract)
@@ -63,8 +66,9 @@ func (s *snapshots) load() error {
 			return err
 		}
 		keys[key] = contract
+		order = append(order, key)
 	}
-	s.current, s.keys, s.program = *snapshot, keys, program
+	s.current, s.order, s.keys, s.program = *snapshot, order, keys, program
 	s.pipeline.Install(program)
 	return nil
 }
@@ -89,7 +93,8 @@ func (s *snapshots) pull(ctx context.Context) error {
 	if err := request(ctx, s.bus, fieldgate.SubjectSnapshotManifest, nil, &manifest); err != nil {
 		return err
 	}
-	if manifest.Version == s.current.Version || manifest.Version == s.failed {
+	// The version alone may be that of another database.
+	if manifest.Version == s.failed || manifest.Version == s.current.Version && slices.Equal(manifest.Contracts, s.order) {
 		return nil
 	}
 	next := fieldgate.Snapshot{Version: manifest.Version, Contracts: make([]*fieldgate.Contract, 0, len(manifest.Contracts))}
@@ -116,7 +121,7 @@ func (s *snapshots) pull(ctx context.Context) error {
 		return nil
 	}
 	s.pipeline.Install(program)
-	s.current, s.keys, s.program = next, keys, program
+	s.current, s.order, s.keys, s.program = next, manifest.Contracts, keys, program
 	s.problem.Store(nil)
 	s.report()
 	if err := s.store(); err != nil {

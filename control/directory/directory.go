@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 
 	"fieldgate"
 	"fieldgate/engine/bus"
@@ -28,8 +29,13 @@ func New(db *store.Store, b *bus.Bus, log *slog.Logger) *Directory {
 	return &Directory{store: db, bus: b, log: log}
 }
 
+const installationCounter = "installation"
+
 // Serve answers gateways until stop is called.
 func (d *Directory) Serve() (stop func(), err error) {
+	if err := d.nameInstallation(context.Background()); err != nil {
+		return nil, err
+	}
 	return d.bus.Serve(fieldgate.SubjectDirectoryChanges, func(request []byte) (bus.Answer, error) {
 		var asked fieldgate.DirectoryRequest
 		if err := json.Unmarshal(request, &asked); err != nil {
@@ -37,6 +43,14 @@ func (d *Directory) Serve() (stop func(), err error) {
 		}
 		page, err := d.page(context.Background(), asked.After)
 		return bus.Answer{Data: page}, err
+	})
+}
+
+// nameInstallation gives a new database the number by which gateways tell it from another one.
+func (d *Directory) nameInstallation(ctx context.Context) error {
+	return d.store.Update(ctx, func(tx *store.Tx) error {
+		_, err := tx.ExecContext(ctx, "INSERT INTO counter (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING", installationCounter, rand.Int64N(1<<62)+1)
+		return err
 	})
 }
 
@@ -50,9 +64,18 @@ func (d *Directory) Nudge() {
 
 // page is an encoded fieldgate.DirectoryPage of the changes after a sequence.
 func (d *Directory) page(ctx context.Context, after uint64) ([]byte, error) {
-	encoded := []byte(`{"changes":[`)
+	var encoded []byte
 	more := false
 	err := d.store.View(ctx, func(tx *store.Tx) error {
+		installation, err := tx.Counter(ctx, installationCounter)
+		if err != nil {
+			return err
+		}
+		newest, err := tx.Counter(ctx, "directory")
+		if err != nil {
+			return err
+		}
+		encoded = fmt.Appendf(nil, `{"installation":%d,"newest":%d,"changes":[`, installation, newest)
 		rows, err := tx.QueryContext(ctx, "SELECT "+columns+" FROM principal WHERE sequence > ? ORDER BY sequence LIMIT ?",
 			int64(after), fieldgate.DirectoryPageChanges+1)
 		if err != nil {

@@ -28,10 +28,11 @@ type Directory struct {
 	byName      index // of principals, by the hash of kind and id
 	words       words // models, firmware versions, scope lists
 
-	mu       sync.Mutex // held by Apply
-	sequence atomic.Uint64
-	log      *changeLog
-	watchers []func(*fieldgate.DirectoryChange)
+	mu           sync.Mutex // held by Apply and Follow
+	sequence     atomic.Uint64
+	installation uint64 // whose changes these are; 0: none yet
+	log          *changeLog
+	watchers     []func(*fieldgate.DirectoryChange)
 }
 
 type principal struct {
@@ -95,7 +96,7 @@ func Open(folder string, logger *slog.Logger) (*Directory, error) {
 		if err != nil {
 			return nil, err
 		}
-		d.log = log
+		d.log, d.installation = log, log.installation
 		return d, nil
 	}
 }
@@ -142,9 +143,32 @@ func (d *Directory) Apply(changes []fieldgate.DirectoryChange) error {
 	return nil
 }
 
+// Follow makes sure that the changes to come belong to those applied. A directory that follows another installation, or has gone
+// further than its newest change (the database was restored from a backup), begins anew: everybody is shut out until the
+// changes, from the first one on, say otherwise. began says so.
+func (d *Directory) Follow(installation, newest uint64) (began bool, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.installation == installation && d.sequence.Load() <= newest {
+		return false, nil
+	}
+	began = d.sequence.Load() != 0
+	for ref := uint32(1); ref <= d.principals.length(); ref++ {
+		p := d.Principal(Ref(ref))
+		change := fieldgate.DirectoryChange{Kind: p.Kind, ID: p.ID, State: fieldgate.StateRevoked}
+		d.apply(&change)
+		for _, watcher := range d.watchers {
+			watcher(&change)
+		}
+	}
+	d.sequence.Store(0)
+	d.installation = installation
+	return began, d.log.rewrite(installation, func(func(*fieldgate.DirectoryChange)) {})
+}
+
 // compact rewrites the log as the present value of each principal.
 func (d *Directory) compact() error {
-	return d.log.rewrite(func(write func(*fieldgate.DirectoryChange)) {
+	return d.log.rewrite(d.installation, func(write func(*fieldgate.DirectoryChange)) {
 		for ref := uint32(1); ref <= d.principals.length(); ref++ {
 			write(d.value(ref))
 		}

@@ -92,6 +92,46 @@ func TestCredentialMoves(t *testing.T) {
 	}
 }
 
+// Another database, or an older one, is followed from its first change on, and nobody of the one before gets in.
+func TestFollowAnotherInstallation(t *testing.T) {
+	folder := t.TempDir()
+	d := open(t, folder)
+	follow := func(installation, newest uint64, want bool) {
+		t.Helper()
+		if began, err := d.Follow(installation, newest); err != nil || began != want {
+			t.Fatalf("installation %d, newest %d: began anew %v, %v", installation, newest, began, err)
+		}
+	}
+	follow(7, 2, false) // the first one
+	if err := d.Apply([]fieldgate.DirectoryChange{device(1, "d1", 0, 1), device(2, "d2", 0, 2)}); err != nil {
+		t.Fatal(err)
+	}
+	follow(7, 2, false)
+	follow(7, 5, false)
+	d.Close()
+	d = open(t, folder)
+	follow(7, 2, false) // remembered across a restart
+	var shut []string
+	d.Watch(func(c *fieldgate.DirectoryChange) { shut = append(shut, c.ID+" "+c.State.String()) })
+	follow(7, 1, true) // restored from a backup
+	h1, h2 := hash(1), hash(2)
+	if d.Sequence() != 0 || d.Lookup(&h1) != 0 || d.Lookup(&h2) != 0 || !slices.Equal(shut, []string{"d1 revoked", "d2 revoked"}) {
+		t.Fatalf("sequence %d, watchers heard %v", d.Sequence(), shut)
+	}
+	if err := d.Apply([]fieldgate.DirectoryChange{device(1, "d1", 0, 1)}); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []*Directory{d, open(t, folder)} {
+		if ref := d.Lookup(&h1); ref == 0 || d.State(ref) != fieldgate.StateActive || d.Lookup(&h2) != 0 {
+			t.Fatal("the older database is not followed")
+		}
+	}
+	follow(8, 1, true) // another database
+	if d.Lookup(&h1) != 0 {
+		t.Fatal("a device of another database gets in")
+	}
+}
+
 func TestWatch(t *testing.T) {
 	d := open(t, t.TempDir())
 	var heard []uint64

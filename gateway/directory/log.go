@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,10 +18,10 @@ import (
 )
 
 // The log is a file of frames: length and CRC-32C of the body, four bytes each, little endian; the body is one change in
-// the form of appendChange. The first frame holds logMagic.
+// the form of appendChange. The first frame holds logMagic and the installation that the changes are of.
 const (
 	logName   = "directory.log"
-	logMagic  = "fieldgate-directory-1"
+	logMagic  = "fieldgate-directory-1 "
 	maxChange = 16 << 10
 )
 
@@ -32,7 +33,12 @@ type changeLog struct {
 	pending []byte // frames not yet on disk
 	size    int64  // bytes on disk that are whole frames
 	frames  uint32
+
+	installation uint64
 }
+
+// magic is the first frame's body.
+func magic(installation uint64) []byte { return strconv.AppendUint([]byte(logMagic), installation, 10) }
 
 func openLog(folder string, logger *slog.Logger, apply func(*fieldgate.DirectoryChange)) (*changeLog, error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
@@ -50,7 +56,7 @@ func openLog(folder string, logger *slog.Logger, apply func(*fieldgate.Directory
 		err = file.Truncate(l.size)
 	}
 	if err == nil && l.size == 0 {
-		l.pending = appendFrame(nil, []byte(logMagic))
+		l.pending = appendFrame(nil, magic(0))
 		err = l.flush()
 	}
 	if err != nil {
@@ -85,7 +91,8 @@ func (l *changeLog) read(apply func(*fieldgate.DirectoryChange)) error {
 			return err
 		}
 		if l.size == 0 {
-			if string(frame) != logMagic {
+			number, ok := strings.CutPrefix(string(frame), logMagic)
+			if l.installation, err = strconv.ParseUint(number, 10, 64); !ok || err != nil {
 				return fieldgate.ErrCorrupt
 			}
 		} else {
@@ -161,19 +168,19 @@ func (l *changeLog) flush() error {
 func (l *changeLog) wasteful(principals uint32) bool { return l.frames > 2*principals+10_000 }
 
 // rewrite puts a log with only the present values in the place of this one.
-func (l *changeLog) rewrite(values func(write func(*fieldgate.DirectoryChange))) error {
+func (l *changeLog) rewrite(installation uint64, values func(write func(*fieldgate.DirectoryChange))) error {
 	path := filepath.Join(l.folder, logName)
 	file, err := os.OpenFile(path+".new", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("directory: %w", err)
 	}
 	writer := bufio.NewWriterSize(file, 1<<20)
-	next := &changeLog{folder: l.folder, file: file}
+	next := &changeLog{folder: l.folder, file: file, installation: installation}
 	write := func(frame []byte) {
 		n, _ := writer.Write(frame) // bufio keeps the first error for Flush
 		next.size += int64(n)
 	}
-	write(appendFrame(nil, []byte(logMagic)))
+	write(appendFrame(nil, magic(installation)))
 	values(func(change *fieldgate.DirectoryChange) {
 		write(appendFrame(nil, appendChange(nil, change)))
 		next.frames++
