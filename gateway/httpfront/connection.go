@@ -16,6 +16,7 @@ import (
 
 	"fieldgate"
 	"fieldgate/gateway/pipeline"
+	"fieldgate/gateway/socket"
 	"fieldgate/gateway/upstream"
 	"fieldgate/protocol/h1"
 )
@@ -63,7 +64,9 @@ func newConnection(front *Front, link net.Conn) *connection {
 	if secure(link) {
 		scheme = "https"
 	} else {
-		c.tcp, _ = link.(*net.TCPConn)
+		if c.tcp, _ = link.(*net.TCPConn); c.tcp != nil {
+			c.link = socket.New(c.tcp)
+		}
 	}
 	if address, ok := link.RemoteAddr().(*net.TCPAddr); ok {
 		source := address.AddrPort()

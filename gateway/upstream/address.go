@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"fieldgate/gateway/socket"
 	"fieldgate/protocol/h1"
 )
 
@@ -111,9 +112,10 @@ func (a *address) connect(deadline time.Time) (*conn, error) {
 		a.giveUpPlace()
 		return nil, &connectError{err}
 	}
-	c := &conn{Conn: link, tcp: link.(*net.TCPConn), address: a, created: now, plain: a.tls == nil}
+	c := &conn{tcp: link.(*net.TCPConn), address: a, created: now, plain: a.tls == nil}
+	c.Conn = socket.New(c.tcp)
 	if a.tls != nil {
-		secured := tls.Client(link, a.tls)
+		secured := tls.Client(c.Conn, a.tls)
 		if err := secured.HandshakeContext(ctx); err != nil {
 			link.Close()
 			a.failedUntil.Store(now.Add(ejection).UnixNano())
