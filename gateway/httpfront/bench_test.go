@@ -9,7 +9,7 @@ import (
 
 // plainService answers each write of its client with one small answer, allocating nothing, so that what a benchmark counts is the
 // gateway's.
-func plainService(b *testing.B) string {
+func plainService(b testing.TB) string {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
@@ -39,7 +39,9 @@ func plainService(b *testing.B) string {
 	return "http://" + listener.Addr().String()
 }
 
-func benchmark(b *testing.B, request func(*gateway) string, want string) {
+// exchanges returns what sends the request, on one connection, and takes its answer.
+func exchanges(b testing.TB, request func(*gateway) string) func() {
+	const want = "HTTP/1.1 200 OK\r\n"
 	g := newGateway(b, plainService(b), func(c *Config) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	})
@@ -47,11 +49,10 @@ func benchmark(b *testing.B, request func(*gateway) string, want string) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer link.Close()
+	b.Cleanup(func() { link.Close() })
 	message, buf := []byte(request(g)), make([]byte, 4096)
 	g.records.discard = true
-	b.ReportAllocs()
-	for b.Loop() {
+	return func() {
 		if _, err := link.Write(message); err != nil {
 			b.Fatal(err)
 		}
@@ -62,22 +63,33 @@ func benchmark(b *testing.B, request func(*gateway) string, want string) {
 	}
 }
 
-// BenchmarkPlain is a request that is relayed with nothing to check, over loopback with client and upstream in the process.
-func BenchmarkPlain(b *testing.B) {
-	benchmark(b, func(*gateway) string {
-		return "GET /items/1 HTTP/1.1\r\nHost: api.example.com\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n"
-	}, "HTTP/1.1 200 OK\r\n")
+// Requests of the benchmarks.
+func plain(*gateway) string { // is relayed with nothing to check
+	return "GET /items/1 HTTP/1.1\r\nHost: api.example.com\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n"
 }
 
-// BenchmarkChecked is one with key and schema.
-func BenchmarkChecked(b *testing.B) {
-	benchmark(b, func(g *gateway) string {
-		return "POST /devices/thermo-1/telemetry HTTP/1.1\r\nHost: api.example.com\r\nAuthorization: Bearer " + g.token +
-			"\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{\"temp\":21.5}"
-	}, "HTTP/1.1 200 OK\r\n")
+func passedThrough(*gateway) string {
+	return "GET /legacy/1 HTTP/1.1\r\nHost: api.example.com\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n"
 }
 
-// BenchmarkMock is one that no upstream has to answer.
-func BenchmarkMock(b *testing.B) {
-	benchmark(b, func(*gateway) string { return "GET /mock HTTP/1.1\r\nHost: a\r\n\r\n" }, "HTTP/1.1 200 OK\r\n")
+func checked(g *gateway) string { // by key and schema
+	return "POST /devices/thermo-1/telemetry HTTP/1.1\r\nHost: api.example.com\r\nAuthorization: Bearer " + g.token +
+		"\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{\"temp\":21.5}"
+}
+
+func mocked(*gateway) string { // no upstream has to answer
+	return "GET /mock HTTP/1.1\r\nHost: a\r\n\r\n"
+}
+
+// The benchmarks go over loopback, with client and upstream in the process.
+func BenchmarkPlain(b *testing.B)   { benchmark(b, plain) }
+func BenchmarkChecked(b *testing.B) { benchmark(b, checked) }
+func BenchmarkMock(b *testing.B)    { benchmark(b, mocked) }
+
+func benchmark(b *testing.B, request func(*gateway) string) {
+	exchange := exchanges(b, request)
+	b.ReportAllocs()
+	for b.Loop() {
+		exchange()
+	}
 }

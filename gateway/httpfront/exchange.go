@@ -85,6 +85,10 @@ func (c *connection) readContent() *fieldgate.Problem {
 	if c.request.Length > limit { // refused before a byte of it is read
 		return errTooLarge
 	}
+	if content := c.body.Rest(); content != nil {
+		x.Body, x.BytesIn = content, uint64(len(content))
+		return nil
+	}
 	if err := c.acceptContent(); err != nil {
 		return c.contentProblem(err)
 	}

@@ -1,6 +1,7 @@
 package httpfront
 
 import (
+	"bytes"
 	"io"
 	"net/http"
 	"strings"
@@ -41,6 +42,7 @@ func (c *connection) relay() {
 	c.prepare(upgrade)
 
 	began := time.Now()
+	c.call.Began = began
 	problem := c.send(service)
 	if problem == nil {
 		problem = c.call.Answer()
@@ -98,9 +100,7 @@ func (c *connection) prepare(upgrade bool) {
 	if len(r.Host) > 0 {
 		fields = h1.AppendField(fields, "X-Forwarded-Host", r.Host)
 	}
-	for _, f := range c.front.pipeline.UpstreamFields(x) {
-		fields = h1.AppendField(fields, f.Name, f.Value)
-	}
+	fields = c.front.pipeline.AppendUpstreamFields(fields, x)
 	ours := x.Principal.Kind == fieldgate.PrincipalDevice || x.Principal.Kind == fieldgate.PrincipalApp
 	for i := range r.Fields {
 		f := &r.Fields[i]
@@ -115,12 +115,8 @@ func (c *connection) prepare(upgrade bool) {
 	c.fields, call.Fields = fields, fields
 	if c.body.Ended() && r.Framing != h1.NoBody { // it was read whole
 		call.Framing, call.Length, call.Content = h1.Length, int64(len(x.Body)), x.Body
-	} else if r.Framing == h1.Length && int64(len(c.reader.Buffered())) >= r.Length {
-		// The whole content is here: it goes out with the head, and can be sent again.
-		call.Content = c.reader.Buffered()[:r.Length]
-		c.reader.Discard(int(r.Length))
-		c.body.Spliced(r.Length)
-		x.BytesIn = uint64(r.Length)
+	} else if content := c.body.Rest(); content != nil { // it goes out with the head, and can be sent again
+		call.Content, x.BytesIn = content, uint64(len(content))
 	}
 }
 
@@ -266,8 +262,8 @@ func (c *connection) relayAnswer() {
 }
 
 func isEventStream(r *h1.Response) bool {
-	mediaType, _, _ := strings.Cut(string(r.Fields.Get("Content-Type")), ";")
-	return r.Framing != h1.NoBody && strings.EqualFold(strings.TrimSpace(mediaType), "text/event-stream")
+	mediaType, _, _ := bytes.Cut(r.Fields.Get("Content-Type"), []byte{';'})
+	return r.Framing != h1.NoBody && h1.EqualFold(bytes.TrimSpace(mediaType), "text/event-stream")
 }
 
 func (c *connection) appendAnswerHead(framing h1.Framing, length int64) []byte {
@@ -290,6 +286,11 @@ func (c *connection) appendAnswerHead(framing h1.Framing, length int64) []byte {
 // lost: the client must see that its answer is cut short.
 func (c *connection) relayContent(framing h1.Framing) error {
 	x, body := &c.exchange, c.call.Body()
+	if content := body.Rest(); content != nil && framing == h1.Length {
+		c.out = append(c.out, content...)
+		x.BytesOut = uint64(len(content))
+		return c.flush()
+	}
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
 	for !body.Ended() {

@@ -64,6 +64,7 @@ type Exchange struct {
 	values   [fieldgate.MaxParameters][]byte    // by the operation's parameter number; nil: absent
 	ownID    [fieldgate.MaxIdentifierBytes]byte // storage of the value of bound parameters
 	record   fieldgate.Record                   // storage of what Finish hands over
+	route    string                             // of the last Record that had one; outlives Reset
 	finished bool
 }
 
@@ -91,7 +92,7 @@ type Caller struct {
 }
 
 // Reset makes the Exchange ready for the next use.
-func (x *Exchange) Reset() { *x = Exchange{} }
+func (x *Exchange) Reset() { *x = Exchange{route: x.route} }
 
 // Buffered says whether the front has to read the whole body and hand it to Check and Forward. Otherwise it may stream.
 func (x *Exchange) Buffered() bool { return x.Operation.buffered }

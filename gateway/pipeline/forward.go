@@ -71,7 +71,7 @@ func (p *Pipeline) call(ctx context.Context, x *Exchange) *fieldgate.Problem {
 	if problem != nil {
 		return problem
 	}
-	request := &upstream.Request{Method: x.upstreamMethod(), Target: x.upstreamTarget(), Fields: p.UpstreamFields(x), Body: body,
+	request := &upstream.Request{Method: x.upstreamMethod(), Target: x.upstreamTarget(), Lines: p.AppendUpstreamFields(nil, x), Body: body,
 		Timeout: o.Timeout, Idempotent: o.Idempotent}
 	if contentType != "" {
 		request.Fields = append(request.Fields, upstream.Field{Name: "Content-Type", Value: contentType})
@@ -92,15 +92,14 @@ func (p *Pipeline) call(ctx context.Context, x *Exchange) *fieldgate.Problem {
 	return nil
 }
 
-// UpstreamFields are the header fields by which the gateway tells an upstream who calls, by which protocol and operation.
-func (p *Pipeline) UpstreamFields(x *Exchange) []upstream.Field {
-	return []upstream.Field{
-		{Name: FieldPrincipal, Value: fieldValue(x.Principal.ID)},
-		{Name: FieldPrincipalKind, Value: string(x.Principal.Kind)},
-		{Name: FieldProtocol, Value: x.Protocol.String()},
-		{Name: FieldOperation, Value: x.Operation.name},
-		{Name: FieldInstance, Value: p.Instance(x)},
-	}
+// AppendUpstreamFields appends the field lines by which the gateway tells an upstream who calls, by which protocol and operation.
+func (p *Pipeline) AppendUpstreamFields(dst []byte, x *Exchange) []byte {
+	dst = append(append(dst, FieldPrincipal+": "...), fieldValue(x.Principal.ID)...)
+	dst = append(append(dst, "\r\n"+FieldPrincipalKind+": "...), x.Principal.Kind...)
+	dst = append(append(dst, "\r\n"+FieldProtocol+": "...), x.Protocol.String()...)
+	dst = append(append(dst, "\r\n"+FieldOperation+": "...), x.Operation.name...)
+	dst = p.appendInstance(append(dst, "\r\n"+FieldInstance+": "...), x)
+	return append(dst, "\r\n"...)
 }
 
 // fieldValue keeps what may stand in a field value (RFC 9110 section 5.5); the names that foreign callers claim may hold anything.

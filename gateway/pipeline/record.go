@@ -27,9 +27,18 @@ func (p *Pipeline) Finish(x *Exchange) {
 		record.API, record.Version, record.Operation = op.Contract.API, op.Contract.Version, op.ID
 	}
 	if x.Operation == nil || x.Operation.PassThrough {
-		record.Route = string(x.Path[:min(len(x.Path), fieldgate.MaxRecordRoute)])
+		record.Route = x.routeText()
 	}
 	p.recorder.Add(record)
+}
+
+// routeText is the path or topic as Records hold it. A caller mostly asks for the same one again, which then costs no memory.
+func (x *Exchange) routeText() string {
+	path := x.Path[:min(len(x.Path), fieldgate.MaxRecordRoute)]
+	if string(path) != x.route {
+		x.route = string(path)
+	}
+	return x.route
 }
 
 // Status is the exchange's status in HTTP's numbers.
@@ -42,7 +51,11 @@ func (x *Exchange) Status() int {
 
 // Instance names the exchange in problem details, and leads to its Record.
 func (p *Pipeline) Instance(x *Exchange) string {
-	return string(fieldgate.AppendInstance(nil, p.node, p.epoch, x.number))
+	return string(p.appendInstance(nil, x))
+}
+
+func (p *Pipeline) appendInstance(dst []byte, x *Exchange) []byte {
+	return fieldgate.AppendInstance(dst, p.node, p.epoch, x.number)
 }
 
 // Malformed records what was refused before an Exchange could begin: bytes that broke their protocol, a connection that was

@@ -37,7 +37,8 @@ type Call struct {
 	Length              int64
 	Content             []byte // with Framing Length: all of the content; it is sent with the head
 	Timeout             time.Duration
-	Idempotent          bool // may be sent again when the connection broke before an answer
+	Began               time.Time // when Timeout begins; zero: with Send
+	Idempotent          bool      // may be sent again when the connection broke before an answer
 
 	Handle *Handle // lets another goroutine cut the call; nil: none does
 
@@ -75,16 +76,20 @@ func (c *Call) Send(u *Upstream) *fieldgate.Problem {
 	if timeout == 0 {
 		timeout = u.Config.Timeout
 	}
-	c.upstream, c.deadline, c.Response, c.streamed = u, time.Now().Add(timeout), nil, false
-	return c.send(false)
+	began := c.Began
+	if began.IsZero() {
+		began = time.Now()
+	}
+	c.upstream, c.deadline, c.Response, c.streamed = u, began.Add(timeout), nil, false
+	return c.send(began, false)
 }
 
-func (c *Call) send(fresh bool) *fieldgate.Problem {
-	link, err := c.upstream.connection(c.deadline, fresh)
+func (c *Call) send(now time.Time, fresh bool) *fieldgate.Problem {
+	link, err := c.upstream.connection(now, c.deadline, fresh)
 	if err != nil {
 		return problem(err)
 	}
-	if err := link.SetDeadline(c.deadline); err != nil {
+	if err := link.endBy(now, c.deadline); err != nil {
 		link.address.discard(link)
 		return problem(err)
 	}
@@ -133,7 +138,7 @@ func (c *Call) Answer() *fieldgate.Problem {
 	err := c.readHead()
 	if errors.Is(err, errNoAnswer) && c.conn.reused && !c.streamed && (c.Idempotent || !c.sent) {
 		c.abandon()
-		if problem := c.send(true); problem != nil {
+		if problem := c.send(time.Now(), true); problem != nil {
 			return problem
 		}
 		err = c.readHead()
@@ -187,13 +192,15 @@ func (c *Call) Progress() error {
 	if timeout == 0 {
 		timeout = c.upstream.Config.Timeout
 	}
-	c.deadline = time.Now().Add(timeout)
-	return c.conn.SetDeadline(c.deadline)
+	now := time.Now()
+	c.deadline = now.Add(timeout)
+	return c.conn.endBy(now, c.deadline)
 }
 
 // Stream lifts the deadline, for answers that have no end of their own (server-sent events, an upgraded connection), and
 // returns the connection. Bytes that were read from it already are in Buffered of the reader.
 func (c *Call) Stream() (net.Conn, *h1.Reader, error) {
+	c.conn.deadline = time.Time{}
 	return c.conn.Conn, c.conn.reader, c.conn.SetDeadline(time.Time{})
 }
 

@@ -23,9 +23,24 @@ type conn struct {
 	body     h1.Body
 	out      []byte // the request head is put together here
 
+	deadline  time.Time // in force
 	created   time.Time
 	idleSince time.Time
 	reused    bool // carried an exchange before
+}
+
+// deadlineSlack is how much later than at its time-out a call may end, so that a busy connection need not set a deadline for each.
+// Of short time-outs it is an eighth.
+const deadlineSlack = 100 * time.Millisecond
+
+// endBy sees to it that reading and writing end at the deadline.
+func (c *conn) endBy(now, deadline time.Time) error {
+	slack := min(deadlineSlack, deadline.Sub(now)/8)
+	if !c.deadline.Before(deadline) && !c.deadline.After(deadline.Add(slack)) {
+		return nil
+	}
+	c.deadline = deadline.Add(slack)
+	return c.SetDeadline(c.deadline)
 }
 
 // usable reports whether the connection may be used again. One that the upstream has closed, or on which it has said

@@ -20,6 +20,7 @@ type Request struct {
 	Target     string // origin form: path and query
 	Host       string // Host field; empty: the upstream's own authority
 	Fields     []Field
+	Lines      []byte // further field lines of the gateway's own, each ending in CRLF
 	Body       []byte
 	Timeout    time.Duration // of the whole call; 0: the upstream's
 	Idempotent bool          // may be tried again on another connection after it was sent
@@ -92,7 +93,7 @@ func newCall(request *Request) (*Call, *fieldgate.Problem) {
 	if !h1.ValidName(request.Method) || !h1.ValidTarget(request.Target) || !h1.ValidValue(request.Host) {
 		return nil, errNotHTTP
 	}
-	call := &Call{Method: []byte(request.Method), Path: []byte(request.Target), Content: request.Body,
+	call := &Call{Method: []byte(request.Method), Path: []byte(request.Target), Fields: request.Lines, Content: request.Body,
 		Timeout: request.Timeout, Idempotent: request.Idempotent}
 	if request.Host != "" {
 		call.Host = []byte(request.Host)

@@ -138,9 +138,8 @@ func (s *Set) closeIdle(before time.Time, ended bool) {
 
 // connection returns a connection to the next address in turn that gives one, an idle one unless fresh. Addresses that
 // lately refused come last.
-func (u *Upstream) connection(deadline time.Time, fresh bool) (*conn, error) {
+func (u *Upstream) connection(now, deadline time.Time, fresh bool) (*conn, error) {
 	first := int(u.turn.Add(1))
-	now := time.Now()
 	var failure error
 	for _, ejected := range [...]bool{false, true} {
 		for i := range u.addresses {

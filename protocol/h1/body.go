@@ -277,6 +277,18 @@ func (b *Body) ReadAll(dst []byte, limit int) ([]byte, error) {
 	}
 }
 
+// Rest takes what is left of content of known length if all of it is buffered, without copying: the slice stays valid until the next
+// head is read. It returns nil otherwise.
+func (b *Body) Rest() []byte {
+	if b.framing != Length || b.ended || b.err != nil || int64(b.r.end-b.r.start) < b.left {
+		return nil
+	}
+	rest := b.r.buf[b.r.start:][:b.left]
+	b.r.start += len(rest)
+	b.left, b.ended = 0, true
+	return rest
+}
+
 // Splice returns what is left of content of known length if none of it is buffered, so that the caller may move the
 // bytes from the source to another connection in the kernel; Spliced then accounts for them. It returns 0 otherwise.
 func (b *Body) Splice() int64 {
