@@ -132,6 +132,9 @@ func (x *Exchange) limitKey(by fieldgate.LimitKey) uint64 {
 		return spread(uint64(x.caller.Ref))
 	}
 	address := x.Source.Addr().As16()
+	if x.Source.Addr().Is6() && !x.Source.Addr().Is4In6() {
+		return maphash.Bytes(limitSeed, address[:8]) // a /64 is one subscriber's, who may use any address of it
+	}
 	return maphash.Bytes(limitSeed, address[:])
 }
 

@@ -318,6 +318,13 @@ func TestRateLimit(t *testing.T) {
 	if problem := f.do(other); problem != nil {
 		t.Fatalf("another source shares the limit: %v", problem)
 	}
+	for i, source := range []string{"[2001:db8:0:1::1]:9", "[2001:db8:0:1:ffff::2]:9", "[2001:db8:0:1::3]:9", "[2001:db8:0:1::4]:9"} { // one /64
+		x := f.http(fieldgate.MethodGet, "/limited", "", "")
+		x.Source = netip.MustParseAddrPort(source)
+		if problem := f.do(x); (problem != nil) != (i == 3) {
+			t.Fatalf("%s: %v", source, problem)
+		}
+	}
 	// The limit's state outlives a new snapshot.
 	program, err := Link(&fieldgate.Snapshot{Version: 2, Contracts: contracts()}, nil)
 	if err != nil {
