@@ -15,12 +15,12 @@ const maxClientID = 256
 // connect decides about a CONNECT. Nothing of the client's is remembered before it is identified.
 func (c *connection) connect(p *mqtt.Connect, now time.Time) {
 	f := c.front
-	caller, problem := f.pipeline.Identify(p.Username, p.Password)
-	if problem != nil {
+	var problem *fieldgate.Problem
+	if c.caller, problem = f.pipeline.Identify(p.Username, p.Password); problem != nil {
+		c.recordRefusal(problem)
 		c.refuse(problem)
 		return
 	}
-	c.caller = caller
 	c.client = string(p.ClientID)
 	if len(c.client) > maxClientID || strings.HasPrefix(c.client, formerClient) {
 		c.refuseReason(mqtt.ClientIdentifierNotValid, "")
@@ -47,7 +47,7 @@ func (c *connection) connect(p *mqtt.Connect, now time.Time) {
 	s, present, due := f.takeSession(c, p.CleanStart, expiry)
 	f.publishWill(due)
 	if s == nil {
-		c.refuseReason(mqtt.QuotaExceeded, "The gateway holds as many sessions as it may.")
+		c.refuseReason(mqtt.QuotaExceeded, "The gateway holds as many sessions as it may, of all or of this caller.")
 		return
 	}
 	if expiry > 0 {
@@ -103,10 +103,13 @@ func (f *Front) takeSession(c *connection, cleanStart bool, expiry uint32) (s *s
 			return s, true, due
 		}
 	}
-	if len(f.sessions) >= f.config.MaxSessions || f.stopping {
+	caller := callerKey{c.caller.Kind, c.caller.ID}
+	// Callers that nobody has identified are not told apart by what they call themselves.
+	full := c.caller.Ref != 0 && len(f.callers[caller]) >= f.config.MaxSessionsOfCaller
+	if full || len(f.sessions) >= f.config.MaxSessions || f.stopping {
 		return nil, false, due
 	}
-	s = f.newSession(key, callerKey{c.caller.Kind, c.caller.ID})
+	s = f.newSession(key, caller)
 	s.expiry = expiry
 	f.sessions[key] = s
 	f.addCaller(s)
@@ -157,10 +160,8 @@ func (c *connection) attach(s *session, last *will, acceptance mqtt.Acceptance, 
 	return true
 }
 
-// refuse answers the CONNECT with a problem, which is recorded.
+// refuse answers the CONNECT with a problem.
 func (c *connection) refuse(problem *fieldgate.Problem) {
-	x := &pipeline.Exchange{Protocol: fieldgate.ProtocolMQTT, Method: fieldgate.MethodConnect, Source: c.source, Caller: c.caller}
-	c.front.pipeline.Malformed(x, problem)
 	reason := mqtt.NotAuthorized
 	switch problem.Code {
 	case fieldgate.ProblemUnauthenticated:
@@ -180,10 +181,22 @@ func (c *connection) refuseReason(reason mqtt.Reason, text string) {
 	c.mqtt.Refuse(reason, text)
 }
 
-// recordMalformed records that bytes broke the protocol.
-func (f *Front) recordMalformed(c *connection, broken *mqtt.Error) {
-	x := &pipeline.Exchange{Protocol: fieldgate.ProtocolMQTT, Method: fieldgate.MethodOther, Source: c.source, Caller: c.caller, ClientID: c.client}
-	f.pipeline.Malformed(x, &fieldgate.Problem{Code: fieldgate.ProblemBadRequest, Detail: broken.Error()})
+// recordRefusal leaves a Record of what was refused before an exchange could begin.
+func (c *connection) recordRefusal(problem *fieldgate.Problem) {
+	x := &pipeline.Exchange{Protocol: fieldgate.ProtocolMQTT, Source: c.source, Caller: c.caller, ClientID: c.client}
+	c.attribute(x)
+	c.front.pipeline.Malformed(x, problem)
+}
+
+// attribute says whose exchange it is where the pipeline refused it before it asked.
+func (c *connection) attribute(x *pipeline.Exchange) {
+	switch {
+	case c.caller == nil || x.Principal.Kind != "":
+	case c.caller.Ref != 0:
+		x.Principal = c.front.pipeline.Directory.Principal(c.caller.Ref)
+	default:
+		x.Principal = fieldgate.Principal{Kind: c.caller.Kind, ID: c.caller.ID}
+	}
 }
 
 // disconnected handles the client's DISCONNECT: without 0x04 its will is forgotten [MQTT-3.14.4-3].

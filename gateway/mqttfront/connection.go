@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"fieldgate"
 	"fieldgate/gateway/pipeline"
 	"fieldgate/protocol/mqtt"
 )
@@ -113,12 +114,10 @@ func (c *connection) setReadDeadline() {
 		return // the CONNECT deadline stands
 	}
 	c.mu.Lock()
-	deadline := c.readDeadline()
-	c.mu.Unlock()
-	if c.front.isStopping() {
-		return
+	defer c.mu.Unlock()
+	if !c.mqtt.Closed() { // otherwise the deadline of end stands
+		c.net.SetReadDeadline(c.readDeadline())
 	}
-	c.net.SetReadDeadline(deadline)
 }
 
 // readDeadline is the keep-alive deadline; after a pause of ours the client gets the whole time again.
@@ -206,9 +205,14 @@ func (c *connection) acknowledge(id uint16, reason mqtt.Reason, text string) {
 // end closes the connection from our side once what is to be said is written. c is locked.
 func (c *connection) end(reason mqtt.Reason) {
 	c.mqtt.Close(reason)
+	soon := time.Now().Add(lastWords)
+	c.net.SetReadDeadline(soon)
+	c.net.SetWriteDeadline(soon)
 	c.flushLater()
-	c.net.SetReadDeadline(time.Now().Add(time.Second))
 }
+
+// lastWords is how long a connection that ends has to take what it is told.
+const lastWords = time.Second
 
 // flushLater sees to it that what there is to send is written without making the caller wait. c is locked.
 func (c *connection) flushLater() {
@@ -234,12 +238,15 @@ func (c *connection) flushNow() {
 // write writes until nothing is left. c.writing was set by the caller.
 func (c *connection) write() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	for c.mqtt.HasOut() {
 		out := c.mqtt.Out(c.spare, time.Now())
 		c.spare = nil
+		timeout := c.front.config.WriteTimeout
+		if c.mqtt.Closed() {
+			timeout = lastWords
+		}
+		c.net.SetWriteDeadline(time.Now().Add(timeout)) // under the lock: end may shorten it, never the other way round
 		c.mu.Unlock()
-		c.net.SetWriteDeadline(time.Now().Add(c.front.config.WriteTimeout))
 		_, err := c.net.Write(out)
 		c.mu.Lock()
 		if err != nil {
@@ -257,8 +264,10 @@ func (c *connection) write() {
 		close(c.written)
 		c.written = nil
 	}
-	if c.mqtt.Closed() {
-		finishWriting(c.net)
+	closed := c.mqtt.Closed()
+	c.mu.Unlock()
+	if closed {
+		finishWriting(c.net) // over TLS it writes, so nobody may wait for the lock meanwhile
 	}
 }
 
@@ -275,9 +284,10 @@ func (c *connection) close(err error) {
 	var broken *mqtt.Error
 	if errors.As(err, &broken) {
 		c.front.Counters.Malformed.Add(1)
-		c.front.recordMalformed(c, broken)
+		c.recordRefusal(&fieldgate.Problem{Code: fieldgate.ProblemBadRequest, Detail: broken.Error()})
 	}
 	c.mqtt.Close(mqtt.UnspecifiedError)
+	c.net.SetWriteDeadline(time.Now().Add(lastWords))
 	c.flushNow()
 	if c.writing { // somebody else is at our last words
 		written := make(chan struct{})

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"fieldgate"
 	"fieldgate/gateway/broker"
 	"fieldgate/gateway/pipeline"
 	"fieldgate/protocol/mqtt"
@@ -27,10 +26,14 @@ type receiver struct {
 // Publish delivers a message to the sessions that subscribed to its topic. Receivers with a session in the journal, and a
 // retained message, make it durable first: acknowledged, unless nil, is called when that is done. It implements
 // broker.Sessions.
-func (f *Front) Publish(m *broker.Message, acknowledged func(error)) {
+func (f *Front) Publish(m *broker.Message, acknowledged func(error)) { f.route(m, nil, acknowledged) }
+
+// route delivers a message; caller is whom it answers, nil if it is no answer. On the topics of answers only their caller
+// hears anything, and nothing but answers, whatever contracts let others publish or subscribe to.
+func (f *Front) route(m *broker.Message, caller *callerKey, acknowledged func(error)) {
 	found := f.matches.Get().(*matching)
 	f.tree.Match([]byte(m.Topic), &found.Matches)
-	f.address(m, found)
+	f.address(m, caller, found)
 
 	number := uint64(0)
 	var recipients []recipient
@@ -75,10 +78,10 @@ func (f *Front) Publish(m *broker.Message, acknowledged func(error)) {
 
 // address makes one delivery for each session. Of a session's overlapping subscriptions the highest QoS counts, and all
 // their identifiers go along [MQTT-3.3.4-2] [MQTT-3.3.4-4].
-func (f *Front) address(m *broker.Message, found *matching) {
-	isReply := m.Publisher.Kind == "" && strings.HasPrefix(m.Topic, pipeline.ReplyPrefix)
+func (f *Front) address(m *broker.Message, caller *callerKey, found *matching) {
+	answer := strings.HasPrefix(m.Topic, fieldgate.ReplyPrefix)
 	add := func(s *mqtt.Subscription[*session]) {
-		if isReply && !s.Subscriber.mayHearReply(m.Topic) {
+		if answer && (caller == nil || s.Subscriber.caller != *caller) {
 			return
 		}
 		if s.NoLocal && s.Subscriber.sameClient(m) { // [MQTT-3.8.3-3]
@@ -112,15 +115,6 @@ func (f *Front) address(m *broker.Message, found *matching) {
 			add(s)
 		}
 	}
-}
-
-// mayHearReply keeps answers for their caller, whatever filter a pass-through API lets others subscribe to.
-func (s *session) mayHearReply(topic string) bool {
-	if s.caller.kind != fieldgate.PrincipalDevice && s.caller.kind != fieldgate.PrincipalApp {
-		return false
-	}
-	id, _, _ := strings.Cut(topic[len(pipeline.ReplyPrefix):], "/")
-	return id == s.caller.id
 }
 
 func (s *session) present() bool {

@@ -33,16 +33,17 @@ type Config struct {
 	Folder    string         // of the journal
 	Logger    *slog.Logger
 
-	Limits           mqtt.Limits   // of one connection; zero: mqtt.DefaultLimits
-	ConnectTimeout   time.Duration // from accept to CONNECT, TLS handshake included; 0: 5 s
-	WriteTimeout     time.Duration // for a peer that takes no bytes; 0: 30 s
-	MaxConnections   int           // 0: 100,000
-	MaxSessions      int           // connected or not; 0: 1,000,000
-	MaxSubscriptions int           // of one session; 0: 256
-	MaxQueued        int           // QoS 1 and 2 messages waiting for one session; 0: 1,000
-	MaxQueuedBytes   int           // of those messages; 0: 1 MiB
-	MaxSessionExpiry uint32        // seconds that a session may outlive its connection; 0: 7 days
-	Workers          int           // calls to upstreams at once; 0: 256
+	Limits              mqtt.Limits   // of one connection; zero: mqtt.DefaultLimits
+	ConnectTimeout      time.Duration // from accept to CONNECT, TLS handshake included; 0: 5 s
+	WriteTimeout        time.Duration // for a peer that takes no bytes; 0: 30 s
+	MaxConnections      int           // 0: 100,000
+	MaxSessions         int           // connected or not; 0: 1,000,000
+	MaxSessionsOfCaller int           // of one device or app, connected or not; 0: 1,000
+	MaxSubscriptions    int           // of one session; 0: 256
+	MaxQueued           int           // QoS 1 and 2 messages waiting for one session; 0: 1,000
+	MaxQueuedBytes      int           // of those messages; 0: 1 MiB
+	MaxSessionExpiry    uint32        // seconds that a session may outlive its connection; 0: 7 days
+	Workers             int           // calls to upstreams at once; 0: 256
 }
 
 func (c *Config) setDefaults() {
@@ -53,6 +54,7 @@ func (c *Config) setDefaults() {
 	setDefault(&c.WriteTimeout, 30*time.Second)
 	setDefault(&c.MaxConnections, 100_000)
 	setDefault(&c.MaxSessions, 1_000_000)
+	setDefault(&c.MaxSessionsOfCaller, 1000)
 	setDefault(&c.MaxSubscriptions, 256)
 	setDefault(&c.MaxQueued, 1000)
 	setDefault(&c.MaxQueuedBytes, 1<<20)
@@ -72,6 +74,7 @@ type Counters struct {
 	Connections     atomic.Int64 // open now
 	Refused         atomic.Uint64
 	Published       atomic.Uint64 // messages received from clients
+	Denied          atomic.Uint64 // of these refused by the pipeline or the service
 	Delivered       atomic.Uint64 // messages handed to sessions
 	DroppedQoS0     atomic.Uint64 // QoS 0 messages that a slow, absent or small-packet client did not get
 	DroppedOverflow atomic.Uint64 // QoS 1 and 2 messages for a session whose queue was full
@@ -224,21 +227,21 @@ func (f *Front) shutDown() {
 	time.AfterFunc(5*time.Second, f.cancel)
 }
 
-// callerChanged closes the connections of a caller that may no longer be there.
+// callerChanged closes the connections of a caller that may no longer be there. With a revoked caller its sessions end too:
+// whoever gets the id next must not hear what was meant for it.
 func (f *Front) callerChanged(change *fieldgate.DirectoryChange) {
 	f.mu.Lock()
-	var sessions []*session
+	defer f.mu.Unlock()
 	for s := range f.callers[callerKey{change.Kind, change.ID}] {
-		sessions = append(sessions, s)
-	}
-	f.mu.Unlock()
-	for _, s := range sessions {
 		s.mu.Lock()
 		if c := s.conn; c != nil {
 			if problem := f.pipeline.Valid(c.caller); problem != nil {
 				f.logger.Info("an MQTT connection is closed: its caller may no longer connect", "principal", change.ID, "problem", string(problem.Code))
 				c.end(mqtt.NotAuthorized)
 			}
+		}
+		if change.State == fieldgate.StateRevoked {
+			f.endSession(s) // its will is not published: the pipeline would refuse it
 		}
 		s.mu.Unlock()
 	}

@@ -64,7 +64,12 @@ func (c *connection) publish(p *mqtt.Publish, now time.Time) {
 	if problem == nil {
 		x.Body = p.Payload
 		if problem = f.pipeline.Check(&x.Exchange); problem == nil {
-			problem = c.checkMessage(x, p)
+			problem = checkMessage(&x.Exchange, p.Properties.Number(mqtt.PayloadFormatIndicator) == 1)
+		}
+		if problem == nil && x.responseTopic != "" && x.Operation.Calls() {
+			if problem = f.pipeline.ReplyTopic(c.caller, x.responseTopic); problem != nil {
+				x.Fail(problem)
+			}
 		}
 	}
 	switch {
@@ -99,22 +104,18 @@ func (x *publishing) release() {
 	publishings.Put(x)
 }
 
-var errReplyTopic = fieldgate.NewProblem(fieldgate.ProblemForbidden, `Only the gateway publishes answers below "`+pipeline.ReplyPrefix+`".`)
+var errReplyTopic = fieldgate.NewProblem(fieldgate.ProblemForbidden, `Only the gateway publishes answers below "`+fieldgate.ReplyPrefix+`".`)
 
-func (c *connection) checkMessage(x *publishing, p *mqtt.Publish) *fieldgate.Problem {
-	var problem *fieldgate.Problem
+// checkMessage asks what holds for every message of MQTT, a will's too, whatever its contract says.
+// isText: its payload format indicator says UTF-8.
+func checkMessage(x *pipeline.Exchange, isText bool) *fieldgate.Problem {
 	switch {
-	case p.Properties.Number(mqtt.PayloadFormatIndicator) == 1 && !utf8.Valid(p.Payload):
-		problem = errNotUTF8
-	case x.Operation.PassThrough && bytes.HasPrefix(p.Topic, []byte(pipeline.ReplyPrefix)):
-		problem = errReplyTopic
-	case x.responseTopic != "" && x.Operation.Calls():
-		problem = c.front.pipeline.ReplyTopic(c.caller, x.responseTopic)
+	case isText && !utf8.Valid(x.Body): // §3.3.2.3.2
+		x.Fail(errNotUTF8)
+	case bytes.HasPrefix(x.Path, []byte(fieldgate.ReplyPrefix)):
+		x.Fail(errReplyTopic)
 	}
-	if problem != nil {
-		x.Fail(problem)
-	}
-	return problem
+	return x.Problem
 }
 
 func cloneUser(user []mqtt.Pair) userFields {
@@ -178,14 +179,15 @@ func (f *Front) forward(x *pipeline.Exchange, properties []byte, expires time.Ti
 }
 
 // acknowledgeWith answers a QoS 1 or 2 PUBLISH. A 3.1.1 client cannot be told of a refusal: its message is acknowledged
-// and dropped, unless sending it again may help; then the connection ends without an acknowledgement.
+// and dropped, unless it was not refused but failed, so that sending it again may help; then the connection ends without
+// an acknowledgement.
 func (c *connection) acknowledgeWith(id uint16, problem *fieldgate.Problem) {
 	switch {
 	case problem == nil:
 		c.acknowledge(id, mqtt.Success, "")
 	case c.mqtt.Version() == mqtt.V5:
 		c.acknowledge(id, reasonOf(problem.Code), problem.Detail)
-	case problem.Code == fieldgate.ProblemNotDurable:
+	case hasFailed(problem.Code):
 		c.mu.Lock()
 		c.end(mqtt.ServerUnavailable)
 		c.mu.Unlock()
@@ -194,9 +196,20 @@ func (c *connection) acknowledgeWith(id uint16, problem *fieldgate.Problem) {
 	}
 }
 
+// hasFailed says of a problem that nobody refused the message: it could not be taken now.
+func hasFailed(code fieldgate.ProblemCode) bool {
+	switch code {
+	case fieldgate.ProblemNotDurable, fieldgate.ProblemOverloaded, fieldgate.ProblemUpstreamUnreachable, fieldgate.ProblemUpstreamTimeout:
+		return true
+	}
+	return false
+}
+
 // deny answers a PUBLISH that the pipeline refused, and records it. At QoS 0 there is no answer but the Record.
 func (x *publishing) deny(problem *fieldgate.Problem) {
 	c := x.connection
+	c.front.Counters.Denied.Add(1)
+	c.attribute(&x.Exchange)
 	if x.responseTopic != "" && c.front.pipeline.ReplyTopic(c.caller, x.responseTopic) == nil {
 		x.reply(problem)
 	}
@@ -258,11 +271,16 @@ func (x *publishing) forward() {
 		if x.QoS > 0 {
 			c.acknowledge(x.id, mqtt.Success, "") // the reply says the rest
 		}
-	} else if x.QoS > 0 {
+	} else {
 		if status := x.Answer.Status; problem == nil && status >= 300 {
 			problem = &fieldgate.Problem{Code: codeOf(status), Detail: "The service answered with status " + strconv.Itoa(status) + "."}
 		}
-		c.acknowledgeWith(x.id, problem)
+		if problem != nil {
+			f.Counters.Denied.Add(1)
+		}
+		if x.QoS > 0 {
+			c.acknowledgeWith(x.id, problem)
+		}
 	}
 	f.pipeline.Finish(&x.Exchange)
 	x.release()
@@ -304,7 +322,8 @@ func (x *publishing) reply(problem *fieldgate.Problem) {
 	}
 	x.BytesOut = uint64(len(message.Payload))
 	message.Properties = p.AppendForward(nil)
-	f.pipeline.Broker.Publish(message, nil)
+	caller := x.connection.caller
+	f.route(message, &callerKey{caller.Kind, caller.ID}, nil)
 }
 
 func isMediaType(contentType []byte, name string) bool {
@@ -348,8 +367,12 @@ func codeOf(status int) fieldgate.ProblemCode {
 		return fieldgate.ProblemInvalidPayload
 	case 413:
 		return fieldgate.ProblemTooLarge
-	case 429, 503:
+	case 429:
 		return fieldgate.ProblemRateLimited
+	case 503:
+		return fieldgate.ProblemOverloaded
+	case 502, 504: // what stands before the service does not reach it
+		return fieldgate.ProblemUpstreamUnreachable
 	}
 	return fieldgate.ProblemUpstreamInvalid
 }

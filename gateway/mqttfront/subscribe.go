@@ -56,7 +56,7 @@ func (c *connection) subscribe(p *mqtt.Subscribe, now time.Time) {
 
 // admit asks the pipeline about one filter.
 func (c *connection) admit(f *mqtt.Filter) (granted byte, reason mqtt.Reason) {
-	if !mqtt.ValidFilter(f.Filter) {
+	if !mqtt.ValidFilter(f.Filter) || len(f.Filter) > fieldgate.MaxPathBytes {
 		return 0, mqtt.TopicFilterInvalid
 	}
 	_, levels := mqtt.SplitShare(f.Filter)

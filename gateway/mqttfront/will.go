@@ -12,6 +12,7 @@ import (
 // will is the message that a client leaves for the case that it goes without a word.
 type will struct {
 	message     *mqtt.Message // Expires is not set: the time counts from its publication
+	isText      bool          // its payload format indicator says UTF-8
 	contentType []byte
 	expiry      time.Duration // 0: none
 	delay       uint32        // seconds
@@ -26,6 +27,7 @@ func (c *connection) newWill(p *mqtt.Connect) *will {
 		expiry:     time.Duration(p.WillProperties.Number(mqtt.MessageExpiryInterval)) * time.Second,
 		caller:     c.caller,
 		connection: c,
+		isText:     p.WillProperties.Number(mqtt.PayloadFormatIndicator) == 1,
 	}
 	w.contentType = append(w.contentType, p.WillProperties.Text(mqtt.ContentType)...)
 	publish.Properties.Delete(mqtt.MessageExpiryInterval)
@@ -40,15 +42,28 @@ func (w *will) exchange() *pipeline.Exchange {
 	}
 }
 
-// checkWill asks at CONNECT whether the will may be published: a client learns at once, not when it is gone.
+// checkWill asks at CONNECT whether the will may be published: a client learns at once, not when it is gone. A refusal
+// leaves a Record, consent does not: nothing has been published.
 func (c *connection) checkWill(w *will) *fieldgate.Problem {
 	x := w.exchange()
-	problem := c.front.pipeline.Begin(x)
-	if problem == nil {
-		x.Body = w.message.Payload
-		problem = c.front.pipeline.Check(x)
+	problem := c.front.pass(x, w)
+	if problem != nil {
+		c.attribute(x)
+		c.front.pipeline.Finish(x)
 	}
 	return problem
+}
+
+// pass takes the will through the stages before it goes anywhere.
+func (f *Front) pass(x *pipeline.Exchange, w *will) *fieldgate.Problem {
+	if problem := f.pipeline.Begin(x); problem != nil {
+		return problem
+	}
+	x.Body = w.message.Payload
+	if problem := f.pipeline.Check(x); problem != nil {
+		return problem
+	}
+	return checkMessage(x, w.isText)
 }
 
 // delayWill gives the will of an absent client if it is due at once, or sees to it that it will be. f and s are locked.
@@ -84,12 +99,7 @@ func (f *Front) publishWill(w *will) {
 		return
 	}
 	x := w.exchange()
-	problem := f.pipeline.Begin(x)
-	if problem == nil {
-		x.Body = w.message.Payload
-		problem = f.pipeline.Check(x)
-	}
-	if problem != nil {
+	if problem := f.pass(x, w); problem != nil {
 		f.pipeline.Finish(x)
 		return
 	}

@@ -1,0 +1,209 @@
+package mqttfront
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"fieldgate"
+	"fieldgate/gateway/pipeline"
+	"fieldgate/protocol/mqtt"
+)
+
+// install puts contracts into force besides those that every test has.
+func (g *gateway) install(more ...*fieldgate.Contract) {
+	g.t.Helper()
+	program, err := pipeline.Link(&fieldgate.Snapshot{Version: 2, Contracts: append(contracts(), more...)}, nil)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.pipeline.Install(program)
+}
+
+// everything is a pass-through API for all topics, which callers without credential may use too.
+func everything() *fieldgate.Contract {
+	return &fieldgate.Contract{API: "legacy", Version: "1", Kind: fieldgate.KindPassThrough, State: fieldgate.LifecycleActive,
+		Operations: []fieldgate.Operation{{ID: "all", PassThrough: true, Access: fieldgate.Access{Anonymous: true},
+			MQTT: &fieldgate.MQTTBinding{Topic: "#", Action: fieldgate.ActionBoth, QoS: 1, Retain: true}}}}
+}
+
+// wide is a contract whose topics happen to match those of answers.
+func wide() *fieldgate.Contract {
+	parameters := []fieldgate.Parameter{{Name: "site", In: fieldgate.InPath, Required: true}, {Name: "id", In: fieldgate.InPath, Required: true}}
+	return &fieldgate.Contract{API: "wide", Version: "1", Kind: fieldgate.KindAsyncAPI, State: fieldgate.LifecycleActive,
+		Operations: []fieldgate.Operation{{ID: "say", Access: fieldgate.Access{Kinds: []fieldgate.PrincipalKind{fieldgate.PrincipalDevice}}, Parameters: parameters,
+			Request: &fieldgate.Payload{Media: []fieldgate.MediaType{{Type: "*/*"}}}, MaxBody: 1 << 20, OnInvalid: fieldgate.InvalidReject,
+			MQTT: &fieldgate.MQTTBinding{Topic: "{site}/{id}/replies", Action: fieldgate.ActionPublish, QoS: 2, Retain: true}}}}
+}
+
+// Whatever contracts allow, only the gateway speaks on the topics of answers: not a publisher, not a will.
+func TestNobodyForgesAnswers(t *testing.T) {
+	for name, contract := range map[string]*fieldgate.Contract{"pass-through": everything(), "contract": wide()} {
+		t.Run(name, func(t *testing.T) {
+			g := newGateway(t, nil)
+			g.install(contract)
+			victim := g.connect("d1", mqtt.ClientOptions{})
+			victim.hear("fg/d1/#", 1)
+			forger := g.connect("d2", mqtt.ClientOptions{})
+			for _, retain := range []bool{false, true} {
+				p := publish("fg/d1/replies", "forged", 1)
+				p.Retain = retain
+				if got := forger.send(p); got != mqtt.NotAuthorized {
+					t.Errorf("retain %v: publish was answered %v", retain, got)
+				}
+			}
+			will := publish("fg/d1/replies", "forged by a will", 1)
+			if c, err := g.dial("d2", mqtt.ClientOptions{ClientID: "dying", Will: &will}); err == nil {
+				t.Error("the will was accepted")
+				c.Close()
+			}
+			p := publish("d/d1/store", `{"temp":3}`, 1)
+			if _, err := victim.Request(t.Context(), &p, "fg/d1/mine"); err != nil {
+				t.Fatal(err)
+			}
+			p = publish("d/d1/store", `{"temp":4}`, 1)
+			p.Properties.SetText(mqtt.ResponseTopic, []byte("fg/d1/other"))
+			victim.send(p)
+			if r := victim.next(); r.topic != "fg/d1/other" {
+				t.Errorf("heard a forged answer: %+v", r)
+			}
+		})
+	}
+}
+
+// A device and an app of the same id do not hear each other's answers.
+func TestAnswersAreForTheirCallerOnly(t *testing.T) {
+	g := newGateway(t, nil)
+	device := g.connect("d1", mqtt.ClientOptions{})
+	g.add(fieldgate.PrincipalApp, "d1")
+	app := g.connect("d1", mqtt.ClientOptions{ClientID: "app"})
+	app.hear("fg/d1/#", 1)
+	p := publish("d/d1/store", `{"temp":3}`, 1)
+	if _, err := device.Request(t.Context(), &p, "fg/d1/replies"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := app.Unsubscribe(t.Context(), "none"); err != nil { // its answer comes behind what was sent before
+		t.Fatal(err)
+	}
+	if len(app.received) != 0 {
+		t.Errorf("the app heard %+v", <-app.received)
+	}
+}
+
+// Revocation closes every connection of the caller and ends its sessions: nothing waits for whoever has the id next.
+func TestRevocationEndsAllSessions(t *testing.T) {
+	g := newGateway(t, nil)
+	first := g.connect("d1", persistent(mqtt.V5, "one"))
+	second := g.connect("d1", persistent(mqtt.V311, "two"))
+	away := g.connect("d1", persistent(mqtt.V5, "three"))
+	for _, c := range []*client{first, second, away} {
+		c.hear("d/d1/command", 1)
+	}
+	away.Disconnect(0)
+	bystander := g.connect("d2", mqtt.ClientOptions{})
+	g.change(fieldgate.DirectoryChange{Kind: fieldgate.PrincipalDevice, ID: "d1", State: fieldgate.StateRevoked})
+	if got := first.ended(); got != mqtt.NotAuthorized {
+		t.Error(got)
+	}
+	second.ended()
+	if n := g.tree.Len(); n != 0 {
+		t.Errorf("%d subscriptions are left", n)
+	}
+	g.connect("dash", mqtt.ClientOptions{}).send(publish("d/d1/command", "for the old one", 1))
+	g.add(fieldgate.PrincipalDevice, "d1")
+	for _, id := range []string{"one", "two", "three"} {
+		if c := g.connect("d1", persistent(mqtt.V5, id)); c.Connack.SessionPresent {
+			t.Errorf("session %s is still there", id)
+		}
+	}
+	if bystander.Err() != nil {
+		t.Error(bystander.Err())
+	}
+}
+
+// One caller cannot take all the sessions that the gateway may hold.
+func TestSessionsOfOneCallerAreBounded(t *testing.T) {
+	g := newGateway(t, func(c *Config) { c.MaxSessionsOfCaller = 3 })
+	for i := range 3 {
+		g.connect("d1", persistent(mqtt.V5, fmt.Sprint("c", i))).Disconnect(0)
+	}
+	_, err := g.dial("d1", persistent(mqtt.V5, "c3"))
+	if refusal, ok := err.(*mqtt.ReasonError); !ok || refusal.Reason != mqtt.QuotaExceeded {
+		t.Fatalf("a session too many: %v", err)
+	}
+	g.connect("d1", persistent(mqtt.V5, "c1")).Close()
+	g.connect("d2", persistent(mqtt.V5, "c3"))
+}
+
+// A filter is not longer than a topic can be, for sessions keep it.
+func TestLongFiltersAreRefused(t *testing.T) {
+	g := newGateway(t, nil)
+	c := g.connect("dash", mqtt.ClientOptions{})
+	long := "d/" + strings.Repeat("x", fieldgate.MaxPathBytes) + "/raw"
+	if got := c.subscribe(mqtt.Filter{Filter: []byte(long)}); got[0] != mqtt.TopicFilterInvalid {
+		t.Error(got)
+	}
+}
+
+// What is left to say to a caller that was just refused does not wait for one that takes no bytes.
+func TestRevokedClientThatDoesNotReadIsCut(t *testing.T) {
+	g := newGateway(t, nil)
+	app := rawDial(t, g, "dash", "slow")
+	app.write((&mqtt.Subscribe{PacketID: 1, Filters: []mqtt.Filter{{Filter: []byte("d/+/raw"), QoS: 0}}}).Append(nil, mqtt.V5))
+	app.packet(mqtt.SUBACK)
+	device := g.connect("d1", mqtt.ClientOptions{})
+	for range 40 { // more than the kernel takes
+		device.send(publish("d/d1/raw", strings.Repeat("x", 500_000), 1))
+	}
+	g.change(fieldgate.DirectoryChange{Kind: fieldgate.PrincipalApp, ID: "dash", State: fieldgate.StateRevoked})
+	began := time.Now()
+	for g.Counters.Connections.Load() != 1 {
+		if time.Since(began) > g.config.WriteTimeout-5*time.Second {
+			t.Fatal("the revoked client's connection waits for the write timeout")
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// Refusals are attributed to whoever they concern.
+func TestRefusalsAreAttributed(t *testing.T) {
+	g := newGateway(t, nil)
+	find := func(what string, match func(*fieldgate.Record) bool) {
+		t.Helper()
+		for deadline := time.Now().Add(patience); g.records.count(match) == 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Errorf("%s left no record of its caller", what)
+				return
+			}
+		}
+	}
+	c := rawDial(t, g, "d1", "broken")
+	c.write([]byte{0xF0, 0}) // AUTH
+	find("a malformed packet", func(r *fieldgate.Record) bool {
+		return r.Findings&fieldgate.FindingMalformed != 0 && r.Principal == "d1" && r.Kind == fieldgate.PrincipalDevice
+	})
+	will := publish("d/d2/status", "x", 1)
+	if _, err := g.dial("d1", mqtt.ClientOptions{Will: &will}); err == nil {
+		t.Error("another's will was accepted")
+	}
+	find("a refused will", func(r *fieldgate.Record) bool {
+		return r.Findings&fieldgate.FindingNotOwner != 0 && r.Principal == "d1" && r.Operation == "status"
+	})
+	g.connect("d1", mqtt.ClientOptions{Version: mqtt.V311}).send(publish("no/such/topic", "x", 1))
+	find("a publish that no contract has", func(r *fieldgate.Record) bool {
+		return r.Findings&fieldgate.FindingUnmatched != 0 && r.Principal == "d1" && r.Route == "no/such/topic"
+	})
+	if n := g.Counters.Denied.Load(); n != 1 {
+		t.Errorf("%d publishes counted as denied, want 1", n)
+	}
+	token := g.tokens["d2"]
+	g.change(fieldgate.DirectoryChange{Kind: fieldgate.PrincipalDevice, ID: "d2", State: fieldgate.StateQuarantined,
+		Credentials: []fieldgate.CredentialHash{fieldgate.HashToken([]byte(token))}})
+	if _, err := g.dial("d2", mqtt.ClientOptions{}); err == nil {
+		t.Error("a quarantined device connects")
+	}
+	find("a quarantined device's CONNECT", func(r *fieldgate.Record) bool {
+		return r.Findings&fieldgate.FindingQuarantined != 0 && r.Principal == "d2"
+	})
+}
