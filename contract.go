@@ -19,6 +19,11 @@ const (
 	MaxLimitsOfOperation = 4
 )
 
+// ReplyPrefix starts the topics on which Fieldgate answers requests that came over MQTT: "fg/", the caller's id, and whatever
+// the caller likes behind it. Each identified caller may subscribe there; only Fieldgate publishes there, so contracts have no
+// topics there.
+const ReplyPrefix = "fg/"
+
 // ContractKind says what sort of document a contract was compiled from.
 type ContractKind string
 

@@ -56,6 +56,8 @@ func SplitTopic(topic string) ([]Segment, error) {
 		return nil, errors.New("a topic is at least one character long")
 	case topic[0] == '$':
 		return nil, errors.New("topics that start with $ belong to the broker")
+	case strings.HasPrefix(topic, fieldgate.ReplyPrefix):
+		return nil, errReplies
 	case strings.ContainsAny(topic, "+#"):
 		return nil, errors.New("a topic template has no wildcards; parameters are written {name}")
 	case strings.ContainsFunc(topic, control):
@@ -64,6 +66,8 @@ func SplitTopic(topic string) ([]Segment, error) {
 	return split(topic)
 }
 
+var errReplies = errors.New("topics below " + fieldgate.ReplyPrefix + " carry answers to requests")
+
 // ValidFilter says why filter is no topic filter (MQTT 5.0 section 4.7.1), or nil.
 func ValidFilter(filter string) error {
 	switch {
@@ -71,6 +75,8 @@ func ValidFilter(filter string) error {
 		return fmt.Errorf("a filter is 1 to %d bytes long", fieldgate.MaxPathBytes)
 	case filter[0] == '$':
 		return errors.New("topics that start with $ belong to the broker")
+	case strings.HasPrefix(filter, fieldgate.ReplyPrefix):
+		return errReplies
 	case strings.ContainsFunc(filter, control):
 		return errors.New("a filter has no control characters")
 	}

@@ -43,6 +43,7 @@ func TestSplitTopic(t *testing.T) {
 		{"a/+/b", "! no wildcards"}, // section 4.7.1
 		{"a/#", "! no wildcards"},
 		{"$SYS/x", "! belong to the broker"}, // section 4.7.2
+		{"fg/d7/x", "! answers to requests"},
 		{"a\x00b", "! control characters"},
 		{"a/{b", "! no parameter"},
 	}

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"fieldgate"
 	"fieldgate/gateway/broker"
-	"fieldgate/gateway/pipeline"
 	"fieldgate/protocol/mqtt"
 )
 

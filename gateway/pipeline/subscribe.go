@@ -7,10 +7,6 @@ import (
 	"fieldgate"
 )
 
-// ReplyPrefix starts the topics on which Fieldgate answers requests that came over MQTT: "fg/", the caller's id, and whatever
-// the caller likes behind it. Each identified caller may subscribe there; only Fieldgate publishes there.
-const ReplyPrefix = "fg/"
-
 var (
 	errFilter  = fieldgate.NewProblem(fieldgate.ProblemForbidden, "No published contract lets the caller hear all of this topic filter.")
 	errLevel   = fieldgate.NewProblem(fieldgate.ProblemInvalidParameter, `A value that stands for a topic level holds none of "/", "+" and "#".`)
@@ -97,7 +93,7 @@ func (p *Pipeline) OwnReplyTopic(caller *Caller, topic string) bool {
 	if caller.Ref == 0 {
 		return false
 	}
-	rest, ok := strings.CutPrefix(topic, ReplyPrefix)
+	rest, ok := strings.CutPrefix(topic, fieldgate.ReplyPrefix)
 	if !ok {
 		return false
 	}
