@@ -17,7 +17,7 @@ func (c *compiler) compileAsyncAPI() {
 		return
 	}
 	c.dialect = dialect07 // AsyncAPI 3.0.0, Schema Object: a superset of draft-07
-	if !c.conforms(c.root, asyncAPIShape) || !c.checkReferences() {
+	if !c.conforms(c.root, asyncAPIShape) || c.exceeded || !c.checkReferences() {
 		return
 	}
 	c.namedSchemas = c.root.find("components", "schemas")
@@ -26,11 +26,14 @@ func (c *compiler) compileAsyncAPI() {
 		server = c.resolve(server)
 		switch server.get("protocol").string() {
 		case "http", "https", "ws", "wss":
-			c.readBase(server.get("pathname"), server.get("pathname").string())
+			c.base = c.pathOf(server.get("pathname"), server.get("pathname").string())
 		}
 	}
 	used := make(map[*node]bool)
 	for _, operation := range c.root.get("operations").all() {
+		if c.exceeded {
+			return
+		}
 		r := asyncReader{compiler: c, entry: operation, operation: c.resolve(operation)}
 		r.channel = c.resolve(r.operation.get("channel"))
 		used[r.channel] = true

@@ -2,16 +2,19 @@ package contract
 
 // The objects of AsyncAPI 3.0.0 with the words of Fieldgate where they may stand.
 
+// maxMessages bounds the messages of a channel or operation.
+const maxMessages = 256
+
 var asyncServerShape = specified(fields{
 	"host!": text, "protocol!": text, "protocolVersion": text, "pathname": text, "description": anything, "title": text, "summary": text,
-	"variables": anything, "security": list(orReference(asyncSecuritySchemeShape)), "tags": anything, "externalDocs": anything, "bindings": anything,
+	"variables": anything, "security": atMost(maxInherited, list(orReference(asyncSecuritySchemeShape))), "tags": anything, "externalDocs": anything, "bindings": anything,
 })
 
 var asyncSecuritySchemeShape = specified(fields{
 	"type!": word("userPassword", "apiKey", "X509", "symmetricEncryption", "asymmetricEncryption", "httpApiKey", "http", "oauth2",
 		"openIdConnect", "plain", "scramSha256", "scramSha512", "gssapi"),
 	"description": anything, "name": text, "in": text, "scheme": text, "bearerFormat": text, "flows": anything, "openIdConnectUrl": text,
-	"scopes": list(text),
+	"scopes": atMost(maxInherited, list(text)),
 })
 
 var asyncParameterShape = specified(fields{
@@ -29,16 +32,16 @@ var messageExampleShape = specified(fields{
 	"x-fieldgate-expect": integer,
 })
 
-var messageShape = with(messageTraitShape, fields{"payload": anything, "traits": list(orReference(messageTraitShape))})
+var messageShape = with(messageTraitShape, fields{"payload": anything, "traits": atMost(maxInherited, list(orReference(messageTraitShape)))})
 
 var channelShape = specified(fields{
-	"address": anything, "messages": mapOf(orReference(messageShape)), "title": text, "summary": text, "description": anything,
+	"address": anything, "messages": atMost(maxMessages, mapOf(orReference(messageShape))), "title": text, "summary": text, "description": anything,
 	"servers": anything, "parameters": mapOf(orReference(asyncParameterShape)), "tags": anything, "externalDocs": anything, "bindings": anything,
 	"x-fieldgate": pathWords,
 })
 
 var operationTraitShape = specified(fields{
-	"title": text, "summary": text, "description": anything, "security": list(orReference(asyncSecuritySchemeShape)), "tags": anything,
+	"title": text, "summary": text, "description": anything, "security": atMost(maxInherited, list(orReference(asyncSecuritySchemeShape))), "tags": anything,
 	"externalDocs": anything,
 	"bindings": orReference(specified(fields{
 		"mqtt": specified(fields{"qos": integer, "retain": boolean, "messageExpiryInterval": anything, "bindingVersion": text}),
@@ -49,13 +52,13 @@ var operationTraitShape = specified(fields{
 })
 
 var asyncOperationShape = with(operationTraitShape, fields{
-	"action!": word("send", "receive"), "channel!": anything, "messages": list(anything), "reply": anything,
-	"traits":      list(orReference(operationTraitShape)),
+	"action!": word("send", "receive"), "channel!": anything, "messages": atMost(maxMessages, list(anything)), "reply": anything,
+	"traits":      atMost(maxInherited, list(orReference(operationTraitShape))),
 	"x-fieldgate": operationWords, "x-fieldgate-bindings": asyncAPIBindingWords,
 })
 
 var asyncAPIShape = specified(fields{
-	"asyncapi!": text, "id": text, "info!": infoShape, "defaultContentType": text, "servers": mapOf(orReference(asyncServerShape)),
+	"asyncapi!": text, "id": text, "info!": infoShape, "defaultContentType": text, "servers": atMost(maxInherited, mapOf(orReference(asyncServerShape))),
 	"channels": mapOf(orReference(channelShape)), "operations": mapOf(orReference(asyncOperationShape)),
 	"components": specified(fields{
 		"schemas": mapOf(anything), "servers": mapOf(orReference(asyncServerShape)), "channels": mapOf(orReference(channelShape)),

@@ -45,6 +45,8 @@ type compiler struct {
 	file        string
 	diagnostics []Diagnostic
 	failed      bool
+	exceeded    bool // a bound, so that there is nothing to be gained from reading on
+	written     int  // bytes of the compiled form so far
 
 	root         *node
 	positions    map[position]*node
@@ -79,9 +81,52 @@ func (c *compiler) compile(document []byte) {
 	default:
 		c.fail(c.root, "start it with openapi: 3.1.0, asyncapi: 3.0.0 or fieldgate: pass-through", "the document is of no kind that is known")
 	}
-	if c.contract.Kind != fieldgate.KindPassThrough {
+	if c.contract.Kind != fieldgate.KindPassThrough && !c.exceeded {
 		c.checkExamples(c.compileSchemas())
 	}
+	if !c.failed {
+		if _, _, err := fieldgate.EncodeContract(c.contract); err != nil {
+			c.fail(c.root, "split the API into several contracts", "the contract is too large: %v", err)
+		}
+	}
+}
+
+// write counts bytes of the compiled form. A component that operations share is written out for each of them, so that a small
+// document can become a contract of any size.
+func (c *compiler) write(at *node, bytes int) {
+	if c.written += bytes; c.written > fieldgate.MaxEncodedContract {
+		c.excess(at, "shorten the examples and descriptions that operations share, or split the API into several contracts",
+			"the contract has more than %d MiB once what operations share is written out for each", fieldgate.MaxEncodedContract>>20)
+	}
+}
+
+// size is how many bytes the texts of an operation take, its examples and schemas aside, and at least what its structure does.
+func size(op *fieldgate.Operation) int {
+	bytes := len(op.ID) + len(op.Summary)
+	media := func(types []fieldgate.MediaType) {
+		for _, m := range types {
+			bytes += len(`{"type":"","schema":""},`) + len(m.Type) + len(m.Schema)
+			for _, e := range m.Examples {
+				bytes += len(`{"name":"","value":},`) + len(e.Name)
+			}
+		}
+	}
+	for _, p := range op.Parameters {
+		bytes += len(`{"name":"","in":"path","schema":""},`) + len(p.Name) + len(p.Schema)
+	}
+	for _, payload := range []*fieldgate.Payload{op.Request, op.Message} {
+		if payload != nil {
+			media(payload.Media)
+		}
+	}
+	for _, r := range op.Responses {
+		bytes += len(`{"status":"200","description":""},`) + len(r.Description)
+		media(r.Media)
+	}
+	if op.HTTP != nil {
+		bytes += len(op.HTTP.Path)
+	}
+	return bytes
 }
 
 // addOperation takes a finished operation into the contract, unless it collides with one that is there. at is where it
@@ -108,6 +153,7 @@ func (c *compiler) addOperation(op fieldgate.Operation, at, named *node) {
 	if len(op.Parameters) > fieldgate.MaxParameters {
 		c.fail(at, "put some into the body", "%s has %d parameters, more than %d", op.ID, len(op.Parameters), fieldgate.MaxParameters)
 	}
+	c.write(at, size(&op))
 	c.contract.Operations = append(c.contract.Operations, op)
 }
 

@@ -128,6 +128,11 @@ func TestBounds(t *testing.T) {
 		return string(rune('a'+i/26%26)) + string(rune('a'+i%26)) + strings.Repeat("x", i/676)
 	}
 	const head = "openapi: 3.1.0\ninfo: {title: T, version: 1.0.0}\nsecurity: []\n"
+	shared := func(response string) string {
+		return head + "components: {responses: {r: {" + response + "}}}\npaths:\n" + many(100, func(i int) string {
+			return fmt.Sprintf("  /%d: {get: {responses: {'200': {$ref: '#/components/responses/r'}}}}\n", i)
+		})
+	}
 	tests := map[string]struct{ document, want string }{
 		"document":     {strings.Repeat("#", fieldgate.MaxDocumentBytes+1), "the document is 8388609 bytes"},
 		"values":       {"a: [" + strings.Repeat("1,", maxNodes) + "1]", "more than 1000000 values"},
@@ -142,6 +147,21 @@ func TestBounds(t *testing.T) {
 		"path bytes": {head + "paths:\n  '/" + strings.Repeat("a", fieldgate.MaxPathBytes+1) + "': {}\n", "at most 4096 bytes"},
 		"rates": {head + "x-fieldgate:\n  policies:\n" + strings.Repeat("  - {rate: 1/s}\n", 5) +
 			"paths: {/a: {get: {responses: {'204': {description: d}}}}}\n", "at most 4 rates"},
+		// Each operation reads these anew, so that time would grow with the square of the document.
+		"security": {"openapi: 3.1.0\ninfo: {title: T, version: 1.0.0}\nsecurity: [" + strings.Repeat("{}, ", 65) + "]\n", "security has 65 entries, more than 64"},
+		"scopes":   {head + "x-fieldgate: {scopes: [" + strings.Repeat("s, ", 65) + "]}\n", "scopes has 65 entries, more than 64"},
+		"policies": {head + "x-fieldgate: {policies: [" + strings.Repeat("{timeout: 1s}, ", 65) + "]}\n", "policies has 65 entries, more than 64"},
+		"messages": {"asyncapi: 3.0.0\ninfo: {title: T, version: 1.0.0}\nchannels: {c: {address: a, messages: {" +
+			many(maxMessages+1, func(i int) string { return number(i) + ": {}, " }) + "}}}\n", "messages has 257 entries, more than 256"},
+		"address": {head + "servers: [{url: '/" + strings.Repeat("{a}", 1000) + "', variables: {a: {default: " + strings.Repeat("a", 4000) + "}}}]\n",
+			"is not the address of a server"},
+		// What operations share is written out for each of them.
+		"shared example":     {shared("description: d, content: {application/json: {example: '" + strings.Repeat("x", 1<<20) + "'}}"), "more than 32 MiB"},
+		"shared description": {shared("description: '" + strings.Repeat("x", 1<<20) + "'"), "more than 32 MiB"},
+		"nested schemas": {head + "x-s: " + strings.Repeat("{items: ", 60) + "{enum: ['" + strings.Repeat("x", 1<<20) + "']}" + strings.Repeat("}", 60) + "\npaths:\n" +
+			many(60, func(i int) string {
+				return fmt.Sprintf("  /%d: {get: {responses: {'200': {description: d, content: {application/json: {schema: {$ref: '#/x-s%s'}}}}}}}\n", i, strings.Repeat("/items", i))
+			}), "more than 32 MiB"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -153,6 +173,20 @@ func TestBounds(t *testing.T) {
 				t.Errorf("%d diagnostics", len(diagnostics))
 			}
 		})
+	}
+}
+
+// However many warnings there are, the errors are said.
+func TestErrorsAreNotHidden(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("openapi: 3.1.0\ninfo: {title: T, version: 1.0.0}\npaths:\n")
+	for i := range 2 * maxDiagnostics {
+		fmt.Fprintf(&b, "  /%d: {get: {responses: {'204': {description: d}}}}\n", i) // says nothing of security
+	}
+	b.WriteString("  /a: {get: {parameters: [{name: id, in: path}], responses: {'204': {description: d}}}}\n")
+	_, diagnostics, err := Compile("api.yaml", []byte(b.String()))
+	if err == nil || !strings.Contains(err.Error(), "must be required") || len(diagnostics) != maxDiagnostics {
+		t.Errorf("%d diagnostics, %.300v", len(diagnostics), err)
 	}
 }
 

@@ -2,6 +2,7 @@ package contract
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -63,12 +64,21 @@ func (c *compiler) fail(at *node, remedy, format string, arguments ...any) {
 	c.report(SeverityError, at, remedy, format, arguments...)
 }
 
+// excess reports what ends the compilation, because to go on would cost too much.
+func (c *compiler) excess(at *node, remedy, format string, arguments ...any) {
+	if !c.exceeded {
+		c.fail(at, remedy, format, arguments...)
+	}
+	c.exceeded = true
+}
+
 func (c *compiler) warn(at *node, remedy, format string, arguments ...any) {
 	c.report(SeverityWarning, at, remedy, format, arguments...)
 }
 
 func (c *compiler) report(severity Severity, at *node, remedy, format string, arguments ...any) {
-	if len(c.diagnostics) >= maxDiagnostics {
+	full := len(c.diagnostics) >= maxDiagnostics
+	if full && (severity == SeverityWarning || !c.dropWarning()) {
 		return
 	}
 	d := Diagnostic{Severity: severity, File: c.file, Line: 1, Column: 1, Message: fmt.Sprintf(format, arguments...), Remedy: remedy}
@@ -81,6 +91,15 @@ func (c *compiler) report(severity Severity, at *node, remedy, format string, ar
 		}
 	}
 	c.diagnostics = append(c.diagnostics, d)
+}
+
+// dropWarning makes place for an error, so that no number of warnings hides why a document is refused.
+func (c *compiler) dropWarning() bool {
+	i := slices.IndexFunc(c.diagnostics, func(d Diagnostic) bool { return d.Severity == SeverityWarning })
+	if i >= 0 {
+		c.diagnostics = slices.Delete(c.diagnostics, i, i+1)
+	}
+	return i >= 0
 }
 
 // sorted is the diagnostics in the order of the document.

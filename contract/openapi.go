@@ -32,7 +32,7 @@ func (c *compiler) compileOpenAPI(document []byte) {
 		c.fail(version, "write openapi: 3.1.0", "OpenAPI %q is not read; 3.0 and 3.1 are", excerpt(version.string()))
 		return
 	}
-	if !c.conforms(c.root, openAPIShape) || !c.checkReferences() {
+	if !c.conforms(c.root, openAPIShape) || c.exceeded || !c.checkReferences() {
 		return
 	}
 	model, release := c.openAPIModel(document)
@@ -42,12 +42,15 @@ func (c *compiler) compileOpenAPI(document []byte) {
 	}
 	c.namedSchemas = c.root.find("components", "schemas")
 	c.readRoot(c.root.get("x-fieldgate"), c.root.get("info"))
-	c.readServers(model.Servers)
+	c.base = c.basePath(c.root.get("servers"))
 	if model.Paths == nil || model.Paths.PathItems.Len() == 0 {
 		c.warn(c.root, "describe its operations in paths", "the API has no paths")
 		return
 	}
 	for path, item := range model.Paths.PathItems.FromOldest() {
+		if c.exceeded {
+			return
+		}
 		r := openAPIReader{compiler: c, model: model, item: item, path: path, itemNode: c.at(item.GoLow().RootNode)}
 		r.readPathItem()
 	}
@@ -120,29 +123,38 @@ func (c *compiler) at(y *openapiyaml.Node) *node {
 	return c.positions[where]
 }
 
-// readServers takes the path that precedes all others from the first server.
-func (c *compiler) readServers(servers []*openapi.Server) {
-	if len(servers) == 0 {
-		return
+// basePath is the path of the first server's address. Where the server itself stands is the business of the environment.
+func (c *compiler) basePath(servers *node) string {
+	if len(servers.all()) == 0 {
+		return ""
 	}
-	address := servers[0].URL
-	for name, variable := range servers[0].Variables.FromOldest() {
-		address = strings.ReplaceAll(address, "{"+name+"}", variable.Default)
+	server := servers.children[0]
+	address := server.get("url").string()
+	for _, variable := range server.get("variables").all() {
+		value := variable.get("default").string()
+		if len(address) > maxAddress || len(value) > maxAddress {
+			break
+		}
+		address = strings.ReplaceAll(address, "{"+variable.name+"}", value)
 	}
-	c.readBase(c.root.find("servers").descend("/0/url"), address)
+	return c.pathOf(server.get("url"), address)
 }
 
-// readBase takes the path of a server's address. Where the server itself stands is the business of the environment.
-func (c *compiler) readBase(at *node, address string) {
+// maxAddress bounds a server's address, in bytes, before and after its variables are filled in.
+const maxAddress = 2 * fieldgate.MaxPathBytes
+
+// pathOf is the path of an address, without a slash at its end.
+func (c *compiler) pathOf(at *node, address string) string {
 	u, err := url.Parse(address)
-	if err != nil {
+	if err != nil || len(address) > maxAddress {
 		c.fail(at, "write it like https://devices.example.com/v1", "%q is not the address of a server", excerpt(address))
-		return
+		return ""
 	}
-	c.base = strings.TrimSuffix(u.Path, "/")
-	if c.base != "" && !strings.HasPrefix(c.base, "/") {
-		c.base = "/" + c.base
+	path := strings.TrimSuffix(u.Path, "/")
+	if path != "" && !strings.HasPrefix(path, "/") {
+		path = "/" + path
 	}
+	return path
 }
 
 // openAPIReader reads one path.
@@ -156,11 +168,11 @@ type openAPIReader struct {
 
 func (r *openAPIReader) readPathItem() {
 	key := r.root.get("paths").get(r.path)
-	if servers := r.itemNode.get("servers"); servers != nil {
-		r.fail(servers, "put the path into servers of the document", "servers of one path are not supported")
+	base := r.base
+	if servers := r.itemNode.get("servers"); servers != nil { // OpenAPI 3.1 section 4.8.9: they take the place of the document's
+		base = r.basePath(servers)
 	}
-	if _, err := SplitPath(r.base + r.path); err != nil {
-		r.fail(key, "correct the path", "the path %q: %v", excerpt(r.base+r.path), err)
+	if !r.validPath(key, base+r.path) {
 		return
 	}
 	operations := r.item.GetOperations()
@@ -168,11 +180,19 @@ func (r *openAPIReader) readPathItem() {
 		r.warn(key, "add a method, or remove the path", "the path %s has no operation", excerpt(r.path))
 	}
 	for name, operation := range operations.FromOldest() {
-		r.readOperation(methodNamed(name), operation)
+		r.readOperation(methodNamed(name), operation, base)
 	}
 }
 
-func (r *openAPIReader) readOperation(method fieldgate.Method, o *openapi.Operation) {
+func (r *openAPIReader) validPath(at *node, path string) bool {
+	_, err := SplitPath(path)
+	if err != nil {
+		r.fail(at, "correct the path", "the path %q: %v", excerpt(path), err)
+	}
+	return err == nil
+}
+
+func (r *openAPIReader) readOperation(method fieldgate.Method, o *openapi.Operation, base string) {
 	n := r.at(o.GoLow().RootNode)
 	if n == nil {
 		n = r.itemNode
@@ -182,14 +202,19 @@ func (r *openAPIReader) readOperation(method fieldgate.Method, o *openapi.Operat
 		return
 	}
 	if servers := n.get("servers"); servers != nil {
-		r.fail(servers, "put the path into servers of the document", "servers of one operation are not supported")
+		if base = r.basePath(servers); !r.validPath(servers, base+r.path) {
+			return
+		}
 	}
 	op := fieldgate.Operation{ID: o.OperationId, Summary: o.Summary}
 	named := n.get("operationId")
-	if named == nil {
-		op.ID, named = derivedID(method, r.path), n
+	if op.ID == "" {
+		op.ID, named = r.unused(identifier(strings.ToLower(method.String())+r.path)), n
+	} else if !fieldgate.ValidIdentifier(op.ID) {
+		op.ID = r.unused(identifier(op.ID))
+		r.warn(named, "use letters, digits and . _ - :", "%q cannot be the id of an operation; it is called %q", excerpt(o.OperationId), op.ID)
 	}
-	op.HTTP = &fieldgate.HTTPBinding{Host: r.host, Method: method, Path: r.base + r.path, WebSocket: n.find("x-fieldgate", "websocket").isTrue()}
+	op.HTTP = &fieldgate.HTTPBinding{Host: r.host, Method: method, Path: base + r.path, WebSocket: n.find("x-fieldgate", "websocket").isTrue()}
 	switch method { // RFC 9110 section 9.2.2
 	case fieldgate.MethodGet, fieldgate.MethodHead, fieldgate.MethodPut, fieldgate.MethodDelete, fieldgate.MethodOptions:
 		op.Idempotent = true
@@ -208,18 +233,28 @@ func (r *openAPIReader) readOperation(method fieldgate.Method, o *openapi.Operat
 	r.addOperation(op, n, named)
 }
 
-// derivedID names an operation that has no operationId: get-devices-deviceId for GET /devices/{deviceId}.
-func derivedID(method fieldgate.Method, path string) string {
-	id := strings.ToLower(method.String()) + strings.Map(func(c rune) rune {
+// identifier makes a text the id of an operation: get-devices-deviceId of get/devices/{deviceId}.
+func identifier(text string) string {
+	id := strings.Map(func(c rune) rune {
 		switch {
 		case c == '{' || c == '}':
 			return -1
-		case notInPath(c) || !fieldgate.ValidIdentifier(string([]rune{'a', c})):
+		case !fieldgate.ValidIdentifier(string([]rune{'a', c})):
 			return '-'
 		}
 		return c
-	}, path)
+	}, text)
 	return id[:min(len(id), fieldgate.MaxIdentifierBytes)]
+}
+
+// unused is the id, or if another operation has it, the id with the first number that makes it unique.
+func (c *compiler) unused(id string) string {
+	unique := id
+	for i := 2; c.ids[unique] != nil; i++ {
+		number := "-" + strconv.Itoa(i)
+		unique = id[:min(len(id), fieldgate.MaxIdentifierBytes-len(number))] + number
+	}
+	return unique
 }
 
 // readParameters takes those of the path and those of the operation, which win over the path's of the same name and place.
@@ -322,7 +357,7 @@ func (r *openAPIReader) readRequest(op *fieldgate.Operation, o *openapi.Operatio
 	}
 	n := r.at(o.RequestBody.GoLow().RootNode)
 	if op.HTTP.Method == fieldgate.MethodGet || op.HTTP.Method == fieldgate.MethodHead { // RFC 9110 section 9.3.1
-		r.fail(n, "use POST, or put it into parameters", "%s is a %s, whose body has no meaning", op.ID, op.HTTP.Method)
+		r.warn(n, "use POST, or put it into parameters", "%s is a %s, whose body has no meaning and is not accepted", op.ID, op.HTTP.Method)
 		return
 	}
 	op.Request = &fieldgate.Payload{Required: n.get("required").isTrue()}

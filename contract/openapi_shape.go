@@ -29,18 +29,18 @@ var responseShape = specified(fields{
 	"description": anything, "summary": text, "headers": anything, "content": mapOf(mediaTypeShape), "links": anything,
 })
 
-var securityShape = list(mapOf(list(text)))
+var securityShape = atMost(maxInherited, list(atMost(maxInherited, mapOf(atMost(maxInherited, list(text))))))
 
 var operationShape = specified(fields{
 	"tags": list(text), "summary": text, "description": anything, "externalDocs": anything, "operationId": text,
-	"parameters": list(orReference(parameterShape)), "requestBody": orReference(requestBodyShape),
+	"parameters": atMost(maxInherited, list(orReference(parameterShape))), "requestBody": orReference(requestBodyShape),
 	"responses": extensibleMap(orReference(responseShape)), "callbacks": anything, "deprecated": boolean,
-	"security": securityShape, "servers": anything,
+	"security": securityShape, "servers": list(serverShape),
 	"x-fieldgate": operationWords, "x-fieldgate-bindings": openAPIBindingWords,
 })
 
 var pathItemShape = specified(fields{
-	"$ref": text, "summary": text, "description": anything, "servers": anything, "parameters": list(orReference(parameterShape)),
+	"$ref": text, "summary": text, "description": anything, "servers": list(serverShape), "parameters": atMost(maxInherited, list(orReference(parameterShape))),
 	"get": operationShape, "put": operationShape, "post": operationShape, "delete": operationShape, "options": operationShape,
 	"head": operationShape, "patch": operationShape, "trace": operationShape,
 	"x-fieldgate": pathWords,

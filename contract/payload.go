@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"mime"
+	"slices"
 	"strings"
 
 	"fieldgate"
@@ -52,11 +53,13 @@ func (c *compiler) addExample(m *fieldgate.MediaType, name string, value, expect
 	if m.Schema != "" {
 		c.examples = append(c.examples, pendingExample{value, m.Schema, e.Value, e.Expect})
 	}
-	if m.Example == nil && (e.Expect == 0 || e.Expect/100 == 2) {
+	if m.Example == nil && succeeds(e) {
 		m.Example = e.Value
 	}
 	m.Examples = append(m.Examples, e)
 }
+
+func succeeds(e fieldgate.Example) bool { return e.Expect == 0 || e.Expect/100 == 2 }
 
 // borrowExample takes the example of the schema where the media type has none of its own.
 func (c *compiler) borrowExample(m *fieldgate.MediaType, n *node) {
@@ -71,8 +74,10 @@ func (c *compiler) borrowExample(m *fieldgate.MediaType, n *node) {
 	}
 }
 
-// checkExamples holds every example against its schema.
+// checkExamples holds every example against its schema. One that says what it leads to is a test, and must be right. Others are
+// the author's illustration: what is wrong with them is a warning, and the mock does not answer with them.
 func (c *compiler) checkExamples(compiled map[fieldgate.SchemaRef]*schema.Schema) {
+	broken := make(map[brokenExample]bool)
 	for _, e := range c.examples {
 		s := compiled[e.schema]
 		if s == nil {
@@ -89,9 +94,37 @@ func (c *compiler) checkExamples(compiled map[fieldgate.SchemaRef]*schema.Schema
 					at = inner
 				}
 			}
-			c.fail(at, "correct it, or say x-fieldgate-expect: 422", "the example breaks its own schema: %s", message)
+			report := c.warn
+			if e.expect != 0 {
+				report = c.fail
+			}
+			report(at, "correct it, or say x-fieldgate-expect: 422", "the example breaks its own schema: %s", message)
+			broken[brokenExample{e.schema, string(e.value)}] = true
 		case err == nil && e.expect == fieldgate.ProblemInvalidPayload.Status():
 			c.fail(e.at, "make it invalid, or leave x-fieldgate-expect out", "the example is valid, but x-fieldgate-expect says that it is refused")
 		}
 	}
+	if len(broken) > 0 {
+		c.dropExamples(broken)
+	}
+}
+
+// brokenExample names examples by what decides about them.
+type brokenExample struct {
+	schema fieldgate.SchemaRef
+	value  string
+}
+
+// dropExamples takes broken examples out of the contract.
+func (c *compiler) dropExamples(broken map[brokenExample]bool) {
+	c.eachMediaType(func(m *fieldgate.MediaType) {
+		isBroken := func(value json.RawMessage) bool { return broken[brokenExample{m.Schema, string(value)}] }
+		m.Examples = slices.DeleteFunc(m.Examples, func(e fieldgate.Example) bool { return succeeds(e) && isBroken(e.Value) })
+		if isBroken(m.Example) {
+			m.Example = nil
+			if i := slices.IndexFunc(m.Examples, succeeds); i >= 0 {
+				m.Example = m.Examples[i].Value
+			}
+		}
+	})
 }

@@ -96,9 +96,10 @@ func (b *bundle) add(name string, at *node, d dialect) *definition {
 // writeSchemas writes every definition. Those that it meets on the way are added to the end and come up in their turn, so
 // that a long chain of references does not become a deep recursion.
 func (c *compiler) writeSchemas() {
-	for i := 0; i < len(c.schemas.definitions); i++ {
+	for i := 0; i < len(c.schemas.definitions) && !c.exceeded; i++ {
 		if def := c.schemas.definitions[i]; def.at != nil {
 			def.text = c.appendSchema(nil, def.at, def.dialect)
+			c.write(def.at, len(def.text))
 		}
 	}
 }
@@ -275,7 +276,9 @@ func (c *compiler) checkIgnored(n *node, d dialect) {
 
 // compileSchemas compiles every schema that an operation refers to and returns them by reference.
 func (c *compiler) compileSchemas() map[fieldgate.SchemaRef]*schema.Schema {
-	c.writeSchemas()
+	if c.writeSchemas(); c.exceeded {
+		return nil
+	}
 	encoded := c.schemas.encode()
 	if encoded == nil {
 		return nil
@@ -345,24 +348,31 @@ func (b *bundle) source(pointer string) *node {
 // references lists the schemas that the contract's operations refer to.
 func (c *compiler) references() []fieldgate.SchemaRef {
 	var refs []fieldgate.SchemaRef
-	add := func(media []fieldgate.MediaType) {
-		for _, m := range media {
-			refs = append(refs, m.Schema)
+	for i := range c.contract.Operations {
+		for _, p := range c.contract.Operations[i].Parameters {
+			refs = append(refs, p.Schema)
+		}
+	}
+	c.eachMediaType(func(m *fieldgate.MediaType) { refs = append(refs, m.Schema) })
+	return slices.DeleteFunc(refs, func(r fieldgate.SchemaRef) bool { return r == "" })
+}
+
+// eachMediaType visits every representation of a payload in the contract.
+func (c *compiler) eachMediaType(visit func(*fieldgate.MediaType)) {
+	all := func(media []fieldgate.MediaType) {
+		for i := range media {
+			visit(&media[i])
 		}
 	}
 	for i := range c.contract.Operations {
 		op := &c.contract.Operations[i]
-		for _, p := range op.Parameters {
-			refs = append(refs, p.Schema)
-		}
 		for _, payload := range []*fieldgate.Payload{op.Request, op.Message} {
 			if payload != nil {
-				add(payload.Media)
+				all(payload.Media)
 			}
 		}
 		for _, r := range op.Responses {
-			add(r.Media)
+			all(r.Media)
 		}
 	}
-	return slices.DeleteFunc(refs, func(r fieldgate.SchemaRef) bool { return r == "" })
 }

@@ -12,6 +12,7 @@ type shape struct {
 	words      []string          // of a word: those allowed
 	extensible bool              // members that start with x- are allowed, those of Fieldgate only where fields has them
 	reference  bool              // may be {$ref: …} instead
+	most       int               // items or members of a list or map; 0: the document's own bounds are enough
 }
 
 type shapeKind uint8
@@ -47,6 +48,16 @@ func extensibleMap(each *shape) *shape {
 	return &shape{kind: shapeMap, each: each, extensible: true}
 }
 
+// maxInherited bounds lists of requirements, scopes, policies, parameters and the like.
+const maxInherited = 64
+
+// atMost bounds a list or map that each operation reads anew: without it, time grows with the square of the document.
+func atMost(most int, s *shape) *shape {
+	bounded := *s
+	bounded.most = most
+	return &bounded
+}
+
 // closed is an object with these members and no others; those marked "!" are required.
 func closed(members fields) *shape {
 	s := &shape{kind: shapeObject, fields: make(map[string]*shape, len(members))}
@@ -78,6 +89,10 @@ func orReference(s *shape) *shape {
 func (c *compiler) conforms(n *node, s *shape) bool {
 	if s.reference && n.get("$ref").isText() {
 		return true
+	}
+	if s.most > 0 && len(n.children) > s.most {
+		c.excess(n, "remove some", "%s has %d entries, more than %d", n.title(), len(n.children), s.most)
+		return false
 	}
 	right := true
 	switch s.kind {

@@ -383,10 +383,14 @@ func (n *node) appendScalar(dst []byte) ([]byte, error) {
 
 // toJSON is n as JSON; what JSON cannot say is reported and becomes null.
 func (c *compiler) toJSON(n *node) json.RawMessage {
+	if c.exceeded {
+		return json.RawMessage("null")
+	}
 	encoded, err := n.appendJSON(nil)
 	if err != nil {
 		c.fail(n, "write a finite number", "the value cannot be said in JSON: %v", err)
 		return json.RawMessage("null")
 	}
+	c.write(n, len(encoded))
 	return encoded
 }

@@ -23,9 +23,9 @@ var policyWords = closed(fields{
 func inheritedWords(more fields) *shape {
 	members := fields{
 		"upstream":   text,
-		"access":     list(word("device", "app", "anonymous")),
-		"scopes":     list(text),
-		"policies":   list(policyWords),
+		"access":     atMost(maxInherited, list(word("device", "app", "anonymous"))),
+		"scopes":     atMost(maxInherited, list(text)),
+		"policies":   atMost(maxInherited, list(policyWords)),
 		"on-invalid": word("reject", "shadow"),
 	}
 	for name, member := range more {
