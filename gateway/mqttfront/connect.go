@@ -233,7 +233,7 @@ func (f *Front) departed(c *connection) {
 		default:
 			due = f.delayWill(s)
 			if s.number != 0 {
-				f.journal.append(nil, entry{kind: entrySession, session: s.number, key: s.key, expiry: s.expiry, seen: time.Now()})
+				f.journal.append(nil, entry{kind: entrySession, session: s.number, key: s.key, expiry: s.expiry, away: time.Now()})
 			}
 			f.expireLater(s)
 		}

@@ -1,8 +1,6 @@
 package mqttfront
 
 import (
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -156,5 +154,3 @@ func encodeMessage(m *broker.Message) *mqtt.Message {
 	}
 	return out
 }
-
-func sortedNumbers[V any](m map[uint64]V) []uint64 { return slices.Sorted(maps.Keys(m)) }

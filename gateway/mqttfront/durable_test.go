@@ -2,6 +2,7 @@ package mqttfront
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -77,6 +78,72 @@ func TestSessionsOutliveConnectionsAndRestarts(t *testing.T) {
 				t.Fatalf("retained message after restart: %+v", r)
 			}
 		})
+	}
+}
+
+// What a client has received and not acknowledged survives a restart besides a full queue.
+func TestMessagesInFlightSurviveRestarts(t *testing.T) {
+	g := newGateway(t, nil)
+	c := rawDialWith(t, g, "d1", "busy", func(p *mqtt.Connect) { p.Properties.SetNumber(mqtt.SessionExpiryInterval, 3600) })
+	c.write((&mqtt.Subscribe{PacketID: 1, Filters: []mqtt.Filter{{Filter: []byte("d/d1/command"), QoS: 1}}}).Append(nil, mqtt.V5))
+	c.packet(mqtt.SUBACK)
+	app := g.connect("dash", mqtt.ClientOptions{})
+	const count = 20
+	payload := strings.Repeat("x", g.config.MaxQueuedBytes/10)
+	for i := range count {
+		if got := app.send(publish("d/d1/command", strconv.Itoa(i)+" "+payload, 1)); got != mqtt.Success {
+			t.Fatal(got)
+		}
+		c.packet(mqtt.PUBLISH) // never acknowledged
+	}
+	g.restart()
+	device := g.connect("d1", persistent(mqtt.V5, "busy"))
+	for i := range count {
+		if got, _, _ := strings.Cut(device.next().payload, " "); got != strconv.Itoa(i) {
+			t.Fatalf("got message %s, want %d", got, i)
+		}
+	}
+}
+
+// The time that a client was away counts on over a restart; the time that it was connected does not count.
+func TestExpiryGoesOnOverRestarts(t *testing.T) {
+	g := newGateway(t, nil)
+	o := persistent(mqtt.V5, "long gone")
+	g.connect("d1", o).Disconnect(0)
+	g.connect("d1", persistent(mqtt.V5, "was here"))
+	for g.Counters.Connections.Load() != 1 {
+		time.Sleep(time.Millisecond)
+	}
+	g.stopRun()
+	j := openTest(t, g.folder, new(bytes.Buffer))
+	for _, s := range j.stored.sessions {
+		switch {
+		case s.key.client == "long gone" && s.away.IsZero():
+			t.Error("the journal does not say since when the client is away")
+		case s.key.client == "long gone":
+			s.away = s.away.Add(-2 * time.Hour)
+		case !s.away.IsZero():
+			s.away = time.Time{} // as a kill would have left it
+		}
+	}
+	if err := j.compact(); err != nil {
+		t.Fatal(err)
+	}
+	j.file.Close()
+	g.start(nil)
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		g.mu.Lock()
+		n := len(g.sessions)
+		g.mu.Unlock()
+		if n == 1 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d sessions are left, want 1", n)
+		}
+	}
+	if c := g.connect("d1", persistent(mqtt.V5, "was here")); !c.Connack.SessionPresent {
+		t.Error("the session of a client that was connected has ended")
 	}
 }
 

@@ -25,8 +25,9 @@ import (
 // commit) and only then calls back. A file that ends inside an entry was torn by a crash: the entry was never
 // acknowledged and is cut off. A file that is damaged before its end is set aside, with an error in the log.
 type journal struct {
-	path   string
-	logger *slog.Logger
+	path       string
+	logger     *slog.Logger
+	syncFolder func(path string) error // syncFolder but in tests of its failure
 
 	mu      sync.Mutex
 	buffer  []byte // framed entries that wait for the next commit
@@ -64,7 +65,7 @@ func openJournal(folder string, logger *slog.Logger) (*journal, error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, fmt.Errorf("mqtt journal: %w", err)
 	}
-	j := &journal{path: filepath.Join(folder, journalName), logger: logger, wake: make(chan struct{}, 1), stored: newStored()}
+	j := &journal{path: filepath.Join(folder, journalName), logger: logger, syncFolder: syncFolder, wake: make(chan struct{}, 1), stored: newStored()}
 	err := j.load()
 	if errors.Is(err, fieldgate.ErrCorrupt) {
 		aside := j.path + ".corrupt-" + time.Now().UTC().Format("20060102T150405")
@@ -99,7 +100,7 @@ func (j *journal) load() error {
 	if err == nil && good == 0 {
 		good = int64(len(journalMagic))
 		if _, err = file.WriteAt([]byte(journalMagic), 0); err == nil {
-			err = errors.Join(file.Sync(), syncFolder(filepath.Dir(j.path)))
+			err = errors.Join(file.Sync(), j.syncFolder(filepath.Dir(j.path)))
 		}
 	}
 	if err != nil {
@@ -370,17 +371,17 @@ func (j *journal) compact() error {
 	if err == nil {
 		err = os.Rename(path, j.path)
 	}
-	if err == nil {
-		err = syncFolder(filepath.Dir(j.path))
-	}
 	if err != nil {
 		file.Close()
 		os.Remove(path)
 		return err
 	}
+	// The old file has lost its name: from here on there is only the new one, though its name may not be durable yet.
 	j.file.Close()
-	j.file, j.size, j.rewrote, j.rewrite = file, size, size, false
-	return nil
+	j.file, j.size, j.rewrote = file, size, size
+	err = j.syncFolder(filepath.Dir(j.path))
+	j.rewrite = err != nil
+	return err
 }
 
 // syncFolder makes a new or renamed file's name durable.

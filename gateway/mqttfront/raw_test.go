@@ -22,13 +22,20 @@ type raw struct {
 
 func rawDial(t testing.TB, g *gateway, principal, clientID string) *raw {
 	t.Helper()
+	return rawDialWith(t, g, principal, clientID, func(*mqtt.Connect) {})
+}
+
+func rawDialWith(t testing.TB, g *gateway, principal, clientID string, set func(*mqtt.Connect)) *raw {
+	t.Helper()
 	conn, err := net.Dial("tcp", g.address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
 	c := &raw{t: t, conn: conn, r: bufio.NewReader(conn)}
-	c.write((&mqtt.Connect{Version: mqtt.V5, CleanStart: true, ClientID: []byte(clientID), Password: []byte(g.tokens[principal])}).Append(nil))
+	connect := mqtt.Connect{Version: mqtt.V5, CleanStart: true, ClientID: []byte(clientID), Password: []byte(g.tokens[principal])}
+	set(&connect)
+	c.write(connect.Append(nil))
 	c.packet(mqtt.CONNACK)
 	return c
 }

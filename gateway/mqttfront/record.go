@@ -16,8 +16,8 @@ type entry struct {
 
 	// entrySession
 	key    sessionKey
-	expiry uint32 // seconds, as in the Session Expiry Interval
-	seen   time.Time
+	expiry uint32    // seconds, as in the Session Expiry Interval
+	away   time.Time // since when its client is; zero: connected
 
 	// entrySubscribe, entryUnsubscribe
 	filter  string
@@ -32,7 +32,7 @@ type entry struct {
 type entryKind byte
 
 const (
-	entrySession     entryKind = iota + 1 // a session exists, with this expiry, last seen then
+	entrySession     entryKind = iota + 1 // a session exists, with this expiry, its client away since then
 	entryEnd                              // it is gone, with all that it had
 	entrySubscribe                        //
 	entryUnsubscribe                      //
@@ -67,7 +67,7 @@ func (e *entry) append(b []byte) []byte {
 		b = appendText(b, e.key.principal)
 		b = appendText(b, e.key.client)
 		b = binary.AppendUvarint(b, uint64(e.expiry))
-		b = appendTime(b, e.seen)
+		b = appendTime(b, e.away)
 	case entrySubscribe:
 		b = appendText(b, e.filter)
 		b = append(b, e.options.QoS, bits(e.options.NoLocal, e.options.RetainAsPublished))
@@ -108,7 +108,7 @@ func (e *entry) decode(b []byte) error {
 	case entrySession:
 		e.key = sessionKey{kind: r.text(), principal: r.text(), client: r.text()}
 		e.expiry = uint32(r.uint(math.MaxUint32))
-		e.seen = r.time()
+		e.away = r.time()
 	case entryEnd:
 	case entrySubscribe:
 		e.filter = r.text()

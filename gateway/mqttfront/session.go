@@ -1,6 +1,9 @@
 package mqttfront
 
 import (
+	"maps"
+	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,6 +32,7 @@ type session struct {
 	state         mqtt.Session
 	conn          *connection // nil while the client is away
 	expiry        uint32      // seconds to live without a connection
+	away          time.Time   // of a session that was read back: since when its client was away; zero: it was connected
 	number        uint64      // in the journal; 0: not kept there
 	subscriptions map[string]subscriptionOptions
 	will          *will
@@ -63,18 +67,18 @@ func (f *Front) restore() {
 	for number, kept := range f.journal.stored.sessions {
 		caller := callerKey{fieldgate.PrincipalKind(kept.key.kind), kept.key.principal}
 		s := f.newSession(kept.key, caller)
-		s.number, s.expiry = number, kept.expiry
+		s.number, s.expiry, s.away = number, kept.expiry, kept.away
 		for filter, options := range kept.subscriptions {
 			s.subscriptions[filter] = options
 			f.tree.Subscribe([]byte(filter), options.subscription(s))
 		}
-		for _, message := range sortedNumbers(kept.pending) {
+		// What was kept is kept: what was in flight waits besides a queue that may be full.
+		s.state.MaxQueued, s.state.MaxQueuedBytes = math.MaxInt, math.MaxInt
+		for _, message := range slices.Sorted(maps.Keys(kept.pending)) {
 			d := kept.pending[message]
-			// A queue that was full before may not be full now: what was kept is kept.
-			s.state.MaxQueued = max(s.state.MaxQueued, s.state.Waiting()+1)
 			s.state.Enqueue(mqtt.Delivery{Message: encodeMessage(d.message), QoS: d.qos, Retain: d.retain, SubscriptionIDs: d.subscriptionIDs, Token: message})
 		}
-		s.state.MaxQueued = f.config.MaxQueued
+		s.state.MaxQueued, s.state.MaxQueuedBytes = f.config.MaxQueued, f.config.MaxQueuedBytes
 		f.sessions[s.key] = s
 		f.addCaller(s)
 	}
@@ -110,8 +114,13 @@ func (f *Front) expireLater(s *session) {
 	if s.expiry == neverExpires || s.ended {
 		return
 	}
+	left := time.Duration(s.expiry) * time.Second
+	if !s.away.IsZero() {
+		left -= max(time.Since(s.away), 0)
+		s.away = time.Time{}
+	}
 	var timer *time.Timer
-	timer = time.AfterFunc(time.Duration(s.expiry)*time.Second, func() {
+	timer = time.AfterFunc(left, func() {
 		f.mu.Lock()
 		s.mu.Lock()
 		due := s.conn == nil && !s.ended && !f.stopping && s.expiryTimer == timer
@@ -178,7 +187,7 @@ func (f *Front) keep(s *session) error {
 	if number == 0 {
 		number = f.number.Add(1)
 	}
-	entries := []entry{{kind: entrySession, session: number, key: s.key, expiry: s.expiry, seen: time.Now()}}
+	entries := []entry{{kind: entrySession, session: number, key: s.key, expiry: s.expiry}}
 	if s.number == 0 {
 		for filter, options := range s.subscriptions {
 			entries = append(entries, entry{kind: entrySubscribe, session: number, filter: filter, options: options})

@@ -11,14 +11,15 @@ import (
 type stored struct {
 	sessions map[uint64]*storedSession
 	retained map[string]*broker.Message
-	newest   uint64 // highest session or message number
-	live     int    // rough size of a rewritten journal, bytes
+	waiting  map[uint64]int // by message number: how many sessions have it pending
+	newest   uint64         // highest session or message number
+	live     int            // rough size of a rewritten journal, bytes
 }
 
 type storedSession struct {
 	key           sessionKey
 	expiry        uint32
-	seen          time.Time
+	away          time.Time
 	subscriptions map[string]subscriptionOptions
 	pending       map[uint64]storedDelivery // by message number, which rises in the order of publishing
 }
@@ -29,7 +30,7 @@ type storedDelivery struct {
 }
 
 func newStored() *stored {
-	return &stored{sessions: make(map[uint64]*storedSession), retained: make(map[string]*broker.Message)}
+	return &stored{sessions: make(map[uint64]*storedSession), retained: make(map[string]*broker.Message), waiting: make(map[uint64]int)}
 }
 
 // apply adds one entry. Entries about a session that is gone are late ones and change nothing.
@@ -42,11 +43,11 @@ func (s *stored) apply(e *entry) {
 			session = &storedSession{key: e.key, subscriptions: make(map[string]subscriptionOptions), pending: make(map[uint64]storedDelivery)}
 			s.sessions[e.session] = session
 		}
-		session.expiry, session.seen = e.expiry, e.seen
+		session.expiry, session.away = e.expiry, e.away
 	case entryEnd:
 		if session != nil {
-			for _, d := range session.pending {
-				s.live -= sizeOf(d.message)
+			for number := range session.pending {
+				s.done(session, number)
 			}
 			delete(s.sessions, e.session)
 		}
@@ -60,10 +61,7 @@ func (s *stored) apply(e *entry) {
 		}
 	case entryDone:
 		if session != nil {
-			if d, ok := session.pending[e.number]; ok {
-				s.live -= sizeOf(d.message)
-				delete(session.pending, e.number)
-			}
+			s.done(session, e.number)
 		}
 	case entryMessage:
 		if e.message.Retain {
@@ -78,10 +76,26 @@ func (s *stored) apply(e *entry) {
 		}
 		for _, r := range e.recipients {
 			if to := s.sessions[r.session]; to != nil {
+				s.done(to, e.number)
 				to.pending[e.number] = storedDelivery{e.message, r}
-				s.live += sizeOf(e.message)
+				if s.waiting[e.number]++; s.waiting[e.number] == 1 {
+					s.live += sizeOf(e.message)
+				}
 			}
 		}
+	}
+}
+
+// done forgets a session's pending message, and the message with the last session.
+func (s *stored) done(session *storedSession, number uint64) {
+	d, ok := session.pending[number]
+	if !ok {
+		return
+	}
+	delete(session.pending, number)
+	if s.waiting[number]--; s.waiting[number] == 0 {
+		delete(s.waiting, number)
+		s.live -= sizeOf(d.message)
 	}
 }
 
@@ -90,7 +104,7 @@ func sizeOf(m *broker.Message) int { return 64 + len(m.Topic) + len(m.Payload) +
 // entries calls visit with entries that say the same as all those that were applied, and few more.
 func (s *stored) entries(visit func(*entry) error) error {
 	for id, session := range s.sessions {
-		if err := visit(&entry{kind: entrySession, session: id, key: session.key, expiry: session.expiry, seen: session.seen}); err != nil {
+		if err := visit(&entry{kind: entrySession, session: id, key: session.key, expiry: session.expiry, away: session.away}); err != nil {
 			return err
 		}
 		for filter, options := range session.subscriptions {
@@ -104,15 +118,24 @@ func (s *stored) entries(visit func(*entry) error) error {
 			return err
 		}
 	}
+	pending := make(map[uint64]*entry, len(s.waiting))
 	for _, session := range s.sessions {
 		for number, d := range session.pending {
-			m := *d.message
-			m.Retain = false // its retained copy is written above, if it still is the newest
-			if err := visit(&entry{kind: entryMessage, number: number, message: &m, recipients: []recipient{d.recipient}}); err != nil {
-				return err
+			e := pending[number]
+			if e == nil {
+				m := *d.message
+				m.Retain = false // its retained copy is written above, if it still is the newest
+				e = &entry{kind: entryMessage, number: number, message: &m}
+				pending[number] = e
 			}
+			e.recipients = append(e.recipients, d.recipient)
 		}
 	}
-	// The highest number lives on, even if nothing carries it.
-	return visit(&entry{kind: entryEnd, session: s.newest})
+	for _, e := range pending {
+		if err := visit(e); err != nil {
+			return err
+		}
+	}
+	// The highest number lives on, even if nothing carries it. No session has the number 0.
+	return visit(&entry{kind: entryDone, number: s.newest})
 }
