@@ -64,9 +64,14 @@ const GatewayStateInterval = 5 * time.Second
 
 // GatewayState is what a gateway has in force. The control plane waits for it before it calls a decision live.
 type GatewayState struct {
-	Node           string `json:"node"`
-	Snapshot       uint64 `json:"snapshot"`  // version in force
-	Directory      uint64 `json:"directory"` // sequence in force
-	RecordsDropped uint64 `json:"recordsDropped"`
-	Problem        string `json:"problem,omitempty"` // why a newer snapshot is not in force
+	Node      string `json:"node"`
+	Snapshot  uint64 `json:"snapshot"`          // version in force
+	Directory uint64 `json:"directory"`         // sequence in force
+	Problem   string `json:"problem,omitempty"` // why a newer snapshot is not in force
+
+	Connections map[string]int `json:"connections,omitempty"` // open now, by protocol; of CoAP peers known now
+	// Counted since the gateway started.
+	RecordsDropped  uint64 `json:"recordsDropped"`  // the bus did not take them for too long
+	MessagesDropped uint64 `json:"messagesDropped"` // not delivered to some subscriber: too slow, queue full, expired, too large
+	Malformed       uint64 `json:"malformed"`       // connections and datagrams that broke their protocol
 }

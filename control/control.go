@@ -72,6 +72,7 @@ func New(config Config) *Control {
 		insight:   insight.New(config.Store, config.Bus, metrics, config.Log),
 		gateways:  gateways.New(config.Bus, config.Log),
 	}
+	metrics.MustRegister(c.gateways)
 	c.admin = adminapi.New(adminapi.Config{
 		Listen: config.Listen, Socket: config.Socket,
 		Version: config.Version, Node: config.Node, Upstreams: config.Upstreams, Listeners: config.Listeners,

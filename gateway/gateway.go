@@ -52,6 +52,7 @@ type Gateway struct {
 	recorder  *recorder.Recorder
 	snapshots *snapshots
 	fronts    []func(context.Context) error
+	counts    []func(*fieldgate.GatewayState) // what each front adds to the state
 	listeners []net.Listener
 	addresses map[string]string
 	changed   chan struct{} // something in the GatewayState changed
@@ -98,6 +99,7 @@ func (g *Gateway) listen() error {
 		}
 		front := httpfront.New(httpfront.Config{Pipeline: g.pipeline, Logger: config.Logger})
 		g.fronts = append(g.fronts, func(ctx context.Context) error { return front.Serve(ctx, listener) })
+		g.counts = append(g.counts, func(state *fieldgate.GatewayState) { state.Connections["http"] = front.Stats().Connections })
 	}
 	// The MQTT front keeps the journal of retained messages and sessions, so it is there with or without a listener.
 	mqtt := mqttfront.Config{Pipeline: g.pipeline, Folder: filepath.Join(config.Folder, "mqtt"), Logger: config.Logger}
@@ -113,6 +115,12 @@ func (g *Gateway) listen() error {
 		return err
 	}
 	g.fronts = append(g.fronts, sessions.Run)
+	g.counts = append(g.counts, func(state *fieldgate.GatewayState) {
+		c := &sessions.Counters
+		state.Connections["mqtt"] = int(c.Connections.Load())
+		state.MessagesDropped += c.DroppedQoS0.Load() + c.DroppedOverflow.Load() + c.DroppedExpired.Load() + c.DroppedTooLarge.Load()
+		state.Malformed += c.Malformed.Load()
+	})
 	if config.CoAP != "" {
 		front, err := coapfront.Listen([]string{config.CoAP}, g.pipeline, config.Logger)
 		if err != nil {
@@ -120,6 +128,11 @@ func (g *Gateway) listen() error {
 		}
 		g.addresses["coap"] = front.Addresses()[0].String()
 		g.fronts = append(g.fronts, front.Run)
+		g.counts = append(g.counts, func(state *fieldgate.GatewayState) {
+			stats := front.Stats()
+			state.Connections["coap"] = stats.Peers
+			state.Malformed += stats.Malformed
+		})
 	}
 	return nil
 }
@@ -187,8 +200,7 @@ func (g *Gateway) tell(ctx context.Context) error {
 	ticker := time.NewTicker(fieldgate.GatewayStateInterval)
 	defer ticker.Stop()
 	for {
-		state, err := json.Marshal(fieldgate.GatewayState{Node: g.config.Node, Snapshot: g.pipeline.Program().Version,
-			Directory: g.directory.Sequence(), RecordsDropped: g.recorder.Dropped(), Problem: g.snapshots.why()})
+		state, err := json.Marshal(g.state())
 		if err != nil {
 			return err
 		}
@@ -202,6 +214,15 @@ func (g *Gateway) tell(ctx context.Context) error {
 		case <-ticker.C:
 		}
 	}
+}
+
+func (g *Gateway) state() *fieldgate.GatewayState {
+	state := &fieldgate.GatewayState{Node: g.config.Node, Snapshot: g.pipeline.Program().Version, Directory: g.directory.Sequence(),
+		Problem: g.snapshots.why(), Connections: make(map[string]int), RecordsDropped: g.recorder.Dropped()}
+	for _, count := range g.counts {
+		count(state)
+	}
+	return state
 }
 
 // release closes what New opened; listeners that their fronts have closed do not mind.

@@ -4,9 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"fieldgate"
 	"fieldgate/engine/bus"
@@ -40,7 +44,7 @@ func tell(t *testing.T, g *Gateways, b *bus.Bus, state fieldgate.GatewayState) {
 	}
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
 		for _, have := range g.List() {
-			if have.GatewayState == state {
+			if reflect.DeepEqual(have.GatewayState, state) {
 				return
 			}
 		}
@@ -109,5 +113,26 @@ func TestHostileStates(t *testing.T) {
 	}
 	if n := len(g.List()); n > maxGateways {
 		t.Errorf("%d gateways are kept", n)
+	}
+}
+
+// A scrape shows each gateway's state.
+func TestMetrics(t *testing.T) {
+	g, b := open(t)
+	tell(t, g, b, fieldgate.GatewayState{Node: "a", Snapshot: 3, Connections: map[string]int{"mqtt": 12, "invented": 1}, MessagesDropped: 4})
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(g)
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(`
+# HELP fieldgate_gateway_connections Connections open; of CoAP peers known.
+# TYPE fieldgate_gateway_connections gauge
+fieldgate_gateway_connections{node="a",protocol="mqtt"} 12
+# HELP fieldgate_gateway_messages_dropped_total Messages that some subscriber did not get.
+# TYPE fieldgate_gateway_messages_dropped_total counter
+fieldgate_gateway_messages_dropped_total{node="a"} 4
+# HELP fieldgate_gateway_up 1 while the gateway is heard.
+# TYPE fieldgate_gateway_up gauge
+fieldgate_gateway_up{node="a"} 1
+`), "fieldgate_gateway_connections", "fieldgate_gateway_messages_dropped_total", "fieldgate_gateway_up"); err != nil {
+		t.Error(err)
 	}
 }
