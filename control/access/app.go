@@ -113,7 +113,11 @@ func (a *Apps) IssueKey(ctx context.Context, actor, id string, keep bool) (app *
 		if err := directory.Save(ctx, tx, app); err != nil {
 			return err
 		}
-		return audit.Write(ctx, tx, actor, "app.key", id, "")
+		detail := ""
+		if keep {
+			detail = "older ones kept"
+		}
+		return audit.Write(ctx, tx, actor, "app.key", id, detail)
 	})
 	if err != nil {
 		return nil, "", err

@@ -63,19 +63,21 @@ func Find(ctx context.Context, tx *store.Tx, kind fieldgate.PrincipalKind, id st
 
 // Insert adds a principal as the newest change; it is a refusal when there is one of that kind and id.
 func Insert(ctx context.Context, tx *store.Tx, p *Principal) error {
+	// Asked first, because an import goes on after a refusal: the sequence must not be taken then.
+	var taken bool
+	if err := tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM principal WHERE kind = ? AND id = ?)", p.Kind, p.ID).Scan(&taken); err != nil {
+		return err
+	}
+	if taken {
+		return refusal.Conflict("There is a %s %q already.", p.Kind, p.ID)
+	}
 	if err := stamp(ctx, tx, p); err != nil {
 		return err
 	}
 	p.Created = p.Updated
-	result, err := tx.ExecContext(ctx, "INSERT INTO principal ("+columns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, id) DO NOTHING",
+	_, err := tx.ExecContext(ctx, "INSERT INTO principal ("+columns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		p.Kind, p.ID, int64(p.Sequence), p.State, p.Name, p.Model, p.Firmware, strings.Join(p.Scopes, " "), hashes(p), p.Created.UnixMilli(), p.Updated.UnixMilli())
-	if err != nil {
-		return err
-	}
-	if inserted, err := result.RowsAffected(); err != nil || inserted == 0 {
-		return errors.Join(err, refusal.Conflict("There is a %s %q already.", p.Kind, p.ID))
-	}
-	return nil
+	return err
 }
 
 // Save stores the new value of a principal that was found in this transaction, as the newest change.

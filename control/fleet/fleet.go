@@ -82,30 +82,37 @@ type Imported struct {
 // Import registers many devices in one transaction. One that is refused does not hold up the others.
 func (f *Fleet) Import(ctx context.Context, actor string, devices []NewDevice) (imported []Imported, err error) {
 	err = f.store.Update(ctx, func(tx *store.Tx) error {
-		stored := 0
+		first, stored := "", 0
 		for _, device := range devices {
 			_, token, err := add(ctx, tx, device)
 			var refused *refusal.Error
 			if err != nil && !errors.As(err, &refused) {
 				return err
 			}
-			if refused == nil {
-				stored++
-			} else {
+			if refused != nil {
 				token = ""
+			} else if stored++; stored == 1 {
+				first = device.ID
 			}
 			imported = append(imported, Imported{ID: device.ID, Token: token, Refused: refused})
 		}
 		if stored == 0 {
 			return nil
 		}
-		return audit.Write(ctx, tx, actor, "device.import", devices[0].ID, fmt.Sprintf("%d devices from this one on", stored))
+		return audit.Write(ctx, tx, actor, "device.import", first, count(stored))
 	})
 	if err != nil {
 		return nil, err
 	}
 	f.directory.Nudge()
 	return imported, nil
+}
+
+func count(devices int) string {
+	if devices == 1 {
+		return "1 device"
+	}
+	return fmt.Sprintf("%d devices from this one on", devices)
 }
 
 // Get is one device.
@@ -125,12 +132,16 @@ func (f *Fleet) List(ctx context.Context, filter directory.Filter) ([]*Device, e
 
 // IssueToken issues a new token; the older ones stop working unless they are kept.
 func (f *Fleet) IssueToken(ctx context.Context, actor, id string, keep bool) (device *Device, token string, err error) {
-	device, err = f.decide(ctx, actor, "device.token", id, func(device *Device) (bool, error) {
+	detail := ""
+	if keep {
+		detail = "older ones kept"
+	}
+	device, err = f.decide(ctx, actor, "device.token", id, func(device *Device) (change, error) {
 		if device.State == fieldgate.StateRevoked {
-			return false, errRevoked(id)
+			return change{}, errRevoked(id)
 		}
 		token, err = directory.Issue(device, fieldgate.PrefixDevice, keep)
-		return true, err
+		return change{made: true, detail: detail}, err
 	})
 	if err != nil {
 		return nil, "", err
@@ -140,12 +151,10 @@ func (f *Fleet) IssueToken(ctx context.Context, actor, id string, keep bool) (de
 
 // Revoke shuts a device out for good and deletes its tokens.
 func (f *Fleet) Revoke(ctx context.Context, actor, id string) (*Device, error) {
-	return f.decide(ctx, actor, "device.revoke", id, func(device *Device) (bool, error) {
-		if device.State == fieldgate.StateRevoked {
-			return false, nil
-		}
+	return f.decide(ctx, actor, "device.revoke", id, func(device *Device) (change, error) {
+		changed := device.State != fieldgate.StateRevoked
 		device.State, device.Credentials = fieldgate.StateRevoked, nil
-		return true, nil
+		return change{made: changed}, nil
 	})
 }
 
@@ -160,19 +169,19 @@ func (f *Fleet) Release(ctx context.Context, actor, id string) (*Device, error) 
 }
 
 func (f *Fleet) enter(ctx context.Context, actor, action, id string, state fieldgate.PrincipalState) (*Device, error) {
-	return f.decide(ctx, actor, action, id, func(device *Device) (bool, error) {
+	return f.decide(ctx, actor, action, id, func(device *Device) (change, error) {
 		if device.State == fieldgate.StateRevoked {
-			return false, errRevoked(id)
+			return change{}, errRevoked(id)
 		}
 		changed := device.State != state
 		device.State = state
-		return changed, nil
+		return change{made: changed}, nil
 	})
 }
 
 // Update changes what is registered about a device; nil leaves a value as it is.
 func (f *Fleet) Update(ctx context.Context, actor, id string, model, firmware *string) (*Device, error) {
-	return f.decide(ctx, actor, "device.update", id, func(device *Device) (bool, error) {
+	return f.decide(ctx, actor, "device.update", id, func(device *Device) (change, error) {
 		before := NewDevice{Model: device.Model, Firmware: device.Firmware}
 		after := NewDevice{ID: id, Model: device.Model, Firmware: device.Firmware}
 		if model != nil {
@@ -182,10 +191,11 @@ func (f *Fleet) Update(ctx context.Context, actor, id string, model, firmware *s
 			after.Firmware = *firmware
 		}
 		if err := after.validate(); err != nil {
-			return false, err
+			return change{}, err
 		}
 		device.Model, device.Firmware = after.Model, after.Firmware
-		return before.Model != after.Model || before.Firmware != after.Firmware, nil
+		return change{before.Model != after.Model || before.Firmware != after.Firmware,
+			fmt.Sprintf("model %q, firmware %q", after.Model, after.Firmware)}, nil
 	})
 }
 
@@ -193,25 +203,31 @@ func errRevoked(id string) error {
 	return refusal.Conflict("The device %q is revoked for good: register it under another id.", id)
 }
 
-// decide carries out one decision about a device; change says whether anything is new.
-func (f *Fleet) decide(ctx context.Context, actor, action, id string, change func(*Device) (bool, error)) (device *Device, err error) {
-	changed := false
+// change is what a decision does to a device.
+type change struct {
+	made   bool   // something is new
+	detail string // for the audit
+}
+
+// decide carries out one decision about a device.
+func (f *Fleet) decide(ctx context.Context, actor, action, id string, alter func(*Device) (change, error)) (device *Device, err error) {
+	var altered change
 	err = f.store.Update(ctx, func(tx *store.Tx) error {
 		if device, err = directory.Find(ctx, tx, fieldgate.PrincipalDevice, id); err != nil {
 			return err
 		}
-		if changed, err = change(device); err != nil || !changed {
+		if altered, err = alter(device); err != nil || !altered.made {
 			return err
 		}
 		if err := directory.Save(ctx, tx, device); err != nil {
 			return err
 		}
-		return audit.Write(ctx, tx, actor, action, id, "")
+		return audit.Write(ctx, tx, actor, action, id, altered.detail)
 	})
 	if err != nil {
 		return nil, err
 	}
-	if changed {
+	if altered.made {
 		f.directory.Nudge()
 	}
 	return device, nil

@@ -18,6 +18,7 @@ import (
 	"fieldgate/control/directory"
 	"fieldgate/control/refusal"
 	"fieldgate/engine/bus"
+	"fieldgate/engine/store"
 )
 
 type node struct {
@@ -193,6 +194,29 @@ func TestImport(t *testing.T) {
 	}
 	if feed := follow(t, n.bus, 0); len(feed) != 2500 || feed[0].Credentials[0] != fieldgate.HashToken([]byte(imported[0].Token)) {
 		t.Fatalf("%d changes", len(feed))
+	}
+}
+
+// The counter of the directory is the sequence of a change that is there: gateways are held against it, and would seem to be
+// behind for ever.
+func TestRefusedDevicesTakeNoSequence(t *testing.T) {
+	n := open(t, t.TempDir())
+	long := strings.Repeat("x", 4000)
+	if _, err := n.Import(t.Context(), "me", []NewDevice{{ID: long}, {ID: "d1"}, {ID: "d1"}}); err != nil {
+		t.Fatal(err)
+	}
+	var counter uint64
+	err := n.store.View(t.Context(), func(tx *store.Tx) (err error) {
+		counter, err = tx.Counter(t.Context(), "directory")
+		return err
+	})
+	changes := follow(t, n.bus, 0)
+	if err != nil || len(changes) != 1 || changes[0].Sequence != counter {
+		t.Fatalf("the counter is %d, the changes are %+v, %v", counter, changes, err)
+	}
+	entries, err := audit.List(t.Context(), n.store, 0, 10)
+	if err != nil || len(entries) != 1 || entries[0].Target != "d1" || entries[0].Detail != "1 device" {
+		t.Fatalf("%.300v %v", entries, err)
 	}
 }
 
