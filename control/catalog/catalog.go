@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"strings"
 	"time"
 
 	"fieldgate"
@@ -74,23 +75,25 @@ func (c *Catalog) Publish(ctx context.Context, actor, file string, document []by
 		return nil, err
 	}
 	plan := &Plan{Contract: compiled, Warnings: warnings}
+	replaces, sunset := contract.Replacement(document)
 	if dryRun {
 		err := c.store.View(ctx, func(tx *store.Tx) error {
-			_, err := prepare(ctx, tx, plan)
+			_, err := prepare(ctx, tx, plan, replaces, sunset)
 			return err
 		})
 		return plan, err
 	}
 	err = c.store.Update(ctx, func(tx *store.Tx) error {
-		superseded, err := prepare(ctx, tx, plan)
+		ended, err := prepare(ctx, tx, plan, replaces, sunset)
 		if err != nil || plan.Change == ChangeNone {
 			return err
 		}
 		if plan.Snapshot, err = tx.Next(ctx, "snapshot"); err != nil {
 			return err
 		}
-		for _, old := range superseded {
-			old.State = fieldgate.LifecycleSuperseded
+		detail := string(plan.Change) + " " + compiled.Digest
+		for _, old := range ended {
+			detail += fmt.Sprintf(", %s is %s", old.Version, old.State)
 			if err := updateContract(ctx, tx, old, plan.Snapshot); err != nil {
 				return err
 			}
@@ -98,7 +101,7 @@ func (c *Catalog) Publish(ctx context.Context, actor, file string, document []by
 		if err := insertContract(ctx, tx, compiled, document, plan.Snapshot); err != nil {
 			return err
 		}
-		return audit.Write(ctx, tx, actor, "api.publish", name(compiled), string(plan.Change)+" "+compiled.Digest)
+		return audit.Write(ctx, tx, actor, "api.publish", name(compiled), detail)
 	})
 	if err != nil {
 		return nil, err
@@ -110,8 +113,9 @@ func (c *Catalog) Publish(ctx context.Context, actor, file string, document []by
 	return plan, nil
 }
 
-// prepare completes a plan from what is published, and lists the contracts that it supersedes.
-func prepare(ctx context.Context, tx *store.Tx, plan *Plan) (superseded []*fieldgate.Contract, err error) {
+// prepare completes a plan from what is published, and lists the versions whose state it changes, in their new state. replaces and
+// sunset are what the document says of the version before it.
+func prepare(ctx context.Context, tx *store.Tx, plan *Plan, replaces, sunset string) (ended []*fieldgate.Contract, err error) {
 	candidate := plan.Contract
 	versions, err := versionsOf(ctx, tx, candidate.API)
 	if err != nil {
@@ -130,39 +134,74 @@ func prepare(ctx context.Context, tx *store.Tx, plan *Plan) (superseded []*field
 			}
 		}
 	}
-	live, err := liveContracts(ctx, tx)
-	if err != nil {
-		return nil, err
-	}
 	if before != nil && before.Digest == candidate.Digest {
 		if isServed(before.State) || before.State == candidate.State {
-			plan.Change = ChangeNone
-			plan.Operations = compareOperations(candidate, []*fieldgate.Contract{before})
+			plan.keep(before)
 			return nil, nil
 		}
 		plan.Change = ChangeRestoration
 	}
-	if superseded, err = takeOver(candidate, live); err != nil {
+	if before != nil {
+		plan.keepDecision(before)
+	}
+	live, err := liveContracts(ctx, tx)
+	if err != nil {
 		return nil, err
 	}
-	if plan.Change == ChangeRestoration && len(superseded) > 0 {
-		// Otherwise a directory with both documents would exchange them each time it is applied.
-		plan.Change = ChangeNone
-		plan.Operations = compareOperations(candidate, []*fieldgate.Contract{before})
-		plan.Warnings = append(plan.Warnings, contract.Diagnostic{Severity: contract.SeverityWarning,
-			Message: fmt.Sprintf("%s is published already, but %s: %s is served in its place", name(candidate), before.State, superseded[0].Version),
-			Remedy:  "restore it to exchange the two"})
-		return nil, nil
+	superseded, err := takeOver(candidate, live)
+	if err != nil {
+		return nil, err
+	}
+	if before != nil && !isServed(before.State) && len(superseded) > 0 {
+		// Another version stands in its place, and stays there: a correction of an old document must not take devices of the
+		// newer version off, and a directory with both would exchange them each time it is applied.
+		plan.warn("%s is %s: %s is served in its place", "restore it to exchange the two", name(candidate), before.State, superseded[0].Version)
+		if plan.Change == ChangeRestoration {
+			plan.keep(before)
+			return nil, nil
+		}
+		candidate.State, superseded = before.State, nil
 	}
 	for _, old := range superseded {
 		plan.Supersedes = append(plan.Supersedes, old.Version)
+		old.State = fieldgate.LifecycleSuperseded
 	}
 	predecessors := superseded
 	if before != nil {
 		predecessors = append([]*fieldgate.Contract{before}, superseded...)
 	}
 	plan.Operations = compareOperations(candidate, predecessors)
-	return superseded, nil
+	return append(superseded, plan.replace(live, replaces, sunset)...), nil
+}
+
+// keep makes it a plan that changes nothing.
+func (p *Plan) keep(before *fieldgate.Contract) {
+	p.Change = ChangeNone
+	p.Operations = compareOperations(p.Contract, []*fieldgate.Contract{before})
+}
+
+// keepDecision lets a version stay deprecated whose document is corrected.
+func (p *Plan) keepDecision(before *fieldgate.Contract) {
+	if k := p.Contract; before.State == fieldgate.LifecycleDeprecated && k.State == fieldgate.LifecycleActive {
+		k.State, k.Sunset, k.Successor = before.State, before.Sunset, before.Successor
+		p.warn("%s stays deprecated", "restore it to end that", name(k))
+	}
+}
+
+// replace deprecates the version that the document says it takes the place of, where it serves on beside it because their routes
+// differ.
+func (p *Plan) replace(live []*fieldgate.Contract, replaces, sunset string) (deprecated []*fieldgate.Contract) {
+	for _, old := range live {
+		if old.API == p.Contract.API && old.Version == replaces && old.State == fieldgate.LifecycleActive && isServed(p.Contract.State) {
+			old.State, old.Sunset, old.Successor = fieldgate.LifecycleDeprecated, sunset, p.Contract.Version
+			return []*fieldgate.Contract{old}
+		}
+	}
+	return nil
+}
+
+func (p *Plan) warn(format, remedy string, arguments ...any) {
+	p.Warnings = append(p.Warnings, contract.Diagnostic{Severity: contract.SeverityWarning, Message: fmt.Sprintf(format, arguments...), Remedy: remedy})
 }
 
 func isServed(state fieldgate.Lifecycle) bool {
@@ -245,80 +284,83 @@ func (c *Catalog) Deprecate(ctx context.Context, actor, api, version, sunset, su
 	if _, err := time.Parse(time.DateOnly, sunset); sunset != "" && err != nil {
 		return nil, refusal.Invalid("%.40q is no date: write it as 2027-06-30.", sunset)
 	}
-	return c.decide(ctx, actor, "api.deprecate", api, version, func(tx *store.Tx, k *fieldgate.Contract) (bool, error) {
+	return c.decide(ctx, actor, "api.deprecate", api, version, func(tx *store.Tx, k *fieldgate.Contract) (change, error) {
 		if !isServed(k.State) {
-			return false, refusal.Conflict("%s is %s, so that it is not served: restore it first.", name(k), k.State)
+			return change{}, refusal.Conflict("%s is %s, so that it is not served: restore it first.", name(k), k.State)
 		}
 		if successor != "" {
-			if _, err := readContract(ctx, tx, api, successor); err != nil {
-				return false, err
+			if _, err := readVersion(ctx, tx, api, successor); err != nil {
+				return change{}, err
 			}
 		}
 		changed := k.State != fieldgate.LifecycleDeprecated || k.Sunset != sunset || k.Successor != successor
 		k.State, k.Sunset, k.Successor = fieldgate.LifecycleDeprecated, sunset, successor
-		return changed, nil
+		return change{made: changed, detail: fmt.Sprintf("sunset %q, successor %q", sunset, successor)}, nil
 	})
 }
 
 // Retire ends a version; its callers are answered 410 Gone.
 func (c *Catalog) Retire(ctx context.Context, actor, api, version string) (*Version, error) {
-	return c.decide(ctx, actor, "api.retire", api, version, func(_ *store.Tx, k *fieldgate.Contract) (bool, error) {
+	return c.decide(ctx, actor, "api.retire", api, version, func(_ *store.Tx, k *fieldgate.Contract) (change, error) {
 		changed := k.State != fieldgate.LifecycleRetired
 		k.State = fieldgate.LifecycleRetired
-		return changed, nil
+		return change{made: changed}, nil
 	})
 }
 
 // Restore makes a version active again. Versions of the same API that stand in its place are superseded.
 func (c *Catalog) Restore(ctx context.Context, actor, api, version string) (*Version, error) {
-	return c.decide(ctx, actor, "api.restore", api, version, func(tx *store.Tx, k *fieldgate.Contract) (bool, error) {
+	return c.decide(ctx, actor, "api.restore", api, version, func(tx *store.Tx, k *fieldgate.Contract) (change, error) {
 		if k.State == fieldgate.LifecycleActive {
-			return false, nil
+			return change{}, nil
 		}
 		k.State, k.Sunset, k.Successor = fieldgate.LifecycleActive, "", ""
 		live, err := liveContracts(ctx, tx)
 		if err != nil {
-			return false, err
+			return change{}, err
 		}
 		superseded, err := takeOver(k, live)
 		if err != nil {
-			return false, err
+			return change{}, err
 		}
+		restored := change{made: true, others: superseded}
 		for _, old := range superseded {
 			old.State = fieldgate.LifecycleSuperseded
-			// The next version of the snapshot is the one that decide is about to take.
-			snapshot, err := tx.Counter(ctx, "snapshot")
-			if err != nil {
-				return false, err
-			}
-			if err := updateContract(ctx, tx, old, snapshot+1); err != nil {
-				return false, err
-			}
+			restored.detail += name(old) + " is superseded "
 		}
-		return true, nil
+		return restored, nil
 	})
 }
 
-// decide carries out one decision about a version; change says whether anything is new.
-func (c *Catalog) decide(ctx context.Context, actor, action, api, version string, change func(*store.Tx, *fieldgate.Contract) (bool, error)) (decided *Version, err error) {
-	changed := false
+// change is what a decision does to a version.
+type change struct {
+	made   bool                  // something is new
+	detail string                // for the audit
+	others []*fieldgate.Contract // further versions that change with it
+}
+
+// decide carries out one decision about a version.
+func (c *Catalog) decide(ctx context.Context, actor, action, api, version string, alter func(*store.Tx, *fieldgate.Contract) (change, error)) (decided *Version, err error) {
+	var altered change
 	err = c.store.Update(ctx, func(tx *store.Tx) error {
 		k, err := readContract(ctx, tx, api, version)
 		if err != nil {
 			return err
 		}
-		if changed, err = change(tx, k); err != nil {
+		if altered, err = alter(tx, k); err != nil {
 			return err
 		}
-		if changed {
+		if altered.made {
 			snapshot, err := tx.Next(ctx, "snapshot")
 			if err != nil {
 				return err
 			}
-			if err := updateContract(ctx, tx, k, snapshot); err != nil {
-				return err
+			for _, one := range append(altered.others, k) {
+				if err := updateContract(ctx, tx, one, snapshot); err != nil {
+					return err
+				}
 			}
-			if err := audit.Write(ctx, tx, actor, action, name(k), ""); err != nil {
+			if err := audit.Write(ctx, tx, actor, action, name(k), strings.TrimSpace(altered.detail)); err != nil {
 				return err
 			}
 		}
@@ -328,7 +370,7 @@ func (c *Catalog) decide(ctx context.Context, actor, action, api, version string
 	if err != nil {
 		return nil, err
 	}
-	if changed {
+	if altered.made {
 		c.nudge()
 	}
 	return decided, nil

@@ -27,7 +27,8 @@ type Version struct {
 	Published  time.Time
 }
 
-const versionColumns = "api, version, title, kind, state, digest, operations, compiled, created"
+// A list takes the compiled form, which may be megabytes, only of the versions whose end it tells.
+const versionColumns = "api, version, title, kind, state, digest, operations, CASE state WHEN 'deprecated' THEN compiled END, created"
 
 func scanVersion(row interface{ Scan(...any) error }) (*Version, error) {
 	var v Version

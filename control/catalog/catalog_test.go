@@ -253,6 +253,85 @@ func TestLifecycle(t *testing.T) {
 	}
 }
 
+// An old document that is corrected does not take the place of the version that followed it.
+func TestCorrectionOfASupersededVersion(t *testing.T) {
+	c, b := open(t, t.TempDir())
+	publish(t, c, document("Thermo", "1.0.0", "/a"))
+	publish(t, c, document("Thermo", "2.0.0", "/a"))
+	plan := publish(t, c, document("Thermo", "1.0.0", "/a", "/b"))
+	if plan.Change != ChangeReplacement || !plan.Applied || len(plan.Supersedes) != 0 || !strings.Contains(fmt.Sprint(plan.Warnings), "2.0.0 is served in its place") {
+		t.Fatalf("%+v", plan)
+	}
+	expect(t, b, "thermo 2.0.0:active")
+	if _, err := c.Restore(t.Context(), "me", "thermo", "1.0.0"); err != nil {
+		t.Fatal(err)
+	}
+	_, served, err := c.Get(t.Context(), "thermo")
+	if err != nil || len(served) != 1 || served[0].Version != "1.0.0" || len(served[0].Operations) != 2 {
+		t.Fatalf("%+v %v", served, err)
+	}
+}
+
+// A deprecated version whose document is corrected stays deprecated.
+func TestCorrectionOfADeprecatedVersion(t *testing.T) {
+	c, b := open(t, t.TempDir())
+	publish(t, c, document("Thermo", "1.0.0", "/a"))
+	if _, err := c.Deprecate(t.Context(), "me", "thermo", "1.0.0", "2027-06-30", ""); err != nil {
+		t.Fatal(err)
+	}
+	plan := publish(t, c, document("Thermo", "1.0.0", "/a", "/b"))
+	versions, _, err := c.Get(t.Context(), "thermo")
+	if err != nil || versions[0].State != fieldgate.LifecycleDeprecated || versions[0].Sunset != "2027-06-30" || len(plan.Warnings) == 0 {
+		t.Fatalf("%+v %+v %v", plan, versions, err)
+	}
+	expect(t, b, "thermo 1.0.0:deprecated")
+}
+
+// lifecycle.replaces deprecates the version that serves on beside the new one.
+func TestReplaces(t *testing.T) {
+	c, b := open(t, t.TempDir())
+	publish(t, c, document("Thermo", "1.0.0", "/v1"))
+	successor := string(document("Thermo", "2.0.0", "/v2")) + "x-fieldgate: {lifecycle: {replaces: 1.0.0, sunset-of-replaced: 2027-06-30}}\n"
+	publish(t, c, []byte(successor))
+	expect(t, b, "thermo 1.0.0:deprecated thermo 2.0.0:active")
+	versions, _, err := c.Get(t.Context(), "thermo")
+	if err != nil || versions[1].Sunset != "2027-06-30" || versions[1].Successor != "2.0.0" {
+		t.Fatalf("%+v %v", versions, err)
+	}
+	entries, err := audit.List(t.Context(), c.store, 0, 1)
+	if err != nil || !strings.Contains(entries[0].Detail, "1.0.0 is deprecated") {
+		t.Fatalf("%+v %v", entries, err)
+	}
+}
+
+// Two APIs exchange their routes: one has to let go first, and what is retired does not stand in the way.
+func TestExchangeOfRoutes(t *testing.T) {
+	ctx := t.Context()
+	c, b := open(t, t.TempDir())
+	publish(t, c, document("One", "1.0.0", "/a"))
+	publish(t, c, document("Two", "1.0.0", "/b"))
+	var conflict *ConflictError
+	if _, err := c.Publish(ctx, "me", "x.yaml", document("One", "2.0.0", "/b"), false); !errors.As(err, &conflict) {
+		t.Fatal(err)
+	}
+	if _, err := c.Retire(ctx, "me", "two", "1.0.0"); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, c, document("One", "2.0.0", "/b"))
+	if _, err := c.Restore(ctx, "me", "two", "1.0.0"); !errors.As(err, &conflict) {
+		t.Fatal(err)
+	}
+	// One 1.0.0 has another route than 2.0.0, and serves on.
+	if _, err := c.Publish(ctx, "me", "x.yaml", document("Two", "2.0.0", "/a"), false); !errors.As(err, &conflict) {
+		t.Fatal(err)
+	}
+	if _, err := c.Retire(ctx, "me", "one", "1.0.0"); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, c, document("Two", "2.0.0", "/a"))
+	expect(t, b, "one 1.0.0:retired one 2.0.0:active two 1.0.0:retired two 2.0.0:active")
+}
+
 // TestRestart: what was published is served by the next process.
 func TestRestart(t *testing.T) {
 	data := t.TempDir()
