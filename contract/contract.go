@@ -12,6 +12,10 @@ import (
 	"fieldgate"
 )
 
+// Form numbers what Compile makes of a document. It is raised with every change after which the same document compiles to something
+// else, so that contracts that were compiled before are compiled anew.
+const Form = 1
+
 // Compile reads one document, YAML or JSON. name is what messages call it. The diagnostics are all that was found, in the
 // order of the document. The error, an *InvalidError, holds those that keep the document from being a contract; without
 // one the contract is complete.

@@ -89,7 +89,7 @@ func New(config Config) *Control {
 	return c
 }
 
-// Start binds the admin API, makes sure of the stream of records and answers gateways, so that what cannot work is known
+// Start binds the admin API, makes sure of the stream of records, compiles what an older program made, and answers gateways, so that what cannot work is known
 // before anything else runs. Run must follow, or Stop.
 func (c *Control) Start(ctx context.Context) (err error) {
 	if err := c.admin.Listen(); err != nil {
@@ -109,6 +109,9 @@ func (c *Control) Start(ctx context.Context) (err error) {
 		stream.MaxAge = DefaultRecordsMaxAge
 	}
 	if _, err := c.config.Bus.Keep(ctx, stream); err != nil {
+		return err
+	}
+	if err := c.catalog.Recompile(ctx); err != nil {
 		return err
 	}
 	for _, serve := range []func() (func(), error){c.catalog.Serve, c.directory.Serve, c.gateways.Serve} {

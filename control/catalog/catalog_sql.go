@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"fieldgate"
+	"fieldgate/contract"
 	"fieldgate/control/refusal"
 	"fieldgate/engine/store"
 )
@@ -78,16 +79,19 @@ func versionsOf(ctx context.Context, tx *store.Tx, api string) (versions []*Vers
 }
 
 func readContract(ctx context.Context, tx *store.Tx, api, version string) (*fieldgate.Contract, error) {
-	var content string
-	var compiled []byte
-	err := tx.QueryRowContext(ctx, "SELECT content, compiled FROM contract WHERE api = ? AND version = ?", api, version).Scan(&content, &compiled)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, errNoVersion(api, version)
-	}
+	content, compiled, err := readEncoded(ctx, tx, api, version)
 	if err != nil {
 		return nil, err
 	}
 	return fieldgate.DecodeContract(content, compiled)
+}
+
+func readEncoded(ctx context.Context, tx *store.Tx, api, version string) (content string, compiled []byte, err error) {
+	err = tx.QueryRowContext(ctx, "SELECT content, compiled FROM contract WHERE api = ? AND version = ?", api, version).Scan(&content, &compiled)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = errNoVersion(api, version)
+	}
+	return content, compiled, err
 }
 
 // liveContracts lists the contracts that are served.
@@ -119,12 +123,12 @@ func insertContract(ctx context.Context, tx *store.Tx, k *fieldgate.Contract, do
 		return err
 	}
 	_, err = tx.ExecContext(ctx, `
-		INSERT INTO contract (api, version, change, title, kind, state, digest, operations, document, compiled, content, published, created)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		INSERT INTO contract (api, version, change, title, kind, state, digest, operations, document, compiled, content, form, published, created)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (api, version) DO UPDATE SET change = excluded.change, title = excluded.title, kind = excluded.kind,
 			state = excluded.state, digest = excluded.digest, operations = excluded.operations, document = excluded.document,
-			compiled = excluded.compiled, content = excluded.content, published = excluded.published, created = excluded.created`,
-		k.API, k.Version, int64(snapshot), k.Title, k.Kind, k.State, k.Digest, len(k.Operations), document, compiled, content, int64(snapshot), tx.Now.UnixMilli())
+			compiled = excluded.compiled, content = excluded.content, form = excluded.form, published = excluded.published, created = excluded.created`,
+		k.API, k.Version, int64(snapshot), k.Title, k.Kind, k.State, k.Digest, len(k.Operations), document, compiled, content, contract.Form, int64(snapshot), tx.Now.UnixMilli())
 	return err
 }
 
