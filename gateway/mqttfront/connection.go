@@ -143,6 +143,7 @@ func (c *connection) received(b []byte) error {
 	for {
 		event, err := c.mqtt.Next(now, in)
 		if err != nil || event == mqtt.NeedMore {
+			c.deliverRetained(now)
 			c.handling = false
 			c.flushNow()
 			c.mu.Unlock()
@@ -235,6 +236,19 @@ func (c *connection) flushNow() {
 	c.mu.Lock()
 }
 
+// drain writes all there is, or waits for whoever is writing it. It is for the reading goroutine; c is locked, and unlocked
+// meanwhile.
+func (c *connection) drain() {
+	c.flushNow()
+	if c.writing {
+		written := make(chan struct{})
+		c.written = written
+		c.mu.Unlock()
+		<-written
+		c.mu.Lock()
+	}
+}
+
 // write writes until nothing is left. c.writing was set by the caller.
 func (c *connection) write() {
 	c.mu.Lock()
@@ -288,14 +302,7 @@ func (c *connection) close(err error) {
 	}
 	c.mqtt.Close(mqtt.UnspecifiedError)
 	c.net.SetWriteDeadline(time.Now().Add(lastWords))
-	c.flushNow()
-	if c.writing { // somebody else is at our last words
-		written := make(chan struct{})
-		c.written = written
-		c.mu.Unlock()
-		<-written
-		c.mu.Lock()
-	}
+	c.drain()
 	c.left = true
 	c.mu.Unlock()
 	c.front.departed(c)

@@ -1,11 +1,13 @@
 package mqttfront
 
 import (
+	"strconv"
 	"strings"
 	"time"
 
 	"fieldgate"
 	"fieldgate/gateway/broker"
+	"fieldgate/gateway/pipeline"
 	"fieldgate/protocol/mqtt"
 )
 
@@ -77,7 +79,7 @@ func (f *Front) route(m *broker.Message, caller *callerKey, acknowledged func(er
 // address makes one delivery for each session. Of a session's overlapping subscriptions the highest QoS counts, and all
 // their identifiers go along [MQTT-3.3.4-2] [MQTT-3.3.4-4].
 func (f *Front) address(m *broker.Message, caller *callerKey, found *matching) {
-	answer := strings.HasPrefix(m.Topic, fieldgate.ReplyPrefix)
+	answer := answers(m.Topic)
 	add := func(s *mqtt.Subscription[*session]) {
 		if answer && (caller == nil || s.Subscriber.caller != *caller) {
 			return
@@ -115,6 +117,9 @@ func (f *Front) address(m *broker.Message, caller *callerKey, found *matching) {
 	}
 }
 
+// answers says whether the topic is one of those on which the gateway answers requests.
+func answers(topic string) bool { return strings.HasPrefix(topic, fieldgate.ReplyPrefix) }
+
 func (s *session) present() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -135,13 +140,46 @@ func (f *Front) deliver(s *session, d mqtt.Delivery, now time.Time) {
 	case d.QoS > 0:
 		ok = s.state.Enqueue(d)
 	}
+	f.delivered(s, &d, ok)
+}
+
+// delivered counts a delivery that a session took or, at QoS 0, did not take: of others Session.Done tells. s is locked.
+func (f *Front) delivered(s *session, d *mqtt.Delivery, ok bool) {
 	switch {
 	case ok:
 		f.Counters.Delivered.Add(1)
 	case d.QoS == 0:
 		f.Counters.DroppedQoS0.Add(1)
+		if s.conn != nil { // who is away does not expect it
+			f.recordDropped(s, d.Message.Topic)
+		}
 	}
 }
+
+// dropped is what a session has missed since the last Record about it.
+type dropped struct {
+	messages int
+	recorded time.Time
+}
+
+// droppedInterval is the time between two Records about one session's dropped messages, however many they are.
+const droppedInterval = 10 * time.Second
+
+// recordDropped leaves a Record that the session's client missed messages, the first at once. s is locked.
+func (f *Front) recordDropped(s *session, topic []byte) {
+	s.dropped.messages++
+	now := time.Now()
+	if now.Sub(s.dropped.recorded) < droppedInterval {
+		return
+	}
+	x := &pipeline.Exchange{Protocol: fieldgate.ProtocolMQTT, Method: fieldgate.MethodSubscribe, Path: topic, ClientID: s.key.client,
+		Principal: fieldgate.Principal{Kind: s.caller.kind, ID: s.caller.id}, Findings: fieldgate.FindingDropped,
+		Detail: strconv.Itoa(s.dropped.messages) + " messages did not fit what the client takes or its queue holds"}
+	f.pipeline.Malformed(x, errDropped)
+	s.dropped = dropped{recorded: now}
+}
+
+var errDropped = fieldgate.NewProblem(fieldgate.ProblemOverloaded, "The subscriber is too slow, or takes smaller packets only.")
 
 // encodeMessage gives the message in the form that sessions share. What came over MQTT carries the properties that its
 // publisher set and no other.

@@ -35,6 +35,8 @@ type session struct {
 	away          time.Time   // of a session that was read back: since when its client was away; zero: it was connected
 	number        uint64      // in the journal; 0: not kept there
 	subscriptions map[string]subscriptionOptions
+	retained      []backlog
+	dropped       dropped
 	will          *will
 	willTimer     *time.Timer
 	expiryTimer   *time.Timer
@@ -52,8 +54,10 @@ func (f *Front) newSession(key sessionKey, caller callerKey) *session {
 			f.Counters.DroppedExpired.Add(1)
 		case mqtt.TooLarge:
 			f.Counters.DroppedTooLarge.Add(1)
+			f.recordDropped(s, d.Message.Topic)
 		case mqtt.Overflow:
 			f.Counters.DroppedOverflow.Add(1)
+			f.recordDropped(s, d.Message.Topic)
 		}
 		if d.Token != 0 && s.number != 0 {
 			f.journal.append(nil, entry{kind: entryDone, session: s.number, number: d.Token})

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"fieldgate"
-	"fieldgate/gateway/broker"
 	"fieldgate/gateway/pipeline"
 	"fieldgate/protocol/mqtt"
 )
@@ -12,14 +11,13 @@ import (
 // subscribe answers a SUBSCRIBE filter by filter, as if each had come alone [MQTT-3.8.4-5]. Where the session is kept,
 // the answer waits for the disk; only this connection waits with it.
 func (c *connection) subscribe(p *mqtt.Subscribe, now time.Time) {
-	s := c.session
 	reasons := make([]mqtt.Reason, len(p.Filters))
 	id := uint32(0)
 	if len(p.Properties.SubscriptionIDs) > 0 {
 		id = p.Properties.SubscriptionIDs[0]
 	}
 	var entries []entry
-	var retained []mqtt.Delivery
+	var fresh []int // filters whose retained messages are to be sent
 	for i := range p.Filters {
 		f := &p.Filters[i]
 		granted, reason := c.admit(f)
@@ -35,7 +33,7 @@ func (c *connection) subscribe(p *mqtt.Subscribe, now time.Time) {
 		entries = append(entries, entry{kind: entrySubscribe, filter: string(f.Filter), options: options})
 		group, _ := mqtt.SplitShare(f.Filter)
 		if group == nil && (f.RetainHandling == 0 || f.RetainHandling == 1 && !existed) { // [MQTT-3.3.1-9] to [MQTT-3.3.1-11]
-			retained = c.collectRetained(retained, string(f.Filter), options, now)
+			fresh = append(fresh, i)
 		}
 	}
 	if !c.remember(entries) {
@@ -44,13 +42,14 @@ func (c *connection) subscribe(p *mqtt.Subscribe, now time.Time) {
 				reasons[i] = mqtt.QuotaExceeded
 			}
 		}
-		retained = nil
+		fresh = nil
 	}
 	c.mu.Lock()
 	c.mqtt.AcknowledgeSubscribe(p.PacketID, reasons)
 	c.mu.Unlock()
-	for _, d := range retained {
-		c.front.deliver(s, d, now)
+	for _, i := range fresh {
+		filter := string(p.Filters[i].Filter)
+		c.collectRetained(filter, subscriptionOptions{QoS: byte(reasons[i]), NoLocal: p.Filters[i].NoLocal, ID: id}, now)
 	}
 }
 
@@ -105,21 +104,6 @@ func (c *connection) remember(entries []entry) bool {
 	return c.front.journal.wait(entries...) == nil
 }
 
-// collectRetained gathers the retained messages for a new subscription. They go out with RETAIN set [MQTT-3.3.1-8 of 3.1.1].
-func (c *connection) collectRetained(found []mqtt.Delivery, filter string, options subscriptionOptions, now time.Time) []mqtt.Delivery {
-	c.front.pipeline.Broker.Retained(filter, func(m *broker.Message) {
-		if len(found) >= c.front.config.MaxQueued || options.NoLocal && c.session.sameClient(m) || !m.Expires.IsZero() && !now.Before(m.Expires) {
-			return
-		}
-		d := mqtt.Delivery{Message: encodeMessage(m), QoS: min(m.QoS, options.QoS), Retain: true}
-		if options.ID != 0 {
-			d.SubscriptionIDs = []uint32{options.ID}
-		}
-		found = append(found, d)
-	})
-	return found
-}
-
 // unsubscribe ends subscriptions [MQTT-3.10.4-1].
 func (c *connection) unsubscribe(p *mqtt.Unsubscribe) {
 	s := c.session
@@ -132,6 +116,7 @@ func (c *connection) unsubscribe(p *mqtt.Unsubscribe) {
 			continue
 		}
 		delete(s.subscriptions, string(filter))
+		s.forgetRetained(string(filter))
 		c.front.tree.Unsubscribe(filter, s)
 		entries = append(entries, entry{kind: entryUnsubscribe, filter: string(filter)})
 	}
