@@ -45,7 +45,7 @@ type Insight struct {
 	mu      sync.Mutex
 	pending *pending              // read but not stored
 	nodes   map[nodeKey]*progress // how far each run of a node has been counted, stored or pending
-	routes  map[routeKey]bool     // listed routes, stored or pending
+	routes  *listing
 	stream  streamProgress
 	pruned  time.Time
 }
@@ -69,7 +69,7 @@ type progress struct {
 // New makes an Insight on its store and bus. Its metrics are registered with metrics.
 func New(db *store.Store, b *bus.Bus, metrics prometheus.Registerer, log *slog.Logger) *Insight {
 	return &Insight{store: db, bus: b, log: log, live: newLive(), count: newCounters(metrics), pending: newPending(),
-		nodes: make(map[nodeKey]*progress), routes: make(map[routeKey]bool)}
+		nodes: make(map[nodeKey]*progress), routes: newListing()}
 }
 
 // Run consumes Records until the context ends; then it stores what it has read.
@@ -143,7 +143,7 @@ func (i *Insight) consume(entries []bus.Entry, counted uint64) {
 		}
 		records := i.advance(batch)
 		for r := range records {
-			clean(&records[r])
+			clean(&records[r], now)
 			i.pending.add(&records[r], i.routes)
 			i.count.add(&records[r])
 		}
@@ -153,9 +153,12 @@ func (i *Insight) consume(entries []bus.Entry, counted uint64) {
 }
 
 // clean makes sure of what the database, metrics and JSON demand of texts and numbers, whatever a node sends.
-func clean(r *fieldgate.Record) {
+func clean(r *fieldgate.Record, now time.Time) {
 	for _, text := range []*string{&r.API, &r.Version, &r.Operation, &r.Route, &r.Detail, &r.Principal, &r.Model, &r.Firmware} {
 		*text = strings.ToValidUTF8(*text, "\ufffd")
+	}
+	if r.Time.After(now) { // a clock that is wrong would make rollups that are kept until then
+		r.Time = now
 	}
 	r.Status = min(max(r.Status, 0), 999)
 	r.Duration = min(max(r.Duration, 0), maxLatency)
@@ -227,6 +230,7 @@ func (i *Insight) flush(ctx context.Context) error {
 		return nil
 	}
 	prune := time.Since(i.pruned) > time.Minute
+	var gone []routeKey
 	err := i.store.Update(ctx, func(tx *store.Tx) error {
 		if err := i.pending.store(ctx, tx); err != nil {
 			return err
@@ -234,10 +238,15 @@ func (i *Insight) flush(ctx context.Context) error {
 		if err := i.storeProgress(ctx, tx); err != nil {
 			return err
 		}
-		if prune {
-			return pruneRollups(ctx, tx)
+		if !prune {
+			return nil
 		}
-		return nil
+		if err := pruneRollups(ctx, tx); err != nil {
+			return err
+		}
+		var err error
+		gone, err = i.routes.prune(ctx, tx)
+		return err
 	})
 	if err != nil {
 		return err
@@ -245,6 +254,7 @@ func (i *Insight) flush(ctx context.Context) error {
 	for _, node := range i.nodes {
 		node.dirty = false
 	}
+	i.routes.remove(gone)
 	if prune {
 		i.pruned = time.Now()
 	}

@@ -278,7 +278,7 @@ func TestUndocumentedRoutes(t *testing.T) {
 	add("legacy", "/old", fieldgate.FindingUndocumented)
 	add("legacy", "/old", fieldgate.FindingUndocumented)
 	add("", "/admin.php", fieldgate.FindingUnmatched)
-	for i := range maxRoutes + 10 {
+	for i := range maxRefusedRoutes + 10 {
 		add("", fmt.Sprint("/scan", i), fieldgate.FindingUnmatched)
 	}
 	n.run(t)
@@ -291,11 +291,72 @@ func TestUndocumentedRoutes(t *testing.T) {
 	}
 	n.wait(t)
 	routes, overflow, err := n.Undocumented(t.Context(), 10)
-	if err != nil || len(routes) != 10 || overflow != 12 {
+	if err != nil || len(routes) != 10 || overflow != 11 {
 		t.Fatalf("%v %d %v", routes, overflow, err)
 	}
 	if first := routes[0]; first.Route != "/old" || first.API != "legacy" || first.Exchanges != 2 || first.Principal != "d1" || first.Last.IsZero() {
 		t.Fatalf("%+v", first)
+	}
+}
+
+// TestScannersDisplaceNothing: who asks for what is not there fills the list of what was refused, and only until he is gone.
+func TestScannersDisplaceNothing(t *testing.T) {
+	ctx := t.Context()
+	n := open(t, t.TempDir())
+	var sequence, first uint64 = 0, 1
+	see := func(at time.Time, api, path string, routes int) {
+		finding := fieldgate.FindingUndocumented
+		if api == "" {
+			finding = fieldgate.FindingUnmatched
+		}
+		for i := range routes {
+			batch := &fieldgate.RecordBatch{Node: "n1", Epoch: 1, First: first, Records: []fieldgate.Record{{Time: at, API: api, Route: fmt.Sprint(path, i), Findings: finding}}}
+			sequence, first = sequence+1, first+1
+			n.consume([]bus.Entry{{Sequence: sequence, Data: fieldgate.EncodeRecords(nil, batch)}}, 0)
+		}
+		n.pruned = time.Time{}
+		if err := n.flush(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count := func() (passed, refused int) {
+		routes, _, err := n.Undocumented(ctx, 5000)
+		if err != nil || len(routes) != len(n.routes.routes) {
+			t.Fatalf("%d routes, %d known, %v", len(routes), len(n.routes.routes), err)
+		}
+		for _, r := range routes {
+			if r.API == "" {
+				refused++
+			} else {
+				passed++
+			}
+		}
+		return passed, refused
+	}
+	now := time.Now()
+	see(now.Add(-2*routeRetention), "legacy", "/forgotten", 5)
+	see(now.Add(-2*time.Hour), "", "/scan", maxRefusedRoutes+100)
+	see(now.Add(-2*time.Hour), "legacy", "/device", 20)
+	if passed, refused := count(); passed != 20 || refused != 0 {
+		t.Fatalf("%d passed, %d refused", passed, refused)
+	}
+	see(now, "", "/new", 10)
+	if passed, refused := count(); passed != 20 || refused != 10 || n.routes.refused != 10 {
+		t.Fatalf("%d passed, %d refused, %d known", passed, refused, n.routes.refused)
+	}
+}
+
+// TestRecordsOfTheFuture: a node whose clock is wrong leaves nothing that is kept until its time comes.
+func TestRecordsOfTheFuture(t *testing.T) {
+	n := open(t, t.TempDir())
+	early := record(1)
+	early.Time = time.Now().AddDate(50, 0, 0)
+	batch := &fieldgate.RecordBatch{Node: "n1", Epoch: 1, First: 1, Records: []fieldgate.Record{early}}
+	n.consume([]bus.Entry{{Sequence: 1, Data: fieldgate.EncodeRecords(nil, batch)}}, 0)
+	for key := range n.pending.rollups {
+		if key.start > time.Now().Unix() {
+			t.Fatalf("a rollup of %v", time.Unix(key.start, 0))
+		}
 	}
 }
 
@@ -368,7 +429,7 @@ func TestRecentIsBounded(t *testing.T) {
 
 func TestFirmwareVersionsAreBounded(t *testing.T) {
 	p := newPending()
-	listed := make(map[routeKey]bool)
+	listed := newListing()
 	for i := range 2 * maxRollupKeys {
 		r := record(1)
 		r.Firmware = fmt.Sprint(i)

@@ -16,7 +16,6 @@ const (
 	hour   = 3600
 
 	maxRollupKeys = 10_000 // pending at once; further firmware versions are counted together
-	maxRoutes     = 2_000  // listed; exchanges on further ones are only counted
 
 	otherFirmware = "(other)"
 )
@@ -97,8 +96,8 @@ func newPending() *pending {
 		findings: make(map[findingKey]*finding), routes: make(map[routeKey]*route)}
 }
 
-// add counts one Record. listed is the set of routes that have a row already; it grows here.
-func (p *pending) add(r *fieldgate.Record, listed map[routeKey]bool) {
+// add counts one Record; routes that are new are listed while there is place.
+func (p *pending) add(r *fieldgate.Record, listed *listing) {
 	p.records++
 	operation := operationKey{r.API, r.Version, r.Operation}
 	seconds := r.Time.Unix()
@@ -146,14 +145,11 @@ func (p *pending) add(r *fieldgate.Record, listed map[routeKey]bool) {
 	}
 }
 
-func (p *pending) addRoute(r *fieldgate.Record, listed map[routeKey]bool) {
+func (p *pending) addRoute(r *fieldgate.Record, listed *listing) {
 	key := routeKey{r.Protocol, r.Method, r.Route, r.API}
-	if !listed[key] {
-		if len(listed) >= maxRoutes {
-			p.routesOverflow++
-			return
-		}
-		listed[key] = true
+	if !listed.admit(key) {
+		p.routesOverflow++
+		return
 	}
 	seen := p.routes[key]
 	if seen == nil {

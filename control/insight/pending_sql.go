@@ -43,7 +43,7 @@ func (i *Insight) load(ctx context.Context) error {
 		return each(ctx, tx, "SELECT protocol, method, route, api FROM route", nil, func(rows *sql.Rows) error {
 			var key routeKey
 			err := rows.Scan(&key.protocol, &key.method, &key.route, &key.api)
-			i.routes[key] = true
+			i.routes.add(key)
 			return err
 		})
 	})
