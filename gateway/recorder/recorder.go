@@ -17,11 +17,13 @@ import (
 const (
 	batchInterval = 25 * time.Millisecond // a Record waits no longer than this for its batch
 	bufferRecords = 64 << 10              // about 20 MB
+	keepRecords   = 4 << 10               // a buffer that grew beyond this is not used again
 	retryInterval = time.Second
 	lastEffort    = 3 * time.Second // to hand over what is left at the end
 )
 
-// Sink stores an encoded batch durably, or says why not. id names the batch: one that comes twice is to be stored once.
+// Sink stores an encoded batch durably, or says why not. id names the batch: one that comes twice is to be stored once. The batch is
+// the Sink's until it returns.
 type Sink func(ctx context.Context, id string, batch []byte) error
 
 // Recorder is safe for concurrent use.
@@ -37,7 +39,10 @@ type Recorder struct {
 	mu     sync.Mutex
 	buffer []fieldgate.Record
 
-	first uint64 // number of the next Record to send; only Run's goroutine touches it
+	// Only Run's goroutine touches these.
+	first uint64             // number of the next Record to send
+	spare []fieldgate.Record // the next buffer
+	batch []byte             // encoded
 }
 
 // New makes a recorder; nothing is sent before Run.
@@ -92,25 +97,32 @@ func (r *Recorder) Run(ctx context.Context) {
 			case <-r.full:
 			case <-time.After(batchInterval):
 			}
-			r.send(sending, r.take())
+			r.sendAll(sending)
 		}
 	}
-	r.send(sending, r.take())
+	r.sendAll(sending)
 }
 
-func (r *Recorder) take() []fieldgate.Record {
+// sendAll sends what has come so far. Meanwhile Records come into the other of two buffers.
+func (r *Recorder) sendAll(ctx context.Context) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	records := r.buffer
-	r.buffer = nil
-	return records
+	r.buffer = r.spare
+	r.mu.Unlock()
+	r.send(ctx, records)
+	r.spare = nil
+	if cap(records) <= keepRecords {
+		clear(records)
+		r.spare = records[:0]
+	}
 }
 
 // send hands Records over in order. A batch that the bus does not take is sent again, with the same numbers, until it does.
 func (r *Recorder) send(ctx context.Context, records []fieldgate.Record) {
 	for len(records) > 0 {
 		n := min(len(records), fieldgate.MaxBatchRecords)
-		batch := fieldgate.EncodeRecords(nil, &fieldgate.RecordBatch{Node: r.node, Epoch: r.epoch, First: r.first, Records: records[:n]})
+		batch := fieldgate.EncodeRecords(r.batch[:0], &fieldgate.RecordBatch{Node: r.node, Epoch: r.epoch, First: r.first, Records: records[:n]})
+		r.batch = batch
 		id := string(fieldgate.AppendInstance(nil, r.node, r.epoch, r.first))
 		for {
 			err := r.sink(ctx, id, batch)
