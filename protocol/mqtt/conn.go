@@ -38,7 +38,7 @@ const (
 	AckReceived                      // a delivery moved on; nothing to do
 	PingReceived                     // answered already
 	DisconnectReceived               // Packets.Disconnect is valid: the client is gone
-	Blocked                          // 3.1.1 only: too many messages unacknowledged; call Next again after an Acknowledge
+	Blocked                          // too many messages unacknowledged; call Next again after an Acknowledge
 )
 
 type state byte
@@ -166,7 +166,9 @@ func (c *Conn) Next(now time.Time, in *Packets) (Event, error) {
 
 // keepPartial saves the unconsumed bytes, because the caller may reuse what it fed.
 func (c *Conn) keepPartial() {
-	c.partial = append(c.partial[:0], c.input...) // overlapping moves within partial are safe
+	if len(c.input) == 0 || len(c.partial) != len(c.input) || &c.partial[0] != &c.input[0] { // a long packet does not move with each read
+		c.partial = append(c.partial[:0], c.input...) // overlapping moves within partial are safe
+	}
 	c.input = nil
 	const keep = 4 << 10
 	if len(c.partial) == 0 && cap(c.partial) > keep {

@@ -2,10 +2,11 @@ package mqtt
 
 import "time"
 
-// mustWait says that the PUBLISH at the front of the input has to wait because a 3.1.1 client, which knows no Receive
-// Maximum, has too many messages unacknowledged by us.
+// mustWait says that the PUBLISH at the front of the input has to wait because the client has too many messages
+// unacknowledged by us: one of 3.1.1, which knows no Receive Maximum, or one of 5 that still has quota, because it got
+// some back with PUBCOMPs for messages that nobody knows (MQTT 5 §4.9). Without quota it breaks the protocol.
 func (c *Conn) mustWait(h Header) bool {
-	return c.version == V311 && h.Flags&6 != 0 && len(c.unacked) >= int(c.limits.ReceiveMaximum)
+	return h.Flags&6 != 0 && len(c.unacked) >= int(c.limits.ReceiveMaximum) && (c.version == V311 || c.receiveQuota > 0)
 }
 
 func (c *Conn) publishReceived(flags byte, body []byte, p *Publish) (Event, error) {

@@ -286,6 +286,22 @@ func TestClientAboveReceiveMaximumIsDisconnected(t *testing.T) {
 	}
 }
 
+// PUBREL gives quota back even for a message that we do not know. It gives no room for more messages that are not decided.
+func TestQuotaIsNotMadeOfNothing(t *testing.T) {
+	limits := DefaultLimits()
+	limits.ReceiveMaximum = 2
+	s := newServer(limits)
+	s.manual = true
+	s.feed(connectPacket(V5, nil))
+	for id := uint16(1); id < 50; id++ {
+		s.feed(publishPacket(V5, 1, id, "a", ""))
+		s.feed(ackPacket(PUBREL, 1000+id))
+	}
+	if s.Unacknowledged() > 2 {
+		t.Fatalf("%d messages await a decision, at most 2 may", s.Unacknowledged())
+	}
+}
+
 func TestQoS2QuotaReturnsWithPubcomp(t *testing.T) {
 	limits := DefaultLimits()
 	limits.ReceiveMaximum = 1
