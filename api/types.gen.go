@@ -393,7 +393,7 @@ type ContractFindingSeverity string
 // ContractKind defines model for ContractKind.
 type ContractKind string
 
-// Deprecation defines model for Deprecation.
+// Deprecation Examples: {"successor":"2.0.0","sunset":"2027-06-30T00:00:00Z"}
 type Deprecation struct {
 	// Successor The version that callers should move to.
 	Successor string `json:"successor,omitempty,omitzero"`
@@ -460,6 +460,8 @@ type ImportedDevice struct {
 	Id string `json:"id"`
 
 	// Problem RFC 9457 problem details.
+	//
+	// Examples: {"detail":"There is a device \"d7\" already.","status":409,"title":"The decision does not fit the present state","type":"urn:fieldgate:problem:conflict"}
 	Problem *Problem `json:"problem,omitempty"`
 
 	// Token Shown only once; only its hash is kept.
@@ -486,7 +488,7 @@ type NamedCount struct {
 	Name    string `json:"name"`
 }
 
-// NewApp defines model for NewApp.
+// NewApp Examples: {"id":"dashboard","name":"The dashboard","scopes":["telemetry.read"]}
 type NewApp struct {
 	Id Identifier `json:"id"`
 
@@ -495,7 +497,7 @@ type NewApp struct {
 	Scopes []string `json:"scopes,omitempty,omitzero"`
 }
 
-// NewDevice defines model for NewDevice.
+// NewDevice Examples: {"firmware":"1.8.3","id":"d7","model":"T2"}
 type NewDevice struct {
 	Firmware string     `json:"firmware,omitempty,omitzero"`
 	Id       Identifier `json:"id"`
@@ -598,6 +600,8 @@ type PlanChange string
 type PrincipalState string
 
 // Problem RFC 9457 problem details.
+//
+// Examples: {"detail":"There is a device \"d7\" already.","status":409,"title":"The decision does not fit the present state","type":"urn:fieldgate:problem:conflict"}
 type Problem struct {
 	// Detail What is wrong here and what to do about it.
 	Detail string `json:"detail,omitempty,omitzero"`
@@ -667,6 +671,8 @@ type TrafficPage struct {
 }
 
 // TrafficRecord What one exchange left behind. It holds no payload and no secret.
+//
+// Examples: {"api":"thermo","bytesIn":45,"bytesOut":0,"detail":"/temp /properties/temp/maximum","durationMicros":180,"findings":["invalid-request"],"instance":"n1-mc3k2a-2s","kind":"device","method":"POST","operation":"sendTelemetry","principal":"d7","problem":"invalid-payload","protocol":"mqtt","status":422,"time":"2026-11-22T18:11:05Z","version":"2.4.0"}
 type TrafficRecord struct {
 	Api      string `json:"api,omitempty,omitzero"`
 	BytesIn  int64  `json:"bytesIn"`
@@ -826,6 +832,8 @@ type AppAnswer = App
 type DeviceAnswer = Device
 
 // ProblemAnswer RFC 9457 problem details.
+//
+// Examples: {"detail":"There is a device \"d7\" already.","status":409,"title":"The decision does not fit the present state","type":"urn:fieldgate:problem:conflict"}
 type ProblemAnswer = Problem
 
 // VersionAnswer defines model for VersionAnswer.

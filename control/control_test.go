@@ -435,6 +435,18 @@ func TestNobodyGetsInWithoutTheToken(t *testing.T) {
 	}
 }
 
+// The program serves the contract of its own API.
+func TestOwnContract(t *testing.T) {
+	n := start(t, socketDirectory(t))
+	got := n.get(t, "/api/v1/openapi.yaml", n.token)
+	if got.status != 200 || got.body != string(api.Document) || got.header.Get("Content-Type") != "application/yaml" {
+		t.Errorf("%d %s %.100s", got.status, got.header, got.body)
+	}
+	if got := n.get(t, "/api/v1/openapi.yaml", ""); got.status != 401 {
+		t.Errorf("%d without a token", got.status)
+	}
+}
+
 func TestRequestsAreChecked(t *testing.T) {
 	n := start(t, socketDirectory(t))
 	for _, test := range []struct {

@@ -19,7 +19,7 @@ const (
 	healthPath  = "/healthz"
 )
 
-// handler is the whole API: bounds, then authentication, then the operation.
+// handler is the whole API: authentication, then bounds, then the operation.
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	strict := NewStrictHandlerWithOptions(&operations{s}, []StrictMiddlewareFunc{s.awaitGateways}, StrictHTTPServerOptions{
@@ -31,7 +31,7 @@ func (s *Server) handler() http.Handler {
 	HandlerWithOptions(strict, StdHTTPServerOptions{BaseRouter: mux, ErrorHandlerFunc: refuseRequest})
 	mux.Handle("GET /metrics", s.config.Metrics)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { refuseRoute(mux, w, r) })
-	return s.bound(s.authenticate(mux))
+	return s.authenticate(s.bound(mux))
 }
 
 // awaitGateways answers a decision when it is in force on the gateways, so that what follows it finds it there.
@@ -41,11 +41,12 @@ func (s *Server) awaitGateways(next StrictHandlerFunc, _ string) StrictHandlerFu
 		if err != nil || r.Method == http.MethodGet {
 			return answer, err
 		}
-		snapshot, directory, err := s.newest(ctx)
-		if err != nil {
-			return nil, err
+		// What was decided is decided, and the answer may hold a token that is shown only now.
+		if snapshot, directory, err := s.newest(ctx); err != nil {
+			s.config.Log.Warn("a decision is answered before it is known to be in force", "error", err)
+		} else {
+			s.config.Gateways.Await(ctx, snapshot, directory)
 		}
-		s.config.Gateways.Await(ctx, snapshot, directory)
 		return answer, nil
 	}
 }
@@ -53,6 +54,8 @@ func (s *Server) awaitGateways(next StrictHandlerFunc, _ string) StrictHandlerFu
 // authenticate lets nobody in without the operator's token, but for the question whether anybody is there.
 func (s *Server) authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store") // answers hold tokens
+		w.Header().Set("X-Content-Type-Options", "nosniff")
 		if r.URL.Path != healthPath {
 			scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 			if !strings.EqualFold(scheme, "Bearer") || !s.config.Operator.Verify([]byte(strings.TrimSpace(token))) {
@@ -82,8 +85,6 @@ func (s *Server) bound(next http.Handler) http.Handler {
 			s.unhurried(w, true)
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, size)
-		w.Header().Set("Cache-Control", "no-store") // answers hold tokens
-		w.Header().Set("X-Content-Type-Options", "nosniff")
 		next.ServeHTTP(w, r)
 	})
 }

@@ -1,6 +1,7 @@
 package adminapi
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -20,6 +21,10 @@ import (
 
 func (o *operations) GetHealth(context.Context, GetHealthRequestObject) (GetHealthResponseObject, error) {
 	return GetHealth204Response{}, nil
+}
+
+func (o *operations) GetContract(context.Context, GetContractRequestObject) (GetContractResponseObject, error) {
+	return GetContract200ApplicationyamlResponse{Body: bytes.NewReader(api.Document), ContentLength: int64(len(api.Document))}, nil
 }
 
 func (o *operations) ListAudit(ctx context.Context, request ListAuditRequestObject) (ListAuditResponseObject, error) {

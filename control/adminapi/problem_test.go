@@ -1,0 +1,43 @@
+package adminapi
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"fieldgate/api"
+	"fieldgate/contract"
+	"fieldgate/control/catalog"
+	"fieldgate/control/insight"
+	"fieldgate/control/refusal"
+	"fieldgate/engine/store"
+)
+
+// The contract of the admin API is one that Fieldgate itself would publish, and names every status and code that is answered.
+func TestContract(t *testing.T) {
+	_, diagnostics, err := contract.Compile("fieldgate.openapi.yaml", api.Document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range diagnostics {
+		if strings.Contains(d.Message, "example") && !strings.Contains(d.Message, "no upstream") {
+			t.Error(d)
+		}
+	}
+	problems := []api.Problem{
+		newProblem(http.StatusUnauthorized, "unauthenticated", "", ""),
+		newProblem(http.StatusMethodNotAllowed, "method-not-allowed", "", ""),
+	}
+	for _, err := range []error{refusal.Invalid("x"), refusal.NotFound("x"), refusal.Conflict("x"), &contract.InvalidError{},
+		&catalog.ConflictError{}, &http.MaxBytesError{}, store.ErrFull, insight.ErrTooManySubscribers, errors.New("x")} {
+		problems = append(problems, problemOf(err))
+	}
+	for _, p := range problems {
+		row := fmt.Sprintf("| %d | `%s` |", p.Status, strings.TrimPrefix(p.Type, "urn:fieldgate:problem:"))
+		if !strings.Contains(string(api.Document), row) {
+			t.Errorf("the contract does not declare %s", row)
+		}
+	}
+}
