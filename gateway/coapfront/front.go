@@ -44,6 +44,7 @@ type Front struct {
 	exchanges sync.Pool
 	links     atomic.Pointer[linkList]
 	observers observers
+	refusals  refusals
 }
 
 // Listen opens UDP sockets, such as "127.0.0.1:5683" or ":5683". Nothing is read before Run.
@@ -71,7 +72,7 @@ func Listen(addresses []string, p *pipeline.Pipeline, logger *slog.Logger) (*Fro
 			f.serve(ctx, listener, request, response)
 		}
 		var err error
-		if listener, err = coap.NewUDP(conn, coap.Config{MaxBody: fieldgate.DefaultMaxBody}, workers, handler, logger); err != nil {
+		if listener, err = coap.NewUDP(conn, coap.Config{MaxBody: fieldgate.DefaultMaxBody, Refused: f.refused}, workers, handler, logger); err != nil {
 			return fail(err)
 		}
 		f.listeners = append(f.listeners, listener)
@@ -149,9 +150,41 @@ func (f *Front) serve(ctx context.Context, listener *coap.UDP, request *coap.Req
 	} else if problem := f.run(ctx, listener, x, request, response); problem != nil {
 		f.refuse(x, problem, response)
 	}
-	response.Trusted = known(&x.Principal)
+	if response.Trusted = known(&x.Principal); response.Trusted && mayNeedBlocks(request, response) {
+		response.StillAllowed = f.stillAllowed(fieldgate.HashToken(x.Secret))
+	}
 	returned = true
 }
+
+// mayNeedBlocks says whether the body may not fit one message, of the largest block size or a smaller one that was asked for.
+func mayNeedBlocks(request *coap.Request, response *coap.Response) bool {
+	_, asked := request.Uint(coap.Block2)
+	return len(response.Body) > largestBlock || asked && len(response.Body) > 0
+}
+
+const largestBlock = 1024 // RFC 7959 section 2.2
+
+// stillAllowed asks whether a credential has been revoked, or its owner quarantined, since.
+func (f *Front) stillAllowed(hash fieldgate.CredentialHash) func() bool {
+	return func() bool { return f.credentialProblem(&hash) == nil }
+}
+
+// credentialProblem is what has happened to a credential since it was accepted, nil if nothing.
+func (f *Front) credentialProblem(hash *fieldgate.CredentialHash) *fieldgate.Problem {
+	ref := f.pipeline.Directory.Lookup(hash)
+	switch {
+	case ref == 0 || f.pipeline.Directory.State(ref) == fieldgate.StateRevoked:
+		return errRevoked
+	case f.pipeline.Directory.State(ref) == fieldgate.StateQuarantined:
+		return errQuarantined
+	}
+	return nil
+}
+
+var (
+	errRevoked     = fieldgate.NewProblem(fieldgate.ProblemUnauthenticated, "The credential was revoked or replaced.")
+	errQuarantined = fieldgate.NewProblem(fieldgate.ProblemQuarantined, "An operator has to release the device.")
+)
 
 // run takes an exchange through the pipeline.
 func (f *Front) run(ctx context.Context, listener *coap.UDP, x *pipeline.Exchange, request *coap.Request, response *coap.Response) *fieldgate.Problem {

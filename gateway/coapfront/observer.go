@@ -16,15 +16,16 @@ import (
 // observer is a CoAP client's interest in an operation's topic: a subscriber of the broker on one side, an
 // observation (RFC 7641) on the other. What the client cannot take in time gives way to the newest message.
 type observer struct {
-	observation coap.Observation
-	listener    *coap.UDP
-	all         *observers
-	principal   principalKey
-	hash        fieldgate.CredentialHash
-	known       bool // the principal is in the Directory
-	accept      uint32
-	hasAccept   bool
-	unsubscribe func()
+	observation  coap.Observation
+	listener     *coap.UDP
+	all          *observers
+	principal    principalKey
+	hash         fieldgate.CredentialHash
+	known        bool        // the principal is in the Directory
+	stillAllowed func() bool // of a known principal
+	accept       uint32
+	hasAccept    bool
+	unsubscribe  func()
 
 	newest atomic.Pointer[broker.Message]
 	queued atomic.Bool
@@ -47,6 +48,7 @@ func (f *Front) observe(listener *coap.UDP, x *pipeline.Exchange, request *coap.
 	if o.known = known(&x.Principal); o.known {
 		o.principal = principalKey{x.Principal.Kind, x.Principal.ID}
 		o.hash = fieldgate.HashToken(x.Secret)
+		o.stillAllowed = f.stillAllowed(o.hash)
 	}
 	f.observers.add(o)
 	o.observation.Ended = func() {
@@ -56,11 +58,8 @@ func (f *Front) observe(listener *coap.UDP, x *pipeline.Exchange, request *coap.
 	o.unsubscribe = f.pipeline.Broker.Subscribe(filter, 0, o)
 	if o.known {
 		// What changed between identification and add has been missed by principalChanged.
-		ref := f.pipeline.Directory.Lookup(&o.hash)
-		if ref == 0 || f.pipeline.Directory.State(ref) == fieldgate.StateRevoked {
-			o.end(errObserverRevoked)
-		} else if f.pipeline.Directory.State(ref) == fieldgate.StateQuarantined {
-			o.end(errObserverQuarantined)
+		if problem := f.credentialProblem(&o.hash); problem != nil {
+			o.end(problem)
 		}
 	}
 	return o, nil
@@ -80,7 +79,7 @@ func (o *observer) end(problem *fieldgate.Problem) {
 // notify sends what is newest.
 func (o *observer) notify(response *coap.Response) {
 	response.Reset()
-	response.Trusted = o.known
+	response.Trusted, response.StillAllowed = o.known, o.stillAllowed
 	if problem := o.ending.Load(); problem != nil {
 		response.Code = codeOf(problem.Status(), fieldgate.MethodGet)
 		response.Options.AddUint(coap.ContentFormat, coap.ConciseProblemCBOR)
@@ -125,11 +124,6 @@ type observers struct {
 	signal      chan struct{}
 }
 
-var (
-	errObserverRevoked     = fieldgate.NewProblem(fieldgate.ProblemUnauthenticated, "The credential was revoked or replaced.")
-	errObserverQuarantined = fieldgate.NewProblem(fieldgate.ProblemQuarantined, "An operator has to release the device.")
-)
-
 func (all *observers) init() {
 	all.byPrincipal = make(map[principalKey][]*observer)
 	all.signal = make(chan struct{}, 1)
@@ -167,9 +161,9 @@ func (all *observers) principalChanged(change *fieldgate.DirectoryChange) {
 	for _, o := range affected {
 		switch {
 		case change.State == fieldgate.StateQuarantined:
-			o.end(errObserverQuarantined)
+			o.end(errQuarantined)
 		case change.State != fieldgate.StateActive || !slices.Contains(change.Credentials, o.hash):
-			o.end(errObserverRevoked)
+			o.end(errRevoked)
 		}
 	}
 }

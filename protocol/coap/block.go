@@ -74,14 +74,15 @@ type assembly struct {
 // changes at the origin is never mixed (RFC 7959 §2.4).
 type snapshot struct {
 	links[snapshot]
-	peer      *peer
-	operation []byte
-	code      Code
-	options   Options
-	body      []byte
-	trusted   bool
-	bytes     int // as counted in Endpoint.transferBytes
-	used      instant
+	peer         *peer
+	operation    []byte
+	code         Code
+	options      Options
+	body         []byte
+	trusted      bool
+	stillAllowed func() bool
+	bytes        int // as counted in Endpoint.transferBytes
+	used         instant
 }
 
 func (p *peer) findAssembly(operation []byte) *assembly {

@@ -174,6 +174,21 @@ func TestBlock2(t *testing.T) {
 	}
 }
 
+// Whoever asks for a later block and may not have it learns why.
+func TestErrorForALaterBlock(t *testing.T) {
+	b := newBench(t, nil)
+	b.feed(alice, request(Confirmable, GET, 1, "/a", withUint(Block2, Block{Num: 3, SZX: 6}.Uint())))
+	r := b.next("the request")
+	b.respond(r, Unauthorized, "who are you?")
+	m := b.take()[0]
+	if m.Code != Unauthorized || string(m.Payload) != "who are you?" {
+		t.Fatalf("%v %q", m.Code, m.Payload)
+	}
+	if _, ok := m.Uint(Block2); ok {
+		t.Error("the error calls itself a block")
+	}
+}
+
 func TestEarlyNegotiation(t *testing.T) {
 	b := newBench(t, nil)
 	b.feed(alice, request(Confirmable, GET, 1, "/a", withUint(Block2, Block{SZX: 2}.Uint())))

@@ -95,6 +95,9 @@ func (e *Endpoint) makeRoom(size int, now instant) bool {
 func (e *Endpoint) answerBlock(p *peer, in *incoming, received *reception, code Code) {
 	options := &e.scratch.Options
 	options.Reset()
+	if code != Continue {
+		e.tellRefused(p.addr, in, code)
+	}
 	switch code {
 	case Continue:
 		// RFC 7959 §2.3: M=1 says that nothing is carried out before the last block; a smaller SZX asks
@@ -122,6 +125,10 @@ func (e *Endpoint) answerBlock(p *peer, in *incoming, received *reception, code 
 func (e *Endpoint) answerFromSnapshot(p *peer, in *incoming, now instant) bool {
 	e.opBuffer = appendOperation(e.opBuffer[:0], &in.Message)
 	s := p.findSnapshot(e.opBuffer)
+	if s != nil && s.stillAllowed != nil && !s.stillAllowed() {
+		e.dropSnapshot(s)
+		s = nil
+	}
 	response := &e.scratch
 	response.Reset()
 	switch {
@@ -192,7 +199,9 @@ func (e *Endpoint) shape(p *peer, in *incoming, response *Response, from *snapsh
 
 	body, size := response.Body, 16<<szx
 	offset := 0
-	if in.hasBlock2 {
+	// An error is no later block of what was asked for, but a whole answer of its own.
+	block := in.hasBlock2 && (response.Code.IsSuccess() || from != nil)
+	if block {
 		offset = in.block2.Offset()
 	}
 	if offset > 0 && offset >= len(body) {
@@ -202,7 +211,7 @@ func (e *Endpoint) shape(p *peer, in *incoming, response *Response, from *snapsh
 	}
 	end := min(offset+size, len(body))
 	more := end < len(body)
-	if !more && !in.hasBlock2 {
+	if !more && !block {
 		return body
 	}
 	if more && from == nil {
@@ -244,7 +253,8 @@ func (e *Endpoint) keepSnapshot(p *peer, in *incoming, response *Response, now i
 		e.dropSnapshot(more.snapshots[0])
 	}
 	s := &snapshot{peer: p, operation: slices.Clone(operation), code: response.Code,
-		body: slices.Clone(response.Body), used: now, trusted: response.Trusted, bytes: size}
+		body: slices.Clone(response.Body), used: now, trusted: response.Trusted,
+		stillAllowed: response.StillAllowed, bytes: size}
 	s.options.CopyFrom(&response.Options)
 	for _, number := range []OptionNumber{Observe, Echo, Block1} {
 		s.options.Remove(number) // said once, with the first block

@@ -10,6 +10,9 @@ type Config struct {
 	// Send puts a datagram on the network. It is called inside the Endpoint's methods and must neither keep
 	// the datagram nor call the Endpoint. Required.
 	Send func(peer netip.AddrPort, datagram []byte)
+	// Refused, if set, is told of every request that is answered with an error without reaching the application. It is
+	// called inside the Endpoint's methods and must neither keep the request nor call the Endpoint nor block.
+	Refused func(peer netip.AddrPort, request Message, code Code)
 	// Seed makes tokens, message IDs, Echo values and timeouts unpredictable. Required; tests give a fixed one.
 	Seed [32]byte
 

@@ -53,6 +53,9 @@ type Response struct {
 	Observation *Observation
 	// Trusted says that the application knows who asks, so that the limit for unverified peers need not apply.
 	Trusted bool
+	// StillAllowed, if set, is asked before a further block of the body is sent; when it says no, what is kept for that is
+	// forgotten. It is called inside the Endpoint's methods and must neither call the Endpoint nor block.
+	StillAllowed func() bool
 }
 
 // Reset empties the response and keeps its memory.
@@ -62,7 +65,7 @@ func (r *Response) Reset() {
 }
 
 func (r *Response) copyFrom(other *Response) {
-	r.Code, r.Trusted = other.Code, other.Trusted
+	r.Code, r.Trusted, r.StillAllowed = other.Code, other.Trusted, other.StillAllowed
 	r.Options.CopyFrom(&other.Options)
 	r.Body = append(r.Body[:0], other.Body...)
 }
@@ -144,6 +147,7 @@ func (in *incoming) examine() Code {
 
 // refuse answers without any state. Repeating the request repeats the refusal.
 func (e *Endpoint) refuse(to netip.AddrPort, in *incoming, code Code) {
+	e.tellRefused(to, in, code)
 	if in.Type == NonConfirmable && code == BadOption {
 		e.sendEmpty(to, Reset, in.MessageID) // RFC 7252 §5.4.1: rejected, §4.3
 		return
@@ -160,6 +164,12 @@ func (e *Endpoint) refuse(to netip.AddrPort, in *incoming, code Code) {
 	}
 	e.out = AppendMessage(e.out[:0], t, code, id, in.Token, options, nil)
 	e.send(to, e.out)
+}
+
+func (e *Endpoint) tellRefused(from netip.AddrPort, in *incoming, code Code) {
+	if e.config.Refused != nil {
+		e.config.Refused(from, in.Message, code)
+	}
 }
 
 // accept queues a whole request for Next.
