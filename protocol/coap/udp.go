@@ -65,17 +65,24 @@ func NewUDP(conn *net.UDPConn, config Config, workers int, handler Handler, logg
 // LocalAddr is the address of the socket.
 func (u *UDP) LocalAddr() netip.AddrPort { return u.conn.LocalAddr().(*net.UDPAddr).AddrPort() }
 
-// Run reads and answers until ctx ends, and returns when all its goroutines have. Handlers see ctx end.
+// shutdownGrace is how long handlers may go on when no more requests are taken.
+const shutdownGrace = 5 * time.Second
+
+// Run reads and answers until ctx ends, and returns when all its goroutines have. Then requests that were received are still
+// answered: who has carried something out says so. Handlers that take longer than a few seconds see their context end.
 func (u *UDP) Run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { u.conn.Close() })
-	err := u.read(ctx)
+	defer u.conn.Close()
+	handling, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { u.conn.SetReadDeadline(time.Unix(1, 0)) })
+	err := u.read(ctx, handling)
 	stop()
-	u.conn.Close()
 	u.mu.Lock()
 	u.closed = true
 	u.timer.Stop()
 	u.mu.Unlock()
 	u.work.Broadcast()
+	defer time.AfterFunc(shutdownGrace, cancel).Stop()
 	u.running.Wait()
 	if ctx.Err() != nil {
 		return nil
@@ -83,12 +90,12 @@ func (u *UDP) Run(ctx context.Context) error {
 	return err
 }
 
-func (u *UDP) read(ctx context.Context) error {
+func (u *UDP) read(ctx, handling context.Context) error {
 	buffer := make([]byte, maxDatagram+1)
 	for {
 		n, from, err := u.conn.ReadFromUDPAddrPort(buffer)
 		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
+			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return err
 			}
 			// An ICMP message about something sent earlier; the socket lives on.
@@ -103,7 +110,7 @@ func (u *UDP) read(ctx context.Context) error {
 		u.mu.Lock()
 		u.endpoint.Feed(from, buffer[:n], now)
 		if u.endpoint.ready.first != nil {
-			u.callWorker(ctx)
+			u.callWorker(handling)
 		}
 		u.unlock()
 	}

@@ -200,6 +200,51 @@ func TestUDPSlowHandler(t *testing.T) {
 	all.Wait()
 }
 
+// When the server ends, a request that it has begun is answered.
+func TestUDPAnswersWhatItHasBegun(t *testing.T) {
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	server, err := NewUDP(conn, Config{}, 4, func(ctx context.Context, _ *Request, response *Response) {
+		close(begun)
+		<-goOn
+		if ctx.Err() == nil {
+			response.Code = Changed
+		}
+	}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Run(ctx) }()
+	client := startUDP(t, Config{}, nil)
+	answered := make(chan *Reply, 1)
+	go func() {
+		r, err := client.Do(t.Context(), server.LocalAddr(), call(POST, "/x", []byte("x")))
+		if err != nil {
+			t.Error(err)
+		}
+		answered <- r
+	}()
+	<-begun
+	end()
+	for closed := false; !closed; time.Sleep(time.Millisecond) {
+		server.mu.Lock()
+		closed = server.closed
+		server.mu.Unlock()
+	}
+	close(goOn)
+	if r := <-answered; r == nil || r.Code != Changed {
+		t.Errorf("answered %+v", r)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestUDPObserve(t *testing.T) {
 	s := startStore(t, Config{})
 	s.set("/t", []byte("0"))
