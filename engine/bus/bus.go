@@ -1,4 +1,4 @@
-// Package bus carries messages between and within nodes: an embedded NATS server with JetStream, reached in process. It
+// Package bus carries messages within a node: an embedded NATS server with JetStream, reached in process. It
 // offers messages without a trace (Publish, Subscribe), requests (Request, Serve) and streams on disk (Append, Read).
 //
 // Messages of Publish may be lost; what Append has acknowledged survives a crash of the process, and a power cut but for
@@ -10,10 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -24,10 +22,9 @@ import (
 	"fieldgate"
 )
 
-// Config says where a bus keeps its streams and who may reach it.
+// Config says where a bus keeps its streams. Only this process reaches the bus.
 type Config struct {
 	Directory string       // of the streams; created if missing; one process at a time
-	Listen    string       // host:port for other nodes; empty: only this process reaches the bus
 	MaxStore  int64        // bytes of all streams on disk; 0: 1 GiB
 	Log       *slog.Logger // of the server
 }
@@ -91,16 +88,6 @@ func Open(config Config) (_ *Bus, err error) {
 	if options.JetStreamMaxStore == 0 {
 		options.JetStreamMaxStore = defaultMaxStore
 	}
-	if config.Listen != "" {
-		host, port, err := net.SplitHostPort(config.Listen)
-		if err != nil {
-			return nil, fmt.Errorf("listen address: %w", err)
-		}
-		options.DontListen, options.Host = false, host
-		if options.Port, err = strconv.Atoi(port); err != nil {
-			return nil, fmt.Errorf("listen address: %w", err)
-		}
-	}
 	if b.server, err = server.NewServer(options); err != nil {
 		return nil, err
 	}
@@ -158,14 +145,6 @@ func (b *Bus) Close() {
 	if b.lock != nil {
 		b.lock.Close()
 	}
-}
-
-// Address is where other nodes reach the bus; empty when it does not listen.
-func (b *Bus) Address() string {
-	if address := b.server.Addr(); address != nil {
-		return address.String()
-	}
-	return ""
 }
 
 // Publish sends a message to whoever subscribes to its subject at this moment.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -214,34 +213,6 @@ func TestOneProcessAtATime(t *testing.T) {
 	if _, err := Open(Config{Directory: directory, Log: slog.New(slog.DiscardHandler)}); !errors.Is(err, ErrInUse) {
 		t.Fatal(err)
 	}
-}
-
-func TestListen(t *testing.T) {
-	b := openTest(t, t.TempDir())
-	if b.Address() != "" {
-		t.Fatalf("it listens on %s", b.Address())
-	}
-	port := freePort(t)
-	open, err := Open(Config{Directory: t.TempDir(), Listen: port, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer open.Close()
-	connection, err := nats.Connect("nats://" + port)
-	if err != nil {
-		t.Fatal(err)
-	}
-	connection.Close()
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 func TestCorruptStore(t *testing.T) {
