@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"fieldgate"
+	"fieldgate/protocol/h1"
 )
 
 func newSet(t testing.TB, config fieldgate.Upstream) *Upstream {
@@ -248,6 +249,38 @@ func TestClosedIdleConnectionIsNotUsed(t *testing.T) {
 	}
 	if connections.Load() != 3 {
 		t.Errorf("%d connections", connections.Load())
+	}
+}
+
+// A connection outlives the deadlines of its calls, however short their time-outs and however long it was idle between them.
+func TestIdleConnectionOutlivesDeadlines(t *testing.T) {
+	address, connections := rawServer(t, func(_ int, link net.Conn, in *bufio.Reader) {
+		for readRequest(in) != "" {
+			io.WriteString(link, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		}
+	})
+	u := newSet(t, fieldgate.Upstream{Addresses: []string{address}})
+	call := Call{Method: []byte("POST"), Path: []byte("/"), Framing: h1.Length}
+	for range 3 {
+		for _, call.Timeout = range []time.Duration{time.Second, time.Minute} {
+			if problem := call.Send(u); problem != nil {
+				t.Fatal(problem, problem.Cause)
+			}
+			if problem := call.Answer(); problem != nil {
+				t.Fatal(problem, problem.Cause)
+			}
+			if _, err := call.Body().ReadAll(nil, 2); err != nil {
+				t.Fatal(err)
+			}
+			link := call.conn
+			call.End()
+			link.deadline = time.Unix(1, 0) // as if the time-out had passed since
+			link.SetDeadline(link.deadline)
+			link.idleSince = time.Now().Add(-2 * trustedIdle)
+		}
+	}
+	if n := connections.Load(); n != 1 {
+		t.Errorf("%d connections", n)
 	}
 }
 
