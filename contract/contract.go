@@ -8,6 +8,7 @@ package contract
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"sync"
 
 	"fieldgate"
 )
@@ -16,10 +17,16 @@ import (
 // else, so that contracts that were compiled before are compiled anew.
 const Form = 1
 
+// turn lets one document be read at a time: the largest ones take hundreds of megabytes while they are, and libopenapi's caches
+// belong to the process and are cleared with each document.
+var turn sync.Mutex
+
 // Compile reads one document, YAML or JSON. name is what messages call it. The diagnostics are all that was found, in the
 // order of the document. The error, an *InvalidError, holds those that keep the document from being a contract; without
 // one the contract is complete.
 func Compile(name string, document []byte) (*fieldgate.Contract, []Diagnostic, error) {
+	turn.Lock()
+	defer turn.Unlock()
 	digest := sha256.Sum256(document)
 	document = joinSurrogates(document)
 	c := &compiler{
@@ -164,6 +171,8 @@ func (c *compiler) addOperation(op fieldgate.Operation, at, named *node) {
 // Replacement is what a valid contract says of the version that it takes the place of: x-fieldgate.lifecycle.replaces, and the
 // date (RFC 3339) on which that version ends, from sunset-of-replaced. Both are empty where the document says nothing.
 func Replacement(document []byte) (version, sunset string) {
+	turn.Lock()
+	defer turn.Unlock()
 	c := &compiler{}
 	root := c.tree(joinSurrogates(document))
 	lifecycle := root.find("x-fieldgate", "lifecycle")

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 
 	"fieldgate"
 
@@ -56,13 +55,8 @@ func (c *compiler) compileOpenAPI(document []byte) {
 	}
 }
 
-// libopenapiTurn lets one document into libopenapi at a time, because its caches belong to the process and are cleared with
-// each document.
-var libopenapiTurn sync.Mutex
-
 // openAPIModel is libopenapi's model, which takes some thirty times the memory of the document until it is released.
 func (c *compiler) openAPIModel(document []byte) (model *openapi.Document, release func()) {
-	libopenapiTurn.Lock()
 	configuration := datamodel.NewDocumentConfiguration() // follows neither files nor addresses
 	configuration.SkipExternalRefResolution = true
 	configuration.SkipCircularReferenceCheck = true // ours finds those that matter
@@ -72,20 +66,15 @@ func (c *compiler) openAPIModel(document []byte) (model *openapi.Document, relea
 	configuration.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	d, err := libopenapi.NewDocumentWithConfiguration(document, configuration)
 	if err != nil {
-		libopenapiTurn.Unlock()
 		c.failModel(err)
 		return nil, func() {}
-	}
-	release = func() {
-		d.Release()
-		libopenapiTurn.Unlock()
 	}
 	built, err := d.BuildV3Model()
 	if err != nil {
 		c.failModel(err)
-		return nil, release
+		return nil, d.Release
 	}
-	return &built.Model, release
+	return &built.Model, d.Release
 }
 
 func (c *compiler) failModel(err error) {

@@ -19,7 +19,7 @@ import (
 // hundred bytes has billions).
 const (
 	maxDepth = 100
-	maxNodes = 1_000_000
+	maxNodes = 500_000
 )
 
 type kind uint8
@@ -55,7 +55,7 @@ func (c *compiler) tree(document []byte) *node {
 		c.fail(nil, "split the API into several contracts", "the document is %d bytes, more than the %d that are read", len(document), fieldgate.MaxDocumentBytes)
 		return nil
 	}
-	if indicators(document) > maxNodes {
+	if indicators(document) > 2*maxNodes {
 		c.fail(nil, "split the API into several contracts", "the document has more than %d values", maxNodes)
 		return nil
 	}
@@ -85,16 +85,29 @@ func (c *compiler) tree(document []byte) *node {
 	return n
 }
 
-// indicators counts the characters of which each value but the first needs one, so that the reader's memory is bounded before it
-// starts: a node takes some hundred times the space of the two bytes that make one.
+// indicators counts the characters of which each value or name but the first needs one, so that the reader's memory is bounded
+// before it starts: a node takes some hundred times the space of the two bytes that make one.
 func indicators(document []byte) int {
-	count := 0
-	for i, b := range document {
-		switch b {
-		case ',', '[', '{', ':', '\n', '\r':
-			count++
+	isJSON := json.Valid(document) // then lines mean nothing, and texts are easily told
+	count, inText := 0, false
+	for i := 0; i < len(document); i++ {
+		switch b := document[i]; b {
+		case '"':
+			inText = isJSON && !inText
+		case '\\':
+			if inText {
+				i++
+			}
+		case ',', '[', '{', ':':
+			if !inText {
+				count++
+			}
+		case '\n', '\r':
+			if !isJSON {
+				count++
+			}
 		case '-', '?':
-			if i+1 < len(document) && (document[i+1] == ' ' || document[i+1] == '\t') {
+			if !isJSON && i+1 < len(document) && (document[i+1] == ' ' || document[i+1] == '\t') {
 				count++
 			}
 		}
