@@ -143,6 +143,7 @@ func (c *connection) attach(s *session, last *will, acceptance mqtt.Acceptance, 
 	}
 	s.conn, s.will = c, last
 	c.session, c.mu = s, &s.mu
+	s.admitted = nil  // what a session that was away subscribed to is asked about again
 	c.handling = true // this goroutine writes when it is done
 	c.mqtt.Accept(acceptance, now)
 	s.mu.Unlock()

@@ -134,6 +134,11 @@ func (f *Front) deliver(s *session, d mqtt.Delivery, now time.Time) {
 	switch {
 	case s.ended:
 		return
+	case s.conn != nil && !s.conn.hears(d.Message.Topic):
+		if d.Token != 0 && s.number != 0 {
+			f.journal.append(nil, entry{kind: entryDone, session: s.number, number: d.Token})
+		}
+		return
 	case s.conn != nil:
 		ok = s.conn.mqtt.Deliver(d, now)
 		s.conn.flushLater()

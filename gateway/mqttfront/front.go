@@ -234,6 +234,7 @@ func (f *Front) callerChanged(change *fieldgate.DirectoryChange) {
 	defer f.mu.Unlock()
 	for s := range f.callers[callerKey{change.Kind, change.ID}] {
 		s.mu.Lock()
+		s.admitted = nil // its scopes may have changed
 		if c := s.conn; c != nil {
 			if problem := f.pipeline.Valid(c.caller); problem != nil {
 				f.logger.Info("an MQTT connection is closed: its caller may no longer connect", "principal", change.ID, "problem", string(problem.Code))

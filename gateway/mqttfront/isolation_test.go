@@ -72,6 +72,62 @@ func TestNobodyForgesAnswers(t *testing.T) {
 	}
 }
 
+// Who subscribed under an older contract hears what the newer one lets it hear, connected or coming back to its session.
+func TestSubscriptionsFollowContracts(t *testing.T) {
+	g := newGateway(t, nil)
+	install := func(scopes ...string) {
+		changed := contracts()
+		for i := range changed[0].Operations {
+			if o := &changed[0].Operations[i]; o.ID == "hear-raw" {
+				o.Access.Scopes = scopes
+			}
+		}
+		program, err := pipeline.Link(&fieldgate.Snapshot{Version: 3, Contracts: changed}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.pipeline.Install(program)
+	}
+	connected := g.connect("dash", persistent(mqtt.V5, "connected"))
+	away := g.connect("dash", persistent(mqtt.V5, "away"))
+	for _, c := range []*client{connected, away} {
+		c.hear("d/+/raw", 1)
+		c.hear("d/+/telemetry", 1)
+	}
+	away.Disconnect(0)
+	device := g.connect("d1", mqtt.ClientOptions{})
+	device.send(publish("d/d1/raw", "before", 1))
+	if r := connected.next(); r.payload != "before" {
+		t.Fatal(r)
+	}
+	install("raw:read")
+	away = g.connect("dash", persistent(mqtt.V5, "away"))
+	if r := away.next(); r.payload != "before" { // it was for it when it came
+		t.Fatal(r)
+	}
+	device.send(publish("d/d1/raw", "after", 1))
+	device.send(publish("d/d1/telemetry", `{"temp":1}`, 1))
+	for _, c := range []*client{connected, away} {
+		if r := c.next(); r.topic != "d/d1/telemetry" {
+			t.Errorf("heard %+v", r)
+		}
+	}
+	install()
+	device.send(publish("d/d1/raw", "again", 1))
+	for _, c := range []*client{connected, away} {
+		if r := c.next(); r.payload != "again" {
+			t.Errorf("heard %+v", r)
+		}
+	}
+	// Neither hears again what it was not allowed to hear.
+	connected.Disconnect(0)
+	if c := g.connect("dash", persistent(mqtt.V5, "connected")); !c.Connack.SessionPresent {
+		t.Error("the session is gone")
+	} else if _, err := c.Unsubscribe(t.Context(), "none"); err != nil || len(c.received) != 0 {
+		t.Errorf("heard %d messages late, %v", len(c.received), err)
+	}
+}
+
 // A device and an app of the same id do not hear each other's answers.
 func TestAnswersAreForTheirCallerOnly(t *testing.T) {
 	g := newGateway(t, nil)

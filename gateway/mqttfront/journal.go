@@ -55,9 +55,10 @@ const (
 )
 
 var (
-	castagnoli     = crc32.MakeTable(crc32.Castagnoli)
-	errJournalFull = errors.New("too much is waiting for the disk")
-	errClosed      = errors.New("the journal is closed")
+	castagnoli       = crc32.MakeTable(crc32.Castagnoli)
+	errJournalFull   = errors.New("too much is waiting for the disk")
+	errClosed        = errors.New("the journal is closed")
+	errEntryTooLarge = errors.New("an entry is larger than can be read back")
 )
 
 // openJournal reads the journal in a folder, which it creates if needed.
@@ -202,15 +203,29 @@ func (j *journal) damaged(file *os.File, good int64, what string) (int64, error)
 func (j *journal) append(committed func(error), entries ...entry) {
 	j.mu.Lock()
 	err := error(nil)
+	room := maxUncommitted
+	if committed == nil {
+		room *= 2 // who is not told should not lose: that a session has ended, or needs a message no more
+	}
+	before := len(j.buffer)
 	switch {
 	case j.closed:
 		err = errClosed
-	case len(j.buffer) > maxUncommitted:
+	case before > room:
 		err = errJournalFull
 	default:
 		for i := range entries {
+			start := len(j.buffer)
 			j.buffer = appendFrame(j.buffer, &entries[i])
+			if len(j.buffer)-start > maxEntry {
+				err = errEntryTooLarge // it could not be read back
+			}
 		}
+	}
+	switch {
+	case err == errEntryTooLarge:
+		j.buffer = j.buffer[:before]
+	case err == nil:
 		j.entries = append(j.entries, entries...)
 		if committed != nil {
 			j.waiting = append(j.waiting, committed)

@@ -321,6 +321,26 @@ func TestRewritingSurvivesAFailureBehindTheRename(t *testing.T) {
 	}
 }
 
+// An entry that could not be read back is refused, and harms none beside it.
+func TestJournalRefusesWhatItCouldNotRead(t *testing.T) {
+	folder := t.TempDir()
+	j := openTest(t, folder, new(bytes.Buffer))
+	stop := runTest(j)
+	m := &broker.Message{Topic: "t", Payload: make([]byte, maxEntry), Retain: true}
+	if err := j.wait(entry{kind: entryMessage, message: m}); !errors.Is(err, errEntryTooLarge) {
+		t.Errorf("too large: %v", err)
+	}
+	if err := j.wait(entry{kind: entrySession, session: 1, key: sessionKey{"kept", "", ""}}); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	j = openTest(t, folder, new(bytes.Buffer))
+	defer j.file.Close()
+	if j.stored.sessions[1] == nil {
+		t.Error("the journal is not read back")
+	}
+}
+
 // replaceFile puts another file in the journal's place between two commits.
 func (j *journal) replaceFile(file *os.File) {
 	done := make(chan struct{})

@@ -9,6 +9,7 @@ import (
 
 	"fieldgate"
 	"fieldgate/gateway/broker"
+	"fieldgate/gateway/pipeline"
 	"fieldgate/protocol/mqtt"
 )
 
@@ -36,6 +37,8 @@ type session struct {
 	number        uint64      // in the journal; 0: not kept there
 	subscriptions map[string]subscriptionOptions
 	retained      []backlog
+	admitted      *pipeline.Program // that let the subscriptions in, but for those that are mute
+	mute          map[string]bool   // by filter
 	dropped       dropped
 	will          *will
 	willTimer     *time.Timer

@@ -59,8 +59,7 @@ func (c *connection) admit(f *mqtt.Filter) (granted byte, reason mqtt.Reason) {
 		return 0, mqtt.TopicFilterInvalid
 	}
 	_, levels := mqtt.SplitShare(f.Filter)
-	x := &pipeline.Exchange{Protocol: fieldgate.ProtocolMQTT, Method: fieldgate.MethodSubscribe, Source: c.source,
-		Caller: c.caller, ClientID: c.client, Path: levels}
+	x := c.subscription(levels)
 	highest, problem := c.front.pipeline.Subscribe(x)
 	c.front.pipeline.Finish(x)
 	if problem != nil {
@@ -75,6 +74,43 @@ func (c *connection) admit(f *mqtt.Filter) (granted byte, reason mqtt.Reason) {
 	return granted, mqtt.Reason(granted)
 }
 
+func (c *connection) subscription(filter []byte) *pipeline.Exchange {
+	return &pipeline.Exchange{Protocol: fieldgate.ProtocolMQTT, Method: fieldgate.MethodSubscribe, Source: c.source,
+		Caller: c.caller, ClientID: c.client, Path: filter}
+}
+
+// hears says whether the caller may still hear the topic by one of its subscriptions. They are asked about again when
+// contracts or the caller have changed; one that is not allowed any more is mute until it is again. The session is locked.
+func (c *connection) hears(topic []byte) bool {
+	s := c.session
+	if c.mqtt.Closed() {
+		return true // what comes now waits in the session, if anywhere
+	}
+	if program := c.front.pipeline.Program(); s.admitted != program {
+		s.admitted, s.mute = program, nil
+		for filter := range s.subscriptions {
+			_, levels := mqtt.SplitShare([]byte(filter))
+			x := c.subscription(levels)
+			if _, problem := c.front.pipeline.Subscribe(x); problem != nil && problem.Code != fieldgate.ProblemRateLimited {
+				c.front.pipeline.Finish(x)
+				if s.mute == nil {
+					s.mute = make(map[string]bool)
+				}
+				s.mute[filter] = true
+			}
+		}
+	}
+	if len(s.mute) == 0 {
+		return true
+	}
+	for filter := range s.subscriptions {
+		if _, levels := mqtt.SplitShare([]byte(filter)); !s.mute[filter] && mqtt.FilterMatches(levels, topic) {
+			return true
+		}
+	}
+	return false
+}
+
 // addSubscription notes a subscription, which replaces one to the same filter [MQTT-3.8.4-3].
 func (c *connection) addSubscription(filter string, options subscriptionOptions) (existed, ok bool) {
 	s := c.session
@@ -85,6 +121,7 @@ func (c *connection) addSubscription(filter string, options subscriptionOptions)
 		return existed, false
 	}
 	s.subscriptions[filter] = options
+	delete(s.mute, filter)
 	c.front.tree.Subscribe([]byte(filter), options.subscription(s))
 	return existed, true
 }
@@ -116,6 +153,7 @@ func (c *connection) unsubscribe(p *mqtt.Unsubscribe) {
 			continue
 		}
 		delete(s.subscriptions, string(filter))
+		delete(s.mute, string(filter))
 		s.forgetRetained(string(filter))
 		c.front.tree.Unsubscribe(filter, s)
 		entries = append(entries, entry{kind: entryUnsubscribe, filter: string(filter)})
