@@ -178,3 +178,43 @@ func TestReady(t *testing.T) {
 		}
 	}
 }
+
+func TestBodyRest(t *testing.T) {
+	for name, test := range map[string]struct {
+		buffered string
+		framing  Framing
+		length   int64
+		want     string // "": not whole, or not of known length
+	}{
+		"whole":           {"content", Length, 7, "content"},
+		"more behind it":  {"contentGET", Length, 7, "content"},
+		"not whole yet":   {"conte", Length, 7, ""},
+		"chunked":         {"7\r\ncontent\r\n0\r\n\r\n", Chunked, 0, ""},
+		"until close":     {"content", UntilClose, 0, ""},
+		"without content": {"GET", NoBody, 0, ""},
+		"of length 0":     {"GET", Length, 0, ""},
+		"huge":            {"content", Length, 1 << 40, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := NewReader(strings.NewReader(test.buffered), DefaultBuffer)
+			if err := r.Fill(); err != nil {
+				t.Fatal(err)
+			}
+			var body Body
+			body.Reset(r, test.framing, test.length)
+			ended := body.Ended()
+			if got := body.Rest(); string(got) != test.want {
+				t.Fatalf("%q", got)
+			}
+			if test.want == "" {
+				if string(r.Buffered()) != test.buffered || body.Ended() != ended {
+					t.Error("something was taken")
+				}
+				return
+			}
+			if left := string(r.Buffered()); left != test.buffered[len(test.want):] || !body.Ended() || body.Rest() != nil {
+				t.Errorf("%q is left", left)
+			}
+		})
+	}
+}
