@@ -177,7 +177,12 @@ func (c *compiler) readLifecycle(lifecycle *node) {
 		c.fail(lifecycle.get("sunset-of-replaced"), "add replaces: VERSION", "sunset-of-replaced says when the replaced version ends, but replaces does not say which")
 	}
 	for _, name := range []string{"replaces", "successor"} {
-		if other := lifecycle.get(name); other.string() == c.contract.Version && other != nil {
+		other := lifecycle.get(name)
+		switch {
+		case other == nil:
+		case !fieldgate.ValidIdentifier(other.string()):
+			c.fail(other, "write it like 1.4.0", "%s must be a version: 1 to %d letters, digits and . _ - :", name, fieldgate.MaxIdentifierBytes)
+		case other.string() == c.contract.Version:
 			c.fail(other, "name another version", "version %s cannot be its own %s", c.contract.Version, strings.TrimSuffix(name, "s"))
 		}
 	}
