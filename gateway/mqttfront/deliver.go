@@ -134,7 +134,7 @@ func (f *Front) deliver(s *session, d mqtt.Delivery, now time.Time) {
 	switch {
 	case s.ended:
 		return
-	case s.conn != nil && !s.conn.hears(d.Message.Topic):
+	case !f.hears(s, d.Message.Topic):
 		if d.Token != 0 && s.number != 0 {
 			f.journal.append(nil, entry{kind: entryDone, session: s.number, number: d.Token})
 		}

@@ -94,6 +94,7 @@ type Front struct {
 	tree     *mqtt.Tree[*session]
 	workers  chan struct{}
 	matches  sync.Pool
+	owned    atomic.Pointer[ownedTopics]
 	number   atomic.Uint64 // newest of the numbers that sessions and stored messages have
 
 	running sync.WaitGroup  // connections, calls and timers

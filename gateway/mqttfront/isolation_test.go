@@ -128,6 +128,38 @@ func TestSubscriptionsFollowContracts(t *testing.T) {
 	}
 }
 
+// A pass-through API for every topic does not open what a contract protects; callers hear of it what the contract lets them.
+func TestPassThroughHearsWhatNoContractExplains(t *testing.T) {
+	g := newGateway(t, nil)
+	g.install(everything())
+	app, device := g.connect("dash", mqtt.ClientOptions{}), g.connect("d1", mqtt.ClientOptions{})
+	kept := publish("d/d1/status", "kept", 1)
+	kept.Retain = true
+	device.send(kept)
+	g.tokens["stranger"] = "a secret of the old fleet"
+	stranger, err := g.dial("stranger", mqtt.ClientOptions{Username: "d1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	neighbour := g.connect("d2", mqtt.ClientOptions{})
+	own := g.connect("d1", mqtt.ClientOptions{ClientID: "own"})
+	ears := []*client{stranger, neighbour, own}
+	for _, c := range ears {
+		c.hear("#", 1)
+	}
+	device.send(publish("d/d1/telemetry", `{"temp":1}`, 1))
+	app.send(publish("d/d1/command", "for d1", 1))
+	device.send(publish("old/topic", "for all", 1))
+	if r := own.next(); r.payload != "for d1" {
+		t.Errorf("the owner heard %+v", r)
+	}
+	for _, c := range ears {
+		if r := c.next(); r.payload != "for all" {
+			t.Errorf("heard %+v", r)
+		}
+	}
+}
+
 // A device and an app of the same id do not hear each other's answers.
 func TestAnswersAreForTheirCallerOnly(t *testing.T) {
 	g := newGateway(t, nil)

@@ -72,7 +72,7 @@ func (c *connection) deliverRetained(now time.Time) {
 			s.retained = slices.Delete(s.retained, 0, 1)
 		}
 		// What took its place meanwhile went to the subscription as it came: the old one must not come behind it.
-		if expired(m, now) || !c.front.isRetained(m) || !c.hears([]byte(m.Topic)) {
+		if expired(m, now) || !c.front.isRetained(m) || !c.front.hears(s, []byte(m.Topic)) {
 			continue
 		}
 		d.Message = encodeMessage(m)

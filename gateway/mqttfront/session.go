@@ -4,6 +4,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,6 +40,7 @@ type session struct {
 	retained      []backlog
 	admitted      *pipeline.Program // that let the subscriptions in, but for those that are mute
 	mute          map[string]bool   // by filter
+	loose         map[string]bool   // by filter: a pass-through API let it in
 	dropped       dropped
 	will          *will
 	willTimer     *time.Timer
@@ -77,6 +79,10 @@ func (f *Front) restore() {
 		s.number, s.expiry, s.away = number, kept.expiry, kept.away
 		for filter, options := range kept.subscriptions {
 			s.subscriptions[filter] = options
+			// Until its client is back nobody can ask which API lets it in: no contract knows "#", and hardly one strangers.
+			if strings.HasSuffix(filter, "#") || caller.kind != fieldgate.PrincipalDevice && caller.kind != fieldgate.PrincipalApp {
+				mark(&s.loose, filter)
+			}
 			f.tree.Subscribe([]byte(filter), options.subscription(s))
 		}
 		// What was kept is kept: what was in flight waits besides a queue that may be full.

@@ -20,12 +20,12 @@ func (c *connection) subscribe(p *mqtt.Subscribe, now time.Time) {
 	var fresh []int // filters whose retained messages are to be sent
 	for i := range p.Filters {
 		f := &p.Filters[i]
-		granted, reason := c.admit(f)
+		granted, loose, reason := c.admit(f)
 		if reasons[i] = reason; reason.Failed() {
 			continue
 		}
 		options := subscriptionOptions{QoS: granted, NoLocal: f.NoLocal, RetainAsPublished: f.RetainAsPublished, ID: id}
-		existed, ok := c.addSubscription(string(f.Filter), options)
+		existed, ok := c.addSubscription(string(f.Filter), options, loose)
 		if !ok {
 			reasons[i] = mqtt.QuotaExceeded
 			continue
@@ -53,10 +53,10 @@ func (c *connection) subscribe(p *mqtt.Subscribe, now time.Time) {
 	}
 }
 
-// admit asks the pipeline about one filter.
-func (c *connection) admit(f *mqtt.Filter) (granted byte, reason mqtt.Reason) {
+// admit asks the pipeline about one filter; loose: a pass-through API lets it in.
+func (c *connection) admit(f *mqtt.Filter) (granted byte, loose bool, reason mqtt.Reason) {
 	if !mqtt.ValidFilter(f.Filter) || len(f.Filter) > fieldgate.MaxPathBytes {
-		return 0, mqtt.TopicFilterInvalid
+		return 0, false, mqtt.TopicFilterInvalid
 	}
 	_, levels := mqtt.SplitShare(f.Filter)
 	x := c.subscription(levels)
@@ -68,10 +68,10 @@ func (c *connection) admit(f *mqtt.Filter) (granted byte, reason mqtt.Reason) {
 		case mqtt.TopicNameInvalid, mqtt.PayloadFormatInvalid:
 			reason = mqtt.NotAuthorized
 		}
-		return 0, reason
+		return 0, false, reason
 	}
 	granted = min(f.QoS, highest)
-	return granted, mqtt.Reason(granted)
+	return granted, x.Operation != nil && x.Operation.PassThrough, mqtt.Reason(granted)
 }
 
 func (c *connection) subscription(filter []byte) *pipeline.Exchange {
@@ -79,40 +79,63 @@ func (c *connection) subscription(filter []byte) *pipeline.Exchange {
 		Caller: c.caller, ClientID: c.client, Path: filter}
 }
 
-// hears says whether the caller may still hear the topic by one of its subscriptions. They are asked about again when
-// contracts or the caller have changed; one that is not allowed any more is mute until it is again. The session is locked.
-func (c *connection) hears(topic []byte) bool {
+// readmit asks about the subscriptions again when contracts or the caller have changed. One that is not allowed any more is
+// mute until it is again. The session is locked.
+func (c *connection) readmit() {
 	s := c.session
-	if c.mqtt.Closed() {
-		return true // what comes now waits in the session, if anywhere
+	program := c.front.pipeline.Program()
+	if s.admitted == program || c.mqtt.Closed() {
+		return
 	}
-	if program := c.front.pipeline.Program(); s.admitted != program {
-		s.admitted, s.mute = program, nil
-		for filter := range s.subscriptions {
-			_, levels := mqtt.SplitShare([]byte(filter))
-			x := c.subscription(levels)
-			if _, problem := c.front.pipeline.Subscribe(x); problem != nil && problem.Code != fieldgate.ProblemRateLimited {
-				c.front.pipeline.Finish(x)
-				if s.mute == nil {
-					s.mute = make(map[string]bool)
-				}
-				s.mute[filter] = true
-			}
+	s.admitted, s.mute, s.loose = program, nil, nil
+	for filter := range s.subscriptions {
+		_, levels := mqtt.SplitShare([]byte(filter))
+		x := c.subscription(levels)
+		if _, problem := c.front.pipeline.Subscribe(x); problem != nil && problem.Code != fieldgate.ProblemRateLimited {
+			c.front.pipeline.Finish(x)
+			mark(&s.mute, filter)
+		} else if x.Operation != nil && x.Operation.PassThrough {
+			mark(&s.loose, filter)
 		}
 	}
-	if len(s.mute) == 0 {
+}
+
+func mark(set *map[string]bool, filter string) {
+	if *set == nil {
+		*set = make(map[string]bool)
+	}
+	(*set)[filter] = true
+}
+
+// hears says whether the session may hear the topic by one of its subscriptions. It is locked.
+func (f *Front) hears(s *session, topic []byte) bool {
+	if s.conn != nil {
+		s.conn.readmit()
+	}
+	if len(s.mute) == 0 && len(s.loose) == 0 {
 		return true
 	}
+	owned := len(s.loose) != 0 && f.isOwned(topic)
+	loosely := false
 	for filter := range s.subscriptions {
-		if _, levels := mqtt.SplitShare([]byte(filter)); !s.mute[filter] && mqtt.FilterMatches(levels, topic) {
+		if _, levels := mqtt.SplitShare([]byte(filter)); s.mute[filter] || !mqtt.FilterMatches(levels, topic) {
+			continue
+		}
+		if !owned || !s.loose[filter] {
 			return true
 		}
+		loosely = true
 	}
-	return false
+	if !loosely || s.conn == nil {
+		return false
+	}
+	x := s.conn.subscription(topic)
+	_, problem := f.pipeline.Subscribe(x)
+	return problem == nil && x.Operation != nil && !x.Operation.PassThrough
 }
 
 // addSubscription notes a subscription, which replaces one to the same filter [MQTT-3.8.4-3].
-func (c *connection) addSubscription(filter string, options subscriptionOptions) (existed, ok bool) {
+func (c *connection) addSubscription(filter string, options subscriptionOptions, loose bool) (existed, ok bool) {
 	s := c.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -122,6 +145,10 @@ func (c *connection) addSubscription(filter string, options subscriptionOptions)
 	}
 	s.subscriptions[filter] = options
 	delete(s.mute, filter)
+	delete(s.loose, filter)
+	if loose {
+		mark(&s.loose, filter)
+	}
 	c.front.tree.Subscribe([]byte(filter), options.subscription(s))
 	return existed, true
 }
@@ -154,6 +181,7 @@ func (c *connection) unsubscribe(p *mqtt.Unsubscribe) {
 		}
 		delete(s.subscriptions, string(filter))
 		delete(s.mute, string(filter))
+		delete(s.loose, string(filter))
 		s.forgetRetained(string(filter))
 		c.front.tree.Unsubscribe(filter, s)
 		entries = append(entries, entry{kind: entryUnsubscribe, filter: string(filter)})
