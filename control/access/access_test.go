@@ -45,12 +45,20 @@ func TestOperatorToken(t *testing.T) {
 	if _, _, err := LoadOperator(data); err == nil || !strings.Contains(err.Error(), "chmod 600") {
 		t.Fatalf("others can read the token: %v", err)
 	}
-	if err := os.WriteFile(path, []byte("fgp_damaged"), 0o600); err != nil {
+	if err := os.Chmod(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	os.Chmod(path, 0o600)
-	if _, _, err := LoadOperator(data); err == nil || strings.Contains(err.Error(), "damaged") {
-		t.Fatalf("a damaged token: %v", err)
+	ofDevice, err := fieldgate.NewToken(fieldgate.PrefixDevice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, content := range []string{"fgp_damaged", ofDevice} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := LoadOperator(data); err == nil || strings.Contains(err.Error(), content) {
+			t.Errorf("%q is taken for the operator's token: %v", content, err)
+		}
 	}
 }
 

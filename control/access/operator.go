@@ -48,7 +48,7 @@ func readToken(path string) (string, error) {
 		return "", err
 	}
 	token := bytes.TrimSpace(content)
-	if !fieldgate.WellFormedToken(token) {
+	if !fieldgate.WellFormedToken(token) || !bytes.HasPrefix(token, []byte(fieldgate.PrefixOperator)) {
 		return "", fmt.Errorf("%s does not hold an operator token: delete it to get a new one", path)
 	}
 	return string(token), nil
