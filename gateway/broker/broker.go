@@ -127,7 +127,13 @@ func (b *Broker) Subscribe(filter string, qos byte, subscriber Subscriber) (unsu
 	return func() { b.streams.Unsubscribe([]byte(filter), subscriber) }
 }
 
-// Retained calls visit with each retained message whose topic the filter matches. visit must not publish.
+// Retained calls visit with each retained message whose topic the filter matches and that has not expired (MQTT 5 section
+// 3.3.2.3.3). visit must not publish.
 func (b *Broker) Retained(filter string, visit func(*Message)) {
-	b.retained.Match([]byte(filter), visit)
+	now := time.Now()
+	b.retained.Match([]byte(filter), func(m *Message) {
+		if m.Expires.IsZero() || now.Before(m.Expires) {
+			visit(m)
+		}
+	})
 }

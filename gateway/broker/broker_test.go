@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // ear keeps what it hears.
@@ -76,6 +77,13 @@ func TestRetained(t *testing.T) {
 	if got := retained("s/+"); !slices.Equal(got, []string{"new"}) {
 		t.Errorf("retained %v", got)
 	}
+	if err := publish(t, b, &Message{Topic: "s/2", Payload: []byte("stale"), Retain: true, Expires: time.Now().Add(-time.Second)}); err != nil {
+		t.Fatal(err)
+	}
+	if got := retained("s/+"); !slices.Equal(got, []string{"new"}) {
+		t.Errorf("retained %v", got)
+	}
+	b.Publish(&Message{Topic: "s/2", Retain: true}, nil)
 	if err := publish(t, b, &Message{Topic: "s/1", Retain: true}); err != nil || retained("#") != nil || b.retainedBytes.Load() != 0 {
 		t.Errorf("%v: retained %v, %d bytes", err, retained("#"), b.retainedBytes.Load())
 	}
