@@ -19,8 +19,8 @@ import (
 	"fieldgate/control/catalog"
 	"fieldgate/control/directory"
 	"fieldgate/control/fleet"
-	"fieldgate/control/gateways"
 	"fieldgate/control/insight"
+	"fieldgate/control/rollout"
 	"fieldgate/engine/bus"
 	"fieldgate/engine/store"
 )
@@ -56,7 +56,7 @@ type Control struct {
 	directory *directory.Directory
 	catalog   *catalog.Catalog
 	insight   *insight.Insight
-	gateways  *gateways.Gateways
+	rollout   *rollout.Rollout
 	admin     *adminapi.Server
 	stops     []func()
 }
@@ -70,9 +70,9 @@ func New(config Config) *Control {
 		directory: directory.New(config.Store, config.Bus, config.Log),
 		catalog:   catalog.New(config.Store, config.Bus, config.Log),
 		insight:   insight.New(config.Store, config.Bus, metrics, config.Log),
-		gateways:  gateways.New(config.Bus, config.Log),
+		rollout:   rollout.New(config.Bus, config.Log),
 	}
-	metrics.MustRegister(c.gateways)
+	metrics.MustRegister(c.rollout)
 	c.admin = adminapi.New(adminapi.Config{
 		Listen: config.Listen, Socket: config.Socket,
 		Version: config.Version, Node: config.Node, Upstreams: config.Upstreams, Listeners: config.Listeners,
@@ -83,14 +83,14 @@ func New(config Config) *Control {
 		Apps:     access.NewApps(config.Store, c.directory),
 		Operator: config.Operator,
 		Insight:  c.insight,
-		Gateways: c.gateways,
+		Rollout:  c.rollout,
 		Log:      config.Log,
 	})
 	return c
 }
 
-// Start binds the admin API, makes sure of the stream of records, compiles what an older program made, and answers gateways, so that what cannot work is known
-// before anything else runs. Run must follow, or Stop.
+// Start binds the admin API, makes sure of the stream of records, compiles what an older program made, and answers gateways, so
+// that what cannot work is known before anything else runs. Run must follow, or Stop.
 func (c *Control) Start(ctx context.Context) (err error) {
 	if err := c.admin.Listen(); err != nil {
 		return err
@@ -114,7 +114,7 @@ func (c *Control) Start(ctx context.Context) (err error) {
 	if err := c.catalog.Recompile(ctx); err != nil {
 		return err
 	}
-	for _, serve := range []func() (func(), error){c.catalog.Serve, c.directory.Serve, c.gateways.Serve} {
+	for _, serve := range []func() (func(), error){c.catalog.Serve, c.directory.Serve, c.rollout.Serve} {
 		stop, err := serve()
 		if err != nil {
 			return err

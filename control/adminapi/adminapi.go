@@ -19,8 +19,8 @@ import (
 	"fieldgate/control/access"
 	"fieldgate/control/catalog"
 	"fieldgate/control/fleet"
-	"fieldgate/control/gateways"
 	"fieldgate/control/insight"
+	"fieldgate/control/rollout"
 	"fieldgate/engine/store"
 )
 
@@ -49,7 +49,7 @@ type Config struct {
 	Apps     *access.Apps
 	Operator *access.Operator
 	Insight  *insight.Insight
-	Gateways *gateways.Gateways
+	Rollout  *rollout.Rollout
 	Log      *slog.Logger
 }
 

@@ -45,7 +45,7 @@ func (s *Server) awaitGateways(next StrictHandlerFunc, _ string) StrictHandlerFu
 		if snapshot, directory, err := s.newest(ctx); err != nil {
 			s.config.Log.Warn("a decision is answered before it is known to be in force", "error", err)
 		} else {
-			s.config.Gateways.Await(ctx, snapshot, directory)
+			s.config.Rollout.Await(ctx, snapshot, directory)
 		}
 		return answer, nil
 	}

@@ -94,7 +94,7 @@ func (o *operations) GetStatus(ctx context.Context, _ GetStatusRequestObject) (G
 	}
 	answer.Warnings = append(answer.Warnings, trafficWarnings(totals, time.Now())...)
 	now := time.Now()
-	for _, g := range o.config.Gateways.List() {
+	for _, g := range o.config.Rollout.List() {
 		behind := g.Behind(snapshot, sequence, now)
 		answer.Gateways = append(answer.Gateways, api.Gateway{Node: g.Node, Snapshot: int64(g.Snapshot), Directory: int64(g.Directory), SeenAt: g.Seen.UTC(), Behind: behind})
 		if behind != "" {

@@ -1,6 +1,6 @@
-// Package gateways knows what the gateways have in force, from what they say of themselves on the bus, so that a decision is
+// Package rollout knows what the gateways have in force, from what they say of themselves on the bus, so that a decision is
 // answered when it counts everywhere, and an operator sees which gateway is behind.
-package gateways
+package rollout
 
 import (
 	"context"
@@ -35,8 +35,8 @@ type Gateway struct {
 // Silent says whether it has not been heard for so long that it must be taken for gone.
 func (g *Gateway) Silent(now time.Time) bool { return now.Sub(g.Seen) > gone }
 
-// Gateways is safe for concurrent use.
-type Gateways struct {
+// Rollout is safe for concurrent use.
+type Rollout struct {
 	bus *bus.Bus
 	log *slog.Logger
 
@@ -46,50 +46,50 @@ type Gateways struct {
 }
 
 // New knows no gateway until Serve.
-func New(b *bus.Bus, log *slog.Logger) *Gateways {
-	return &Gateways{bus: b, log: log, known: make(map[string]Gateway), changed: make(chan struct{})}
+func New(b *bus.Bus, log *slog.Logger) *Rollout {
+	return &Rollout{bus: b, log: log, known: make(map[string]Gateway), changed: make(chan struct{})}
 }
 
 // Serve listens to the gateways until stop is called.
-func (g *Gateways) Serve() (stop func(), err error) {
-	return g.bus.Subscribe(fieldgate.SubjectGatewayState, func(_ string, data []byte) {
+func (r *Rollout) Serve() (stop func(), err error) {
+	return r.bus.Subscribe(fieldgate.SubjectGatewayState, func(_ string, data []byte) {
 		var state fieldgate.GatewayState
 		if err := json.Unmarshal(data, &state); err != nil || state.Node == "" || len(state.Node) > fieldgate.MaxIdentifierBytes {
-			g.log.Warn("a gateway's state is malformed", "bytes", len(data))
+			r.log.Warn("a gateway's state is malformed", "bytes", len(data))
 			return
 		}
-		g.heard(state, time.Now())
+		r.heard(state, time.Now())
 	})
 }
 
-func (g *Gateways) heard(state fieldgate.GatewayState, now time.Time) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for node, gateway := range g.known {
+func (r *Rollout) heard(state fieldgate.GatewayState, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for node, gateway := range r.known {
 		if now.Sub(gateway.Seen) > forgotten {
-			delete(g.known, node)
+			delete(r.known, node)
 		}
 	}
-	if _, known := g.known[state.Node]; !known && len(g.known) >= maxGateways {
+	if _, known := r.known[state.Node]; !known && len(r.known) >= maxGateways {
 		return
 	}
-	g.known[state.Node] = Gateway{state, now}
-	close(g.changed)
-	g.changed = make(chan struct{})
+	r.known[state.Node] = Gateway{state, now}
+	close(r.changed)
+	r.changed = make(chan struct{})
 }
 
 // Await returns when every gateway that is there has at least this snapshot and this sequence of the directory in force, or has said
 // why not, and after a second at the latest.
-func (g *Gateways) Await(ctx context.Context, snapshot, directory uint64) {
+func (r *Rollout) Await(ctx context.Context, snapshot, directory uint64) {
 	ctx, cancel := context.WithTimeout(ctx, awaitTimeout)
 	defer cancel()
 	for {
-		g.mu.Lock()
-		changed, behind := g.changed, false
-		for _, gateway := range g.known {
+		r.mu.Lock()
+		changed, behind := r.changed, false
+		for _, gateway := range r.known {
 			behind = behind || !gateway.Silent(time.Now()) && gateway.Problem == "" && (gateway.Snapshot < snapshot || gateway.Directory < directory)
 		}
-		g.mu.Unlock()
+		r.mu.Unlock()
 		if !behind {
 			return
 		}
@@ -102,11 +102,11 @@ func (g *Gateways) Await(ctx context.Context, snapshot, directory uint64) {
 }
 
 // List is every gateway heard within a day, by name.
-func (g *Gateways) List() []Gateway {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	list := make([]Gateway, 0, len(g.known))
-	for _, gateway := range g.known {
+func (r *Rollout) List() []Gateway {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := make([]Gateway, 0, len(r.known))
+	for _, gateway := range r.known {
 		list = append(list, gateway)
 	}
 	sort.Slice(list, func(i, j int) bool { return list[i].Node < list[j].Node })

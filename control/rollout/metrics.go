@@ -1,4 +1,4 @@
-package gateways
+package rollout
 
 import (
 	"time"
@@ -18,16 +18,16 @@ var (
 )
 
 // Describe and Collect make the gateways' states metrics.
-func (g *Gateways) Describe(descriptions chan<- *prometheus.Desc) {
+func (r *Rollout) Describe(descriptions chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{upMetric, snapshotMetric, directoryMetric, connectionsMetric, recordsMetric, messagesMetric, malformedMetric} {
 		descriptions <- d
 	}
 }
 
 // Collect is called at each scrape.
-func (g *Gateways) Collect(metrics chan<- prometheus.Metric) {
+func (r *Rollout) Collect(metrics chan<- prometheus.Metric) {
 	now := time.Now()
-	for _, gateway := range g.List() {
+	for _, gateway := range r.List() {
 		up := 1.0
 		if gateway.Silent(now) {
 			up = 0

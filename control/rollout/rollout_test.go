@@ -1,4 +1,4 @@
-package gateways
+package rollout
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 	"fieldgate/engine/bus"
 )
 
-func open(t *testing.T) (*Gateways, *bus.Bus) {
+func open(t *testing.T) (*Rollout, *bus.Bus) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	b, err := bus.Open(bus.Config{Directory: t.TempDir(), Log: log})
@@ -33,7 +33,7 @@ func open(t *testing.T) (*Gateways, *bus.Bus) {
 	return g, b
 }
 
-func tell(t *testing.T, g *Gateways, b *bus.Bus, state fieldgate.GatewayState) {
+func tell(t *testing.T, g *Rollout, b *bus.Bus, state fieldgate.GatewayState) {
 	t.Helper()
 	data, err := json.Marshal(state)
 	if err != nil {
