@@ -19,7 +19,24 @@ type counters struct {
 	findings   *prometheus.CounterVec
 	lost       prometheus.Counter
 	malformed  prometheus.Counter
-	operations map[operationKey]bool
+	operations map[operationKey]*operationCounters
+	other      *operationCounters // of all operations beyond maxMetricOperations
+}
+
+// operationCounters are one operation's series, found once: looking a series up by its labels costs more than all else that is
+// done with a Record.
+type operationCounters struct {
+	api, version, operation string
+
+	exchanges [fieldgate.Protocols][classes]prometheus.Counter // nil until the first one
+	duration  prometheus.Observer
+}
+
+const classes = 6 // of status: 1xx to 5xx, and 0 for none
+
+func (c *counters) newOperation(key operationKey) *operationCounters {
+	return &operationCounters{api: key.api, version: key.version, operation: key.operation,
+		duration: c.duration.WithLabelValues(key.api, key.version, key.operation)}
 }
 
 func newCounters(metrics prometheus.Registerer) *counters {
@@ -36,24 +53,37 @@ func newCounters(metrics prometheus.Registerer) *counters {
 			Help: "Records of nodes that never arrived."}),
 		malformed: prometheus.NewCounter(prometheus.CounterOpts{Name: "fieldgate_record_batches_malformed_total",
 			Help: "Batches of records that could not be read."}),
-		operations: make(map[operationKey]bool),
+		operations: make(map[operationKey]*operationCounters),
 	}
 	metrics.MustRegister(c.exchanges, c.duration, c.findings, c.lost, c.malformed)
 	return c
 }
 
 func (c *counters) add(r *fieldgate.Record) {
-	operation := operationKey{r.API, r.Version, r.Operation}
-	if !c.operations[operation] {
-		if len(c.operations) < maxMetricOperations {
-			c.operations[operation] = true
-		} else {
-			operation = operationKey{"(other)", "", "(other)"}
-		}
+	operation := c.operationOf(operationKey{r.API, r.Version, r.Operation})
+	protocol, class := min(r.Protocol, fieldgate.Protocols-1), min(max(r.Status/100, 0), classes-1)
+	series := &operation.exchanges[protocol][class]
+	if *series == nil {
+		*series = c.exchanges.WithLabelValues(operation.api, operation.version, operation.operation, protocol.String(), strconv.Itoa(class)+"xx")
 	}
-	c.exchanges.WithLabelValues(operation.api, operation.version, operation.operation, r.Protocol.String(), strconv.Itoa(r.Status/100)+"xx").Inc()
-	c.duration.WithLabelValues(operation.api, operation.version, operation.operation).Observe(r.Duration.Seconds())
+	(*series).Inc()
+	operation.duration.Observe(r.Duration.Seconds())
 	for _, name := range r.Findings.Names() {
 		c.findings.WithLabelValues(operation.api, name).Inc()
 	}
+}
+
+func (c *counters) operationOf(key operationKey) *operationCounters {
+	operation := c.operations[key]
+	switch {
+	case operation != nil:
+		return operation
+	case len(c.operations) < maxMetricOperations:
+		operation = c.newOperation(key)
+		c.operations[key] = operation
+		return operation
+	case c.other == nil:
+		c.other = c.newOperation(operationKey{"(other)", "", "(other)"})
+	}
+	return c.other
 }
