@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"fieldgate/protocol/coap"
+	"fieldgate/test/port"
 )
 
 const deadline = 20 * time.Second
@@ -182,13 +183,8 @@ func TestCoAPDevices(t *testing.T) {
 // mosquitto is a real broker that knows one password for all.
 func mosquitto(t *testing.T, devices []Device) (address string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address = l.Addr().String()
-	_, port, _ := net.SplitHostPort(address)
-	l.Close()
+	address = port.Free(t, "tcp")
+	_, number, _ := net.SplitHostPort(address)
 	folder := t.TempDir()
 	passwords := filepath.Join(folder, "passwords")
 	var lines strings.Builder
@@ -209,7 +205,7 @@ func mosquitto(t *testing.T, devices []Device) (address string) {
 	if os.Getuid() == 0 {
 		user = "user root\n"
 	}
-	write("mosquitto.conf", fmt.Sprintf("%slistener %s 127.0.0.1\nallow_anonymous false\npassword_file %s\nacl_file %s/acl\n", user, port, passwords, folder))
+	write("mosquitto.conf", fmt.Sprintf("%slistener %s 127.0.0.1\nallow_anonymous false\npassword_file %s\nacl_file %s/acl\n", user, number, passwords, folder))
 	broker := exec.Command("mosquitto", "-c", filepath.Join(folder, "mosquitto.conf"))
 	broker.Stdout, broker.Stderr = t.Output(), t.Output()
 	if err := broker.Start(); err != nil {

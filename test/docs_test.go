@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"fieldgate/test/port"
 )
 
 // Every command of the quickstart is run, in its order, in one shell. Blocks are marked "sh" (has to work), "sh fails" (has to fail) or
@@ -22,7 +24,7 @@ func TestQuickstart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ports := map[string]string{"8080": freePort(t, "tcp"), "1883": freePort(t, "tcp"), "5683": freePort(t, "udp"), "8090": freePort(t, "tcp")}
+	ports := map[string]string{"8080": port.Free(t, "tcp"), "1883": port.Free(t, "tcp"), "5683": port.Free(t, "udp"), "8090": port.Free(t, "tcp")}
 	text := string(document)
 	for standard, free := range ports {
 		text = strings.ReplaceAll(text, "127.0.0.1:"+standard, free)

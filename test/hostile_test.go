@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"fieldgate/protocol/mqtt"
+	"fieldgate/test/port"
 )
 
 // neighbour is a well-behaved device that works on over HTTP and MQTT while others do not behave.
@@ -100,7 +101,7 @@ func TestBadInput(t *testing.T) {
 	hanging := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
 	t.Cleanup(hanging.Close)
 	t.Cleanup(func() { close(release) })
-	n := newNode(t, map[string]string{"hangs": hanging.URL, "away": "http://" + freePort(t, "tcp")})
+	n := newNode(t, map[string]string{"hangs": hanging.URL, "away": "http://" + port.Free(t, "tcp")})
 	n.start()
 	n.run("api", "publish", "testdata/any.openapi.yaml")
 	good := n.neighbour()

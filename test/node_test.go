@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"fieldgate/test/port"
 )
 
 // patience bounds every wait for something that has to happen. It is no measurement: on a slow machine it happens later.
@@ -84,7 +85,7 @@ func (b *lockedBuffer) String() string {
 func newNode(t testing.TB, upstreams map[string]string) *node {
 	t.Helper()
 	folder := t.TempDir()
-	n := &node{t: t, folder: folder, config: filepath.Join(folder, "fieldgate.yaml"), http: freePort(t, "tcp"), mqtt: freePort(t, "tcp"), coap: freePort(t, "udp"), admin: freePort(t, "tcp")}
+	n := &node{t: t, folder: folder, config: filepath.Join(folder, "fieldgate.yaml"), http: port.Free(t, "tcp"), mqtt: port.Free(t, "tcp"), coap: port.Free(t, "udp"), admin: port.Free(t, "tcp")}
 	n.run("init", "--data", filepath.Join(folder, "data"))
 	var text strings.Builder
 	fmt.Fprintf(&text, "node: n1\ndata: data\nlisten: {http: '%s', mqtt: '%s', coap: '%s', admin: '%s'}\nupstreams:\n", n.http, n.mqtt, n.coap, n.admin)
@@ -98,24 +99,6 @@ func newNode(t testing.TB, upstreams map[string]string) *node {
 		t.Fatal(err)
 	}
 	return n
-}
-
-func freePort(t testing.TB, network string) string {
-	t.Helper()
-	if network == "udp" {
-		socket, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer socket.Close()
-		return socket.LocalAddr().String()
-	}
-	listener, err := net.Listen(network, "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 // start runs "fieldgate serve" and waits until it serves.

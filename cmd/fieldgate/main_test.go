@@ -2,13 +2,14 @@ package main
 
 import (
 	"bytes"
-	"net"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"fieldgate/test/port"
 )
 
 func TestMain(m *testing.M) {
@@ -29,16 +30,9 @@ func TestScripts(t *testing.T) {
 				if name == "COAP" {
 					network = "udp"
 				}
-				address, err := freeAddress(network)
-				if err != nil {
-					return err
-				}
+				address := port.Free(t, network)
 				env.Setenv(name, address)
-				_, port, err := net.SplitHostPort(address)
-				if err != nil {
-					return err
-				}
-				env.Setenv(name+"_PORT", port)
+				env.Setenv(name+"_PORT", address[strings.LastIndexByte(address, ':')+1:])
 			}
 			return nil
 		},
