@@ -129,20 +129,11 @@ func (x *Exchange) limitKey(by fieldgate.LimitKey) uint64 {
 	case by == fieldgate.LimitOperation:
 		return 0
 	case by == fieldgate.LimitPrincipal && x.caller.Ref != 0:
-		return spread(uint64(x.caller.Ref))
+		return maphash.Comparable(limitSeed, x.caller.Ref)
 	}
 	address := x.Source.Addr().As16()
 	if x.Source.Addr().Is6() && !x.Source.Addr().Is4In6() {
 		return maphash.Bytes(limitSeed, address[:8]) // a /64 is one subscriber's, who may use any address of it
 	}
 	return maphash.Bytes(limitSeed, address[:])
-}
-
-// spread mixes the bits of a key (the finaliser of SplitMix64).
-func spread(key uint64) uint64 {
-	key ^= key >> 30
-	key *= 0xbf58476d1ce4e5b9
-	key ^= key >> 27
-	key *= 0x94d049bb133111eb
-	return key ^ key>>31
 }
