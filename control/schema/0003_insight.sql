@@ -1,0 +1,1 @@
+-- Rollups by day, who was seen when, and the findings that are open.

@@ -1,0 +1,1 @@
+-- Operators, their sessions and tokens; decisions with what was before and after.
