@@ -21,6 +21,9 @@ const (
 	// SubjectGatewayState: GatewayState, sent by each gateway when something in it changes, and each GatewayStateInterval.
 	SubjectGatewayState = "fieldgate.gateway.state"
 
+	// SubjectAuditChanged: nudge between control nodes, without content.
+	SubjectAuditChanged = "fieldgate.audit.changed"
+
 	// SubjectRecords: batches of Records in the form of EncodeRecords, followed by the node's name. Kept by StreamRecords.
 	SubjectRecords = "fieldgate.records."
 	// StreamRecords is the JetStream stream that keeps SubjectRecords.

@@ -63,11 +63,11 @@ func TestOperatorToken(t *testing.T) {
 }
 
 func TestLifeOfAnApp(t *testing.T) {
-	ctx := t.Context()
+	ctx := controltest.Context(t)
 	data := t.TempDir()
 	db := controltest.Store(t, data)
 	apps := NewApps(db, directory.New(db, controltest.Bus(t, data), controltest.Log(t)))
-	app, key, err := apps.Add(ctx, "me", NewApp{ID: "dashboard", Name: "Dashboard", Scopes: []string{"telemetry:read", "commands:write"}})
+	app, key, err := apps.Add(ctx, NewApp{ID: "dashboard", Name: "Dashboard", Scopes: []string{"telemetry:read", "commands:write"}})
 	if err != nil || !strings.HasPrefix(key, fieldgate.PrefixApp) || app.Credentials[0] != fieldgate.HashToken([]byte(key)) {
 		t.Fatalf("%v %+v", err, app)
 	}
@@ -75,19 +75,19 @@ func TestLifeOfAnApp(t *testing.T) {
 	if err != nil || strings.Join(found.Scopes, " ") != "telemetry:read commands:write" || found.Name != "Dashboard" {
 		t.Fatalf("%+v %v", found, err)
 	}
-	if app, _, err = apps.IssueKey(ctx, "me", "dashboard", true); err != nil || len(app.Credentials) != 2 {
+	if app, _, err = apps.IssueKey(ctx, "dashboard", true); err != nil || len(app.Credentials) != 2 {
 		t.Fatalf("%+v %v", app, err)
 	}
-	if app, err = apps.Revoke(ctx, "me", "dashboard"); err != nil || app.State != fieldgate.StateRevoked || app.Credentials != nil {
+	if app, err = apps.Revoke(ctx, "dashboard"); err != nil || app.State != fieldgate.StateRevoked || app.Credentials != nil {
 		t.Fatalf("%+v %v", app, err)
 	}
 	var refused *refusal.Error
-	if _, _, err := apps.IssueKey(ctx, "me", "dashboard", false); !errors.As(err, &refused) || refused.Code != refusal.CodeConflict {
+	if _, _, err := apps.IssueKey(ctx, "dashboard", false); !errors.As(err, &refused) || refused.Code != refusal.CodeConflict {
 		t.Fatalf("a key for a revoked app: %v", err)
 	}
 	for _, invalid := range []NewApp{{ID: "a b"}, {ID: "a", Scopes: []string{"x y"}}, {ID: "a", Scopes: []string{""}},
 		{ID: "a", Scopes: make([]string, 65)}, {ID: "a", Name: "\n"}} {
-		if _, _, err := apps.Add(ctx, "me", invalid); !errors.As(err, &refused) || refused.Code != refusal.CodeInvalid {
+		if _, _, err := apps.Add(ctx, invalid); !errors.As(err, &refused) || refused.Code != refusal.CodeInvalid {
 			t.Errorf("%+v: %v", invalid, err)
 		}
 	}

@@ -62,7 +62,7 @@ func NewApps(db *store.Store, d *directory.Directory) *Apps {
 }
 
 // Add registers an app and issues its key, which is shown only here.
-func (a *Apps) Add(ctx context.Context, actor string, app NewApp) (added *App, key string, err error) {
+func (a *Apps) Add(ctx context.Context, app NewApp) (added *App, key string, err error) {
 	if err := app.validate(); err != nil {
 		return nil, "", err
 	}
@@ -74,7 +74,7 @@ func (a *Apps) Add(ctx context.Context, actor string, app NewApp) (added *App, k
 		if err := directory.Insert(ctx, tx, added); err != nil {
 			return err
 		}
-		return audit.Write(ctx, tx, actor, "app.add", app.ID, strings.Join(app.Scopes, " "))
+		return audit.Write(ctx, tx, audit.Change{Action: "app.add", Target: app.ID, After: added.Facts()})
 	})
 	if err != nil {
 		return nil, "", err
@@ -99,7 +99,7 @@ func (a *Apps) List(ctx context.Context, filter directory.Filter) ([]*App, error
 }
 
 // IssueKey issues a new key; the older ones stop working unless they are kept.
-func (a *Apps) IssueKey(ctx context.Context, actor, id string, keep bool) (app *App, key string, err error) {
+func (a *Apps) IssueKey(ctx context.Context, id string, keep bool) (app *App, key string, err error) {
 	err = a.store.Update(ctx, func(tx *store.Tx) error {
 		if app, err = directory.Find(ctx, tx, fieldgate.PrincipalApp, id); err != nil {
 			return err
@@ -107,6 +107,7 @@ func (a *Apps) IssueKey(ctx context.Context, actor, id string, keep bool) (app *
 		if app.State == fieldgate.StateRevoked {
 			return refusal.Conflict("The app %q is revoked for good: register it under another id.", id)
 		}
+		before := app.Facts()
 		if key, err = directory.Issue(app, fieldgate.PrefixApp, keep); err != nil {
 			return err
 		}
@@ -117,7 +118,7 @@ func (a *Apps) IssueKey(ctx context.Context, actor, id string, keep bool) (app *
 		if keep {
 			detail = "older ones kept"
 		}
-		return audit.Write(ctx, tx, actor, "app.key", id, detail)
+		return audit.Write(ctx, tx, audit.Change{Action: "app.key", Target: id, Detail: detail, Before: before, After: app.Facts()})
 	})
 	if err != nil {
 		return nil, "", err
@@ -127,16 +128,17 @@ func (a *Apps) IssueKey(ctx context.Context, actor, id string, keep bool) (app *
 }
 
 // Revoke shuts an app out for good and deletes its keys.
-func (a *Apps) Revoke(ctx context.Context, actor, id string) (app *App, err error) {
+func (a *Apps) Revoke(ctx context.Context, id string) (app *App, err error) {
 	err = a.store.Update(ctx, func(tx *store.Tx) error {
 		if app, err = directory.Find(ctx, tx, fieldgate.PrincipalApp, id); err != nil || app.State == fieldgate.StateRevoked {
 			return err
 		}
+		before := app.Facts()
 		app.State, app.Credentials = fieldgate.StateRevoked, nil
 		if err := directory.Save(ctx, tx, app); err != nil {
 			return err
 		}
-		return audit.Write(ctx, tx, actor, "app.revoke", id, "")
+		return audit.Write(ctx, tx, audit.Change{Action: "app.revoke", Target: id, Before: before, After: app.Facts()})
 	})
 	if err != nil {
 		return nil, err

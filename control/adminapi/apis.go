@@ -9,7 +9,6 @@ import (
 
 	"fieldgate"
 	"fieldgate/api"
-	"fieldgate/control/access"
 	"fieldgate/control/catalog"
 	"fieldgate/control/refusal"
 )
@@ -61,7 +60,7 @@ func (o *operations) PublishApi(ctx context.Context, request PublishApiRequestOb
 	if len(file) > maxFileName {
 		return nil, refusal.Invalid("The parameter name has at most %d bytes.", maxFileName)
 	}
-	plan, err := o.config.Catalog.Publish(ctx, access.Name, file, document, request.Params.DryRun)
+	plan, err := o.config.Catalog.Publish(ctx, file, document, request.Params.DryRun)
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +157,7 @@ func (o *operations) DeprecateVersion(ctx context.Context, request DeprecateVers
 	if !request.Body.Sunset.IsZero() {
 		sunset = request.Body.Sunset.UTC().Format(time.DateOnly)
 	}
-	v, err := o.config.Catalog.Deprecate(ctx, access.Name, request.Api, request.Version, sunset, request.Body.Successor)
+	v, err := o.config.Catalog.Deprecate(ctx, request.Api, request.Version, sunset, request.Body.Successor)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +165,7 @@ func (o *operations) DeprecateVersion(ctx context.Context, request DeprecateVers
 }
 
 func (o *operations) RetireVersion(ctx context.Context, request RetireVersionRequestObject) (RetireVersionResponseObject, error) {
-	v, err := o.config.Catalog.Retire(ctx, access.Name, request.Api, request.Version)
+	v, err := o.config.Catalog.Retire(ctx, request.Api, request.Version)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +173,7 @@ func (o *operations) RetireVersion(ctx context.Context, request RetireVersionReq
 }
 
 func (o *operations) RestoreVersion(ctx context.Context, request RestoreVersionRequestObject) (RestoreVersionResponseObject, error) {
-	v, err := o.config.Catalog.Restore(ctx, access.Name, request.Api, request.Version)
+	v, err := o.config.Catalog.Restore(ctx, request.Api, request.Version)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"fieldgate"
+	"fieldgate/control/access"
+	"fieldgate/control/audit"
 )
 
 const (
@@ -65,7 +67,7 @@ func (s *Server) authenticate(next http.Handler) http.Handler {
 				return
 			}
 		}
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(w, r.WithContext(audit.As(r.Context(), audit.Actor{Name: access.Name})))
 	})
 }
 

@@ -71,7 +71,7 @@ func (o *operations) ListDevices(ctx context.Context, request ListDevicesRequest
 }
 
 func (o *operations) AddDevice(ctx context.Context, request AddDeviceRequestObject) (AddDeviceResponseObject, error) {
-	added, token, err := o.config.Fleet.Add(ctx, access.Name, fleet.NewDevice{ID: request.Body.Id, Model: request.Body.Model, Firmware: request.Body.Firmware})
+	added, token, err := o.config.Fleet.Add(ctx, fleet.NewDevice{ID: request.Body.Id, Model: request.Body.Model, Firmware: request.Body.Firmware})
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func (o *operations) GetDevice(ctx context.Context, request GetDeviceRequestObje
 }
 
 func (o *operations) UpdateDevice(ctx context.Context, request UpdateDeviceRequestObject) (UpdateDeviceResponseObject, error) {
-	d, err := o.config.Fleet.Update(ctx, access.Name, request.Device, request.Body.Model, request.Body.Firmware)
+	d, err := o.config.Fleet.Update(ctx, request.Device, request.Body.Model, request.Body.Firmware)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +95,7 @@ func (o *operations) UpdateDevice(ctx context.Context, request UpdateDeviceReque
 }
 
 func (o *operations) IssueDeviceToken(ctx context.Context, request IssueDeviceTokenRequestObject) (IssueDeviceTokenResponseObject, error) {
-	d, token, err := o.config.Fleet.IssueToken(ctx, access.Name, request.Device, request.Params.Keep)
+	d, token, err := o.config.Fleet.IssueToken(ctx, request.Device, request.Params.Keep)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func (o *operations) IssueDeviceToken(ctx context.Context, request IssueDeviceTo
 }
 
 func (o *operations) RevokeDevice(ctx context.Context, request RevokeDeviceRequestObject) (RevokeDeviceResponseObject, error) {
-	d, err := o.config.Fleet.Revoke(ctx, access.Name, request.Device)
+	d, err := o.config.Fleet.Revoke(ctx, request.Device)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func (o *operations) RevokeDevice(ctx context.Context, request RevokeDeviceReque
 }
 
 func (o *operations) QuarantineDevice(ctx context.Context, request QuarantineDeviceRequestObject) (QuarantineDeviceResponseObject, error) {
-	d, err := o.config.Fleet.Quarantine(ctx, access.Name, request.Device)
+	d, err := o.config.Fleet.Quarantine(ctx, request.Device)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +119,7 @@ func (o *operations) QuarantineDevice(ctx context.Context, request QuarantineDev
 }
 
 func (o *operations) ReleaseDevice(ctx context.Context, request ReleaseDeviceRequestObject) (ReleaseDeviceResponseObject, error) {
-	d, err := o.config.Fleet.Release(ctx, access.Name, request.Device)
+	d, err := o.config.Fleet.Release(ctx, request.Device)
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +144,7 @@ func (o *operations) ListApps(ctx context.Context, request ListAppsRequestObject
 }
 
 func (o *operations) AddApp(ctx context.Context, request AddAppRequestObject) (AddAppResponseObject, error) {
-	added, key, err := o.config.Apps.Add(ctx, access.Name, access.NewApp{ID: request.Body.Id, Name: request.Body.Name, Scopes: request.Body.Scopes})
+	added, key, err := o.config.Apps.Add(ctx, access.NewApp{ID: request.Body.Id, Name: request.Body.Name, Scopes: request.Body.Scopes})
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +160,7 @@ func (o *operations) GetApp(ctx context.Context, request GetAppRequestObject) (G
 }
 
 func (o *operations) IssueAppKey(ctx context.Context, request IssueAppKeyRequestObject) (IssueAppKeyResponseObject, error) {
-	a, key, err := o.config.Apps.IssueKey(ctx, access.Name, request.App, request.Params.Keep)
+	a, key, err := o.config.Apps.IssueKey(ctx, request.App, request.Params.Keep)
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +168,7 @@ func (o *operations) IssueAppKey(ctx context.Context, request IssueAppKeyRequest
 }
 
 func (o *operations) RevokeApp(ctx context.Context, request RevokeAppRequestObject) (RevokeAppResponseObject, error) {
-	a, err := o.config.Apps.Revoke(ctx, access.Name, request.App)
+	a, err := o.config.Apps.Revoke(ctx, request.App)
 	if err != nil {
 		return nil, err
 	}
@@ -230,7 +230,7 @@ func (i *importer) nextBatch() error {
 		devices = append(devices, fleet.NewDevice{ID: device.Id, Model: device.Model, Firmware: device.Firmware})
 	}
 	if len(devices) > 0 {
-		imported, err := i.fleet.Import(i.ctx, access.Name, devices)
+		imported, err := i.fleet.Import(i.ctx, devices)
 		if err != nil {
 			return err
 		}

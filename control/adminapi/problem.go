@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"math"
 	"net/http"
+	"strconv"
 
 	"fieldgate"
 	"fieldgate/api"
@@ -29,6 +31,14 @@ func problemOf(err error) api.Problem {
 			return newProblem(http.StatusNotFound, "not-found", "Not found", refused.Detail)
 		case refusal.CodeConflict:
 			return newProblem(http.StatusConflict, "conflict", "The decision does not fit the present state", refused.Detail)
+		case refusal.CodeUnauthenticated:
+			return newProblem(http.StatusUnauthorized, "unauthenticated", "Sign in, or send a valid token", refused.Detail)
+		case refusal.CodeForbidden:
+			return newProblem(http.StatusForbidden, "forbidden", "Not allowed", refused.Detail)
+		case refusal.CodeRateLimited:
+			return newProblem(http.StatusTooManyRequests, "rate-limited", "Too many attempts", refused.Detail)
+		case refusal.CodeOverloaded:
+			return newProblem(http.StatusServiceUnavailable, "overloaded", "Overloaded", refused.Detail)
 		}
 		return newProblem(http.StatusBadRequest, "invalid", "The request is invalid", refused.Detail)
 	case errors.As(err, &invalid):
@@ -77,6 +87,10 @@ func writeProblem(w http.ResponseWriter, problem api.Problem) {
 // refuse answers with the problem that an error becomes, and logs the cause of an internal one.
 func refuse(log *slog.Logger, w http.ResponseWriter, r *http.Request, err error) {
 	problem := problemOf(err)
+	var refused *refusal.Error
+	if errors.As(err, &refused) && refused.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(refused.RetryAfter.Seconds())))) // RFC 9110 section 10.2.3
+	}
 	if problem.Status >= 500 && r.Context().Err() == nil {
 		log.Error("a request of the admin API failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -15,7 +14,6 @@ import (
 	"fieldgate/control/catalog"
 	"fieldgate/control/directory"
 	"fieldgate/control/insight"
-	"fieldgate/control/refusal"
 	"fieldgate/engine/store"
 )
 
@@ -32,23 +30,17 @@ func (o *operations) ListAudit(ctx context.Context, request ListAuditRequestObje
 	if err != nil {
 		return nil, err
 	}
-	before := uint64(0)
-	if page.after != "" {
-		if before, err = strconv.ParseUint(page.after, 10, 63); err != nil {
-			return nil, refusal.Invalid("The cursor is none that a page gave: leave it out to begin with the first page.")
-		}
-	}
-	entries, err := audit.List(ctx, o.config.Store, before, page.limit+1)
+	entries, err := audit.List(ctx, o.config.Store, audit.Filter{After: page.after, Limit: page.limit + 1})
 	if err != nil {
 		return nil, err
 	}
 	answer := ListAudit200JSONResponse{Items: []api.AuditEntry{}}
 	for i, e := range entries {
 		if i == page.limit {
-			answer.Next = encodeCursor(strconv.FormatUint(entries[i-1].ID, 10))
+			answer.Next = encodeCursor(entries[i-1].Key())
 			break
 		}
-		answer.Items = append(answer.Items, api.AuditEntry{Id: int64(e.ID), Time: e.Time, Actor: e.Actor, Action: e.Action, Target: e.Target, Detail: e.Detail})
+		answer.Items = append(answer.Items, api.AuditEntry{Id: int64(e.ID), Time: e.Time, Actor: e.Actor.Name, Action: e.Action, Target: e.Target, Detail: e.Detail})
 	}
 	return answer, nil
 }

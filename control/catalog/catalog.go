@@ -59,6 +59,8 @@ type Plan struct {
 	Operations []OperationChange
 	Warnings   []contract.Diagnostic
 	Snapshot   uint64 // version of the snapshot with the change; 0 when nothing was applied
+
+	before any // facts of this version as it was published; nil when it is new
 }
 
 // ConflictError says that other APIs serve routes of a contract.
@@ -69,7 +71,7 @@ func (e *ConflictError) Error() string { return e.Conflicts[0].String() }
 // Publish compiles a document and makes it live, unless it is published already. file names the document in diagnostics.
 // A document that is no contract is a *contract.InvalidError, one whose routes other APIs serve a *ConflictError. With
 // dryRun nothing is changed.
-func (c *Catalog) Publish(ctx context.Context, actor, file string, document []byte, dryRun bool) (*Plan, error) {
+func (c *Catalog) Publish(ctx context.Context, file string, document []byte, dryRun bool) (*Plan, error) {
 	compiled, warnings, err := contract.Compile(file, document)
 	if err != nil {
 		return nil, err
@@ -101,7 +103,7 @@ func (c *Catalog) Publish(ctx context.Context, actor, file string, document []by
 		if err := insertContract(ctx, tx, compiled, document, plan.Snapshot); err != nil {
 			return err
 		}
-		return audit.Write(ctx, tx, actor, "api.publish", name(compiled), detail)
+		return audit.Write(ctx, tx, audit.Change{Action: "api.publish", Target: name(compiled), Detail: detail, Before: plan.before, After: contractFacts(compiled)})
 	})
 	if err != nil {
 		return nil, err
@@ -142,6 +144,7 @@ func prepare(ctx context.Context, tx *store.Tx, plan *Plan, replaces, sunset str
 		plan.Change = ChangeRestoration
 	}
 	if before != nil {
+		plan.before = contractFacts(before)
 		plan.keepDecision(before)
 	}
 	live, err := liveContracts(ctx, tx)
@@ -276,15 +279,29 @@ func encodeOperation(operation *fieldgate.Operation) string {
 	return string(encoded)
 }
 
+// facts is what the audit keeps of a version before and after a decision.
+type facts struct {
+	State      fieldgate.Lifecycle `json:"state"`
+	Title      string              `json:"title"`
+	Digest     string              `json:"digest"`
+	Operations int                 `json:"operations"`
+	Sunset     string              `json:"sunset,omitempty"`
+	Successor  string              `json:"successor,omitempty"`
+}
+
+func contractFacts(k *fieldgate.Contract) facts {
+	return facts{k.State, k.Title, k.Digest, len(k.Operations), k.Sunset, k.Successor}
+}
+
 func name(c *fieldgate.Contract) string { return c.API + " " + c.Version }
 
 // Deprecate keeps serving a version and tells its callers that it will end. sunset is a date (RFC 3339 full-date), which
 // may be empty, as may successor.
-func (c *Catalog) Deprecate(ctx context.Context, actor, api, version, sunset, successor string) (*Version, error) {
+func (c *Catalog) Deprecate(ctx context.Context, api, version, sunset, successor string) (*Version, error) {
 	if _, err := time.Parse(time.DateOnly, sunset); sunset != "" && err != nil {
 		return nil, refusal.Invalid("%.40q is no date: write it as 2027-06-30.", sunset)
 	}
-	return c.decide(ctx, actor, "api.deprecate", api, version, func(tx *store.Tx, k *fieldgate.Contract) (change, error) {
+	return c.decide(ctx, "api.deprecate", api, version, func(tx *store.Tx, k *fieldgate.Contract) (change, error) {
 		if !isServed(k.State) {
 			return change{}, refusal.Conflict("%s is %s, so that it is not served: restore it first.", name(k), k.State)
 		}
@@ -295,13 +312,13 @@ func (c *Catalog) Deprecate(ctx context.Context, actor, api, version, sunset, su
 		}
 		changed := k.State != fieldgate.LifecycleDeprecated || k.Sunset != sunset || k.Successor != successor
 		k.State, k.Sunset, k.Successor = fieldgate.LifecycleDeprecated, sunset, successor
-		return change{made: changed, detail: fmt.Sprintf("sunset %q, successor %q", sunset, successor)}, nil
+		return change{made: changed}, nil
 	})
 }
 
 // Retire ends a version; its callers are answered 410 Gone.
-func (c *Catalog) Retire(ctx context.Context, actor, api, version string) (*Version, error) {
-	return c.decide(ctx, actor, "api.retire", api, version, func(_ *store.Tx, k *fieldgate.Contract) (change, error) {
+func (c *Catalog) Retire(ctx context.Context, api, version string) (*Version, error) {
+	return c.decide(ctx, "api.retire", api, version, func(_ *store.Tx, k *fieldgate.Contract) (change, error) {
 		changed := k.State != fieldgate.LifecycleRetired
 		k.State = fieldgate.LifecycleRetired
 		return change{made: changed}, nil
@@ -309,8 +326,8 @@ func (c *Catalog) Retire(ctx context.Context, actor, api, version string) (*Vers
 }
 
 // Restore makes a version active again. Versions of the same API that stand in its place are superseded.
-func (c *Catalog) Restore(ctx context.Context, actor, api, version string) (*Version, error) {
-	return c.decide(ctx, actor, "api.restore", api, version, func(tx *store.Tx, k *fieldgate.Contract) (change, error) {
+func (c *Catalog) Restore(ctx context.Context, api, version string) (*Version, error) {
+	return c.decide(ctx, "api.restore", api, version, func(tx *store.Tx, k *fieldgate.Contract) (change, error) {
 		if k.State == fieldgate.LifecycleActive {
 			return change{}, nil
 		}
@@ -340,13 +357,14 @@ type change struct {
 }
 
 // decide carries out one decision about a version.
-func (c *Catalog) decide(ctx context.Context, actor, action, api, version string, alter func(*store.Tx, *fieldgate.Contract) (change, error)) (decided *Version, err error) {
+func (c *Catalog) decide(ctx context.Context, action, api, version string, alter func(*store.Tx, *fieldgate.Contract) (change, error)) (decided *Version, err error) {
 	var altered change
 	err = c.store.Update(ctx, func(tx *store.Tx) error {
 		k, err := readContract(ctx, tx, api, version)
 		if err != nil {
 			return err
 		}
+		before := contractFacts(k)
 		if altered, err = alter(tx, k); err != nil {
 			return err
 		}
@@ -360,7 +378,7 @@ func (c *Catalog) decide(ctx context.Context, actor, action, api, version string
 					return err
 				}
 			}
-			if err := audit.Write(ctx, tx, actor, action, name(k), strings.TrimSpace(altered.detail)); err != nil {
+			if err := audit.Write(ctx, tx, audit.Change{Action: action, Target: name(k), Detail: strings.TrimSpace(altered.detail), Before: before, After: contractFacts(k)}); err != nil {
 				return err
 			}
 		}
@@ -376,12 +394,13 @@ func (c *Catalog) decide(ctx context.Context, actor, action, api, version string
 	return decided, nil
 }
 
-// nudge tells the gateways, after a commit, that there is a new snapshot. One that is lost only costs time: they ask on
+// nudge tells the gateways and those who watch decisions, after a commit, that there is a new snapshot. One that is lost only costs time: they ask on
 // their own, too.
 func (c *Catalog) nudge() {
 	if err := c.bus.Publish(fieldgate.SubjectSnapshotChanged, nil); err != nil {
 		c.log.Warn("gateways were not told of a new snapshot", "error", err)
 	}
+	audit.Nudge(c.bus, c.log)
 }
 
 // Serve answers gateways until stop is called.

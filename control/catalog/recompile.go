@@ -11,13 +11,11 @@ import (
 	"fieldgate/engine/store"
 )
 
-// actorSelf is who decides in audit rows where nobody did: the program that was exchanged for a newer one.
-const actorSelf = "fieldgate"
-
 // Recompile compiles what another form of the compiler made, from the documents as they were published, so that a newer
 // program serves by its own rules. Their states stay as they were decided. A document that is no contract any more is served on as
 // it was compiled, and the log says so.
 func (c *Catalog) Recompile(ctx context.Context) error {
+	ctx = audit.As(ctx, audit.Actor{Name: audit.Self})
 	old, err := c.foreignForms(ctx)
 	if err != nil {
 		return err
@@ -94,6 +92,7 @@ func (c *Catalog) recompile(ctx context.Context, v *Version) error {
 		if err != nil {
 			return err
 		}
-		return audit.Write(ctx, tx, actorSelf, "api.recompile", name(k), fmt.Sprintf("form %d of the compiler", contract.Form))
+		return audit.Write(ctx, tx, audit.Change{Action: "api.recompile", Target: name(k), Detail: fmt.Sprintf("form %d of the compiler", contract.Form),
+			Before: contractFacts(&decided), After: contractFacts(k)})
 	})
 }

@@ -5,16 +5,17 @@ import (
 
 	"fieldgate"
 	"fieldgate/control/audit"
+	"fieldgate/control/controltest"
 	"fieldgate/engine/store"
 )
 
 // What another form of the compiler made is compiled anew, and what was decided about it stays.
 func TestRecompile(t *testing.T) {
-	ctx := t.Context()
+	ctx := controltest.Context(t)
 	c, b := open(t, t.TempDir())
 	publish(t, c, document("Thermo", "1.0.0", "/a"))
 	publish(t, c, document("Meter", "1.0.0", "/m"))
-	if _, err := c.Deprecate(ctx, "me", "thermo", "1.0.0", "2027-06-30", ""); err != nil {
+	if _, err := c.Deprecate(ctx, "thermo", "1.0.0", "2027-06-30", ""); err != nil {
 		t.Fatal(err)
 	}
 	before, _ := fetch(t, b)
@@ -53,15 +54,15 @@ func TestRecompile(t *testing.T) {
 	if err != nil || len(served) != 1 || len(served[0].Operations) != 1 || versions[0].State != fieldgate.LifecycleDeprecated || versions[0].Sunset != "2027-06-30" {
 		t.Fatalf("%+v %+v %v", versions, served, err)
 	}
-	entries, err := audit.List(ctx, c.store, 0, 1)
-	if err != nil || entries[0].Actor != "fieldgate" || entries[0].Action != "api.recompile" || entries[0].Target != "thermo 1.0.0" {
+	entries, err := audit.List(ctx, c.store, audit.Filter{Limit: 1})
+	if err != nil || entries[0].Actor.Name != "fieldgate" || entries[0].Action != "api.recompile" || entries[0].Target != "thermo 1.0.0" {
 		t.Fatalf("%+v %v", entries, err)
 	}
 }
 
 // A document that this compiler refuses is served on as it was compiled.
 func TestRecompileOfWhatIsRefusedNow(t *testing.T) {
-	ctx := t.Context()
+	ctx := controltest.Context(t)
 	c, b := open(t, t.TempDir())
 	publish(t, c, document("Thermo", "1.0.0", "/a"))
 	err := c.store.Update(ctx, func(tx *store.Tx) error {

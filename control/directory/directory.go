@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 
 	"fieldgate"
+	"fieldgate/control/audit"
 	"fieldgate/engine/bus"
 	"fieldgate/engine/store"
 )
@@ -54,12 +55,13 @@ func (d *Directory) nameInstallation(ctx context.Context) error {
 	})
 }
 
-// Nudge tells the gateways, after a commit, that there are changes. One that is lost only costs time: they ask on their
+// Nudge tells the gateways and those who watch decisions, after a commit, that there are changes. One that is lost only costs time: they ask on their
 // own, too.
 func (d *Directory) Nudge() {
 	if err := d.bus.Publish(fieldgate.SubjectDirectoryChanged, nil); err != nil {
 		d.log.Warn("gateways were not told of a change of the directory", "error", err)
 	}
+	audit.Nudge(d.bus, d.log)
 }
 
 // page is an encoded fieldgate.DirectoryPage of the changes after a sequence.

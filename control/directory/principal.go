@@ -3,6 +3,7 @@ package directory
 import (
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -26,6 +27,25 @@ type Principal struct {
 	Sequence    uint64                     // of the newest change
 	Created     time.Time
 	Updated     time.Time
+}
+
+// Facts is what the audit keeps of a principal before and after a decision.
+type Facts struct {
+	State       string   `json:"state"`
+	Name        string   `json:"name,omitempty"`
+	Model       string   `json:"model,omitempty"`
+	Firmware    string   `json:"firmware,omitempty"`
+	Scopes      []string `json:"scopes,omitempty"`
+	Credentials []string `json:"credentials"` // the first digits of each one's hash, which tell them apart
+}
+
+// Facts is the present value of a principal for the audit.
+func (p *Principal) Facts() Facts {
+	facts := Facts{State: p.State.String(), Name: p.Name, Model: p.Model, Firmware: p.Firmware, Scopes: p.Scopes, Credentials: []string{}}
+	for _, hash := range p.Credentials {
+		facts.Credentials = append(facts.Credentials, hex.EncodeToString(hash[:4]))
+	}
+	return facts
 }
 
 const columns = "kind, id, sequence, state, name, model, firmware, scopes, credentials, created, updated"

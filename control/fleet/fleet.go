@@ -46,12 +46,12 @@ func (d *NewDevice) validate() error {
 }
 
 // Add registers a device and issues its token, which is shown only here.
-func (f *Fleet) Add(ctx context.Context, actor string, device NewDevice) (added *Device, token string, err error) {
+func (f *Fleet) Add(ctx context.Context, device NewDevice) (added *Device, token string, err error) {
 	err = f.store.Update(ctx, func(tx *store.Tx) error {
 		if added, token, err = add(ctx, tx, device); err != nil {
 			return err
 		}
-		return audit.Write(ctx, tx, actor, "device.add", device.ID, "")
+		return audit.Write(ctx, tx, audit.Change{Action: "device.add", Target: device.ID, After: added.Facts()})
 	})
 	if err != nil {
 		return nil, "", err
@@ -80,7 +80,7 @@ type Imported struct {
 }
 
 // Import registers many devices in one transaction. One that is refused does not hold up the others.
-func (f *Fleet) Import(ctx context.Context, actor string, devices []NewDevice) (imported []Imported, err error) {
+func (f *Fleet) Import(ctx context.Context, devices []NewDevice) (imported []Imported, err error) {
 	err = f.store.Update(ctx, func(tx *store.Tx) error {
 		first, stored := "", 0
 		for _, device := range devices {
@@ -99,13 +99,18 @@ func (f *Fleet) Import(ctx context.Context, actor string, devices []NewDevice) (
 		if stored == 0 {
 			return nil
 		}
-		return audit.Write(ctx, tx, actor, "device.import", first, count(stored))
+		return audit.Write(ctx, tx, audit.Change{Action: "device.import", Target: first, Detail: count(stored), After: importFacts{stored}})
 	})
 	if err != nil {
 		return nil, err
 	}
 	f.directory.Nudge()
 	return imported, nil
+}
+
+// importFacts is what the audit keeps of an import.
+type importFacts struct {
+	Devices int `json:"devices"`
 }
 
 func count(devices int) string {
@@ -131,12 +136,12 @@ func (f *Fleet) List(ctx context.Context, filter directory.Filter) ([]*Device, e
 }
 
 // IssueToken issues a new token; the older ones stop working unless they are kept.
-func (f *Fleet) IssueToken(ctx context.Context, actor, id string, keep bool) (device *Device, token string, err error) {
+func (f *Fleet) IssueToken(ctx context.Context, id string, keep bool) (device *Device, token string, err error) {
 	detail := ""
 	if keep {
 		detail = "older ones kept"
 	}
-	device, err = f.decide(ctx, actor, "device.token", id, func(device *Device) (change, error) {
+	device, err = f.decide(ctx, "device.token", id, func(device *Device) (change, error) {
 		if device.State == fieldgate.StateRevoked {
 			return change{}, errRevoked(id)
 		}
@@ -150,8 +155,8 @@ func (f *Fleet) IssueToken(ctx context.Context, actor, id string, keep bool) (de
 }
 
 // Revoke shuts a device out for good and deletes its tokens.
-func (f *Fleet) Revoke(ctx context.Context, actor, id string) (*Device, error) {
-	return f.decide(ctx, actor, "device.revoke", id, func(device *Device) (change, error) {
+func (f *Fleet) Revoke(ctx context.Context, id string) (*Device, error) {
+	return f.decide(ctx, "device.revoke", id, func(device *Device) (change, error) {
 		changed := device.State != fieldgate.StateRevoked
 		device.State, device.Credentials = fieldgate.StateRevoked, nil
 		return change{made: changed}, nil
@@ -159,17 +164,17 @@ func (f *Fleet) Revoke(ctx context.Context, actor, id string) (*Device, error) {
 }
 
 // Quarantine cuts a device off until it is released.
-func (f *Fleet) Quarantine(ctx context.Context, actor, id string) (*Device, error) {
-	return f.enter(ctx, actor, "device.quarantine", id, fieldgate.StateQuarantined)
+func (f *Fleet) Quarantine(ctx context.Context, id string) (*Device, error) {
+	return f.enter(ctx, "device.quarantine", id, fieldgate.StateQuarantined)
 }
 
 // Release ends a quarantine.
-func (f *Fleet) Release(ctx context.Context, actor, id string) (*Device, error) {
-	return f.enter(ctx, actor, "device.release", id, fieldgate.StateActive)
+func (f *Fleet) Release(ctx context.Context, id string) (*Device, error) {
+	return f.enter(ctx, "device.release", id, fieldgate.StateActive)
 }
 
-func (f *Fleet) enter(ctx context.Context, actor, action, id string, state fieldgate.PrincipalState) (*Device, error) {
-	return f.decide(ctx, actor, action, id, func(device *Device) (change, error) {
+func (f *Fleet) enter(ctx context.Context, action, id string, state fieldgate.PrincipalState) (*Device, error) {
+	return f.decide(ctx, action, id, func(device *Device) (change, error) {
 		if device.State == fieldgate.StateRevoked {
 			return change{}, errRevoked(id)
 		}
@@ -180,8 +185,8 @@ func (f *Fleet) enter(ctx context.Context, actor, action, id string, state field
 }
 
 // Update changes what is registered about a device; nil leaves a value as it is.
-func (f *Fleet) Update(ctx context.Context, actor, id string, model, firmware *string) (*Device, error) {
-	return f.decide(ctx, actor, "device.update", id, func(device *Device) (change, error) {
+func (f *Fleet) Update(ctx context.Context, id string, model, firmware *string) (*Device, error) {
+	return f.decide(ctx, "device.update", id, func(device *Device) (change, error) {
 		before := NewDevice{Model: device.Model, Firmware: device.Firmware}
 		after := NewDevice{ID: id, Model: device.Model, Firmware: device.Firmware}
 		if model != nil {
@@ -194,8 +199,7 @@ func (f *Fleet) Update(ctx context.Context, actor, id string, model, firmware *s
 			return change{}, err
 		}
 		device.Model, device.Firmware = after.Model, after.Firmware
-		return change{before.Model != after.Model || before.Firmware != after.Firmware,
-			fmt.Sprintf("model %q, firmware %q", after.Model, after.Firmware)}, nil
+		return change{made: before.Model != after.Model || before.Firmware != after.Firmware}, nil
 	})
 }
 
@@ -210,19 +214,20 @@ type change struct {
 }
 
 // decide carries out one decision about a device.
-func (f *Fleet) decide(ctx context.Context, actor, action, id string, alter func(*Device) (change, error)) (device *Device, err error) {
+func (f *Fleet) decide(ctx context.Context, action, id string, alter func(*Device) (change, error)) (device *Device, err error) {
 	var altered change
 	err = f.store.Update(ctx, func(tx *store.Tx) error {
 		if device, err = directory.Find(ctx, tx, fieldgate.PrincipalDevice, id); err != nil {
 			return err
 		}
+		before := device.Facts()
 		if altered, err = alter(device); err != nil || !altered.made {
 			return err
 		}
 		if err := directory.Save(ctx, tx, device); err != nil {
 			return err
 		}
-		return audit.Write(ctx, tx, actor, action, id, altered.detail)
+		return audit.Write(ctx, tx, audit.Change{Action: action, Target: id, Detail: altered.detail, Before: before, After: device.Facts()})
 	})
 	if err != nil {
 		return nil, err

@@ -69,7 +69,7 @@ func follow(t testing.TB, b *bus.Bus, after uint64) (changes []fieldgate.Directo
 }
 
 func TestLifeOfADevice(t *testing.T) {
-	ctx := t.Context()
+	ctx := controltest.Context(t)
 	n := open(t, t.TempDir())
 	nudges := make(chan struct{}, 16)
 	stop, err := n.bus.Subscribe(fieldgate.SubjectDirectoryChanged, func(string, []byte) { nudges <- struct{}{} })
@@ -78,7 +78,7 @@ func TestLifeOfADevice(t *testing.T) {
 	}
 	defer stop()
 
-	added, token, err := n.Add(ctx, "me", NewDevice{ID: "d7", Model: "T2", Firmware: "1.8.3"})
+	added, token, err := n.Add(ctx, NewDevice{ID: "d7", Model: "T2", Firmware: "1.8.3"})
 	if err != nil || !strings.HasPrefix(token, fieldgate.PrefixDevice) || !fieldgate.WellFormedToken([]byte(token)) {
 		t.Fatalf("%v %q", err, token)
 	}
@@ -86,7 +86,7 @@ func TestLifeOfADevice(t *testing.T) {
 	if added.Credentials[0] != fieldgate.HashToken([]byte(token)) || added.State != fieldgate.StateActive {
 		t.Fatalf("%+v", added)
 	}
-	if _, _, err := n.Add(ctx, "me", NewDevice{ID: "d7"}); !refused(err, refusal.CodeConflict) {
+	if _, _, err := n.Add(ctx, NewDevice{ID: "d7"}); !refused(err, refusal.CodeConflict) {
 		t.Fatalf("added twice: %v", err)
 	}
 	found, err := n.Get(ctx, "d7")
@@ -99,40 +99,40 @@ func TestLifeOfADevice(t *testing.T) {
 
 	// Rotation: the older token stays only when it is kept.
 	for want := 2; want <= fieldgate.MaxCredentials; want++ {
-		device, _, err := n.IssueToken(ctx, "me", "d7", true)
+		device, _, err := n.IssueToken(ctx, "d7", true)
 		if err != nil || len(device.Credentials) != want {
 			t.Fatalf("%+v %v", device, err)
 		}
 	}
-	if _, _, err := n.IssueToken(ctx, "me", "d7", true); !refused(err, refusal.CodeConflict) {
+	if _, _, err := n.IssueToken(ctx, "d7", true); !refused(err, refusal.CodeConflict) {
 		t.Fatalf("a fifth token: %v", err)
 	}
-	device, newest, err := n.IssueToken(ctx, "me", "d7", false)
+	device, newest, err := n.IssueToken(ctx, "d7", false)
 	if err != nil || len(device.Credentials) != 1 || device.Credentials[0] != fieldgate.HashToken([]byte(newest)) {
 		t.Fatalf("%+v %v", device, err)
 	}
 
-	if device, err = n.Quarantine(ctx, "me", "d7"); err != nil || device.State != fieldgate.StateQuarantined {
+	if device, err = n.Quarantine(ctx, "d7"); err != nil || device.State != fieldgate.StateQuarantined {
 		t.Fatalf("%+v %v", device, err)
 	}
-	again, err := n.Quarantine(ctx, "me", "d7")
+	again, err := n.Quarantine(ctx, "d7")
 	if err != nil || again.Sequence != device.Sequence {
 		t.Fatalf("quarantined twice, it changed: %+v %v", again, err)
 	}
-	if device, err = n.Release(ctx, "me", "d7"); err != nil || device.State != fieldgate.StateActive {
+	if device, err = n.Release(ctx, "d7"); err != nil || device.State != fieldgate.StateActive {
 		t.Fatalf("%+v %v", device, err)
 	}
 	firmware := "1.9.0"
-	if device, err = n.Update(ctx, "me", "d7", nil, &firmware); err != nil || device.Firmware != firmware || device.Model != "T2" {
+	if device, err = n.Update(ctx, "d7", nil, &firmware); err != nil || device.Firmware != firmware || device.Model != "T2" {
 		t.Fatalf("%+v %v", device, err)
 	}
-	if device, err = n.Revoke(ctx, "me", "d7"); err != nil || device.State != fieldgate.StateRevoked || device.Credentials != nil {
+	if device, err = n.Revoke(ctx, "d7"); err != nil || device.State != fieldgate.StateRevoked || device.Credentials != nil {
 		t.Fatalf("%+v %v", device, err)
 	}
 	for name, decide := range map[string]func() error{
-		"token":      func() error { _, _, err := n.IssueToken(ctx, "me", "d7", false); return err },
-		"quarantine": func() error { _, err := n.Quarantine(ctx, "me", "d7"); return err },
-		"release":    func() error { _, err := n.Release(ctx, "me", "d7"); return err },
+		"token":      func() error { _, _, err := n.IssueToken(ctx, "d7", false); return err },
+		"quarantine": func() error { _, err := n.Quarantine(ctx, "d7"); return err },
+		"release":    func() error { _, err := n.Release(ctx, "d7"); return err },
 	} {
 		if err := decide(); !refused(err, refusal.CodeConflict) {
 			t.Errorf("%s of a revoked device: %v", name, err)
@@ -144,13 +144,13 @@ func TestLifeOfADevice(t *testing.T) {
 	if len(feed) != 1 || feed[0].State != fieldgate.StateRevoked || feed[0].Sequence != device.Sequence || feed[0].Credentials != nil {
 		t.Fatalf("%+v", feed)
 	}
-	entries, err := audit.List(ctx, n.store, 0, 100)
+	entries, err := audit.List(ctx, n.store, audit.Filter{Limit: 100})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var actions []string
 	for _, entry := range entries {
-		if entry.Actor != "me" || entry.Target != "d7" {
+		if entry.Actor.Name != "me" || entry.Target != "d7" {
 			t.Errorf("%+v", entry)
 		}
 		actions = append(actions, entry.Action)
@@ -166,7 +166,7 @@ func TestInvalidDevices(t *testing.T) {
 	n := open(t, t.TempDir())
 	for _, device := range []NewDevice{{ID: ""}, {ID: "a/b"}, {ID: ".."}, {ID: strings.Repeat("x", 129)}, {ID: "a\x00"},
 		{ID: "a", Model: "x\ny"}, {ID: "a", Firmware: strings.Repeat("x", 129)}, {ID: "a", Model: "\xff"}} {
-		if _, _, err := n.Add(t.Context(), "me", device); !refused(err, refusal.CodeInvalid) {
+		if _, _, err := n.Add(controltest.Context(t), device); !refused(err, refusal.CodeInvalid) {
 			t.Errorf("%+v: %v", device, err)
 		}
 	}
@@ -176,14 +176,14 @@ func TestInvalidDevices(t *testing.T) {
 }
 
 func TestImport(t *testing.T) {
-	ctx := t.Context()
+	ctx := controltest.Context(t)
 	n := open(t, t.TempDir())
 	var devices []NewDevice
 	for i := range 2500 {
 		devices = append(devices, NewDevice{ID: fmt.Sprintf("d%04d", i), Model: "T2"})
 	}
 	devices = append(devices, NewDevice{ID: "d0001"}, NewDevice{ID: "no/id"})
-	imported, err := n.Import(ctx, "me", devices)
+	imported, err := n.Import(ctx, devices)
 	if err != nil || len(imported) != len(devices) {
 		t.Fatal(err)
 	}
@@ -202,7 +202,7 @@ func TestImport(t *testing.T) {
 func TestRefusedDevicesTakeNoSequence(t *testing.T) {
 	n := open(t, t.TempDir())
 	long := strings.Repeat("x", 4000)
-	if _, err := n.Import(t.Context(), "me", []NewDevice{{ID: long}, {ID: "d1"}, {ID: "d1"}}); err != nil {
+	if _, err := n.Import(controltest.Context(t), []NewDevice{{ID: long}, {ID: "d1"}, {ID: "d1"}}); err != nil {
 		t.Fatal(err)
 	}
 	var counter uint64
@@ -214,22 +214,22 @@ func TestRefusedDevicesTakeNoSequence(t *testing.T) {
 	if err != nil || len(changes) != 1 || changes[0].Sequence != counter {
 		t.Fatalf("the counter is %d, the changes are %+v, %v", counter, changes, err)
 	}
-	entries, err := audit.List(t.Context(), n.store, 0, 10)
+	entries, err := audit.List(t.Context(), n.store, audit.Filter{Limit: 10})
 	if err != nil || len(entries) != 1 || entries[0].Target != "d1" || entries[0].Detail != "1 device" {
 		t.Fatalf("%.300v %v", entries, err)
 	}
 }
 
 func TestList(t *testing.T) {
-	ctx := t.Context()
+	ctx := controltest.Context(t)
 	n := open(t, t.TempDir())
 	for i := range 25 {
-		if _, _, err := n.Add(ctx, "me", NewDevice{ID: fmt.Sprintf("a%02d", i), Model: fmt.Sprint("T", i%2)}); err != nil {
+		if _, _, err := n.Add(ctx, NewDevice{ID: fmt.Sprintf("a%02d", i), Model: fmt.Sprint("T", i%2)}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	n.Add(ctx, "me", NewDevice{ID: "b"})
-	n.Quarantine(ctx, "me", "a03")
+	n.Add(ctx, NewDevice{ID: "b"})
+	n.Quarantine(ctx, "a03")
 	quarantined := fieldgate.StateQuarantined
 	for name, test := range map[string]struct {
 		filter directory.Filter
@@ -275,7 +275,7 @@ func TestRandomDecisions(t *testing.T) {
 		firmware string
 		tokens   int
 	}
-	ctx := context.Background()
+	ctx := audit.As(context.Background(), audit.Actor{Name: controltest.Actor})
 	data := t.TempDir()
 	model := make(map[string]known)
 	gateway := make(map[string]fieldgate.DirectoryChange) // what a gateway has learnt from the feed
@@ -295,13 +295,13 @@ func TestRandomDecisions(t *testing.T) {
 				}
 				switch random.IntN(7) {
 				case 0, 1:
-					_, _, err = n.Add(ctx, "me", NewDevice{ID: id})
+					_, _, err = n.Add(ctx, NewDevice{ID: id})
 					if want = refusal.CodeConflict; !exists {
 						want, device = "", known{tokens: 1}
 					}
 				case 2:
 					keep := random.IntN(2) == 0
-					_, _, err = n.IssueToken(ctx, "me", id, keep)
+					_, _, err = n.IssueToken(ctx, id, keep)
 					if keep && device.tokens == fieldgate.MaxCredentials {
 						want = refusal.CodeConflict
 					}
@@ -309,14 +309,14 @@ func TestRandomDecisions(t *testing.T) {
 						device.tokens = 1
 					}
 				case 3:
-					_, err = n.Quarantine(ctx, "me", id)
+					_, err = n.Quarantine(ctx, id)
 					device.state = fieldgate.StateQuarantined
 				case 4:
-					_, err = n.Release(ctx, "me", id)
+					_, err = n.Release(ctx, id)
 					device.state = fieldgate.StateActive
 				case 5:
 					firmware := fmt.Sprint(random.IntN(3))
-					_, err = n.Update(ctx, "me", id, nil, &firmware)
+					_, err = n.Update(ctx, id, nil, &firmware)
 					if want == refusal.CodeConflict {
 						want = "" // what is registered about a revoked device may be corrected
 					}
@@ -325,7 +325,7 @@ func TestRandomDecisions(t *testing.T) {
 					if random.IntN(4) > 0 {
 						continue
 					}
-					_, err = n.Revoke(ctx, "me", id)
+					_, err = n.Revoke(ctx, id)
 					if want == refusal.CodeConflict {
 						want = ""
 					}
@@ -374,7 +374,7 @@ func TestParallelDecisions(t *testing.T) {
 	for w := range writers {
 		group.Go(func() {
 			for i := range each {
-				if _, _, err := n.Add(t.Context(), "me", NewDevice{ID: fmt.Sprintf("d%d-%d", w, i)}); err != nil {
+				if _, _, err := n.Add(controltest.Context(t), NewDevice{ID: fmt.Sprintf("d%d-%d", w, i)}); err != nil {
 					errs <- err
 				}
 			}
@@ -400,7 +400,7 @@ func BenchmarkFeed(b *testing.B) {
 		for i := range batch {
 			batch[i] = NewDevice{ID: fmt.Sprintf("70b3d5e75%07d", from+i), Model: "T2", Firmware: "1.8.3"}
 		}
-		if _, err := n.Import(b.Context(), "me", batch); err != nil {
+		if _, err := n.Import(controltest.Context(b), batch); err != nil {
 			b.Fatal(err)
 		}
 	}

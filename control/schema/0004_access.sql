@@ -1,1 +1,63 @@
--- Operators, their sessions and tokens; decisions with what was before and after.
+-- Decisions: how their actor is known, from where, for which request, and the fields that changed (JSON objects; empty: none).
+ALTER TABLE audit ADD COLUMN noun TEXT NOT NULL DEFAULT ''; -- of the action, before its dot
+ALTER TABLE audit ADD COLUMN via TEXT NOT NULL DEFAULT '';
+ALTER TABLE audit ADD COLUMN source TEXT NOT NULL DEFAULT '';
+ALTER TABLE audit ADD COLUMN request TEXT NOT NULL DEFAULT '';
+ALTER TABLE audit ADD COLUMN was TEXT NOT NULL DEFAULT '';
+ALTER TABLE audit ADD COLUMN became TEXT NOT NULL DEFAULT '';
+UPDATE audit SET noun = 'api' WHERE action LIKE 'api.%';
+UPDATE audit SET noun = 'app' WHERE action LIKE 'app.%';
+UPDATE audit SET noun = 'device' WHERE action LIKE 'device.%';
+CREATE INDEX audit_by_time ON audit (time, id);
+CREATE INDEX audit_by_actor ON audit (actor, time, id);
+CREATE INDEX audit_by_noun ON audit (noun, time, id);
+CREATE INDEX audit_by_action ON audit (action, time, id);
+CREATE INDEX audit_by_target ON audit (target, time, id);
+
+CREATE TABLE operator_account (
+  name      TEXT PRIMARY KEY,
+  role      TEXT NOT NULL,
+  state     TEXT NOT NULL, -- invited, active or disabled
+  password  TEXT NOT NULL, -- Argon2id in the PHC string format; empty until it is set
+  created   BIGINT NOT NULL,
+  updated   BIGINT NOT NULL,
+  signed_in BIGINT NOT NULL -- the last time; 0: never
+);
+
+-- One-time tokens: the first sign-in, invitations and links. account is empty before the installation is claimed.
+CREATE TABLE operator_link (
+  hash    BLOB PRIMARY KEY, -- SHA-256
+  account TEXT NOT NULL,
+  purpose TEXT NOT NULL, -- sign-in or password
+  expires BIGINT NOT NULL
+);
+CREATE INDEX operator_link_by_account ON operator_link (account);
+CREATE INDEX operator_link_by_expiry ON operator_link (expires);
+
+CREATE TABLE operator_session (
+  hash    BLOB PRIMARY KEY, -- SHA-256 of what the cookie holds
+  id      TEXT NOT NULL,
+  account TEXT NOT NULL, -- empty before the installation is claimed
+  purpose TEXT NOT NULL, -- sign-in, or password: it may only set one
+  source  TEXT NOT NULL,
+  agent   TEXT NOT NULL, -- what the browser calls itself
+  created BIGINT NOT NULL,
+  used    BIGINT NOT NULL, -- to the minute
+  expires BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX operator_session_by_id ON operator_session (id);
+CREATE INDEX operator_session_by_account ON operator_session (account, id);
+CREATE INDEX operator_session_by_expiry ON operator_session (expires);
+
+CREATE TABLE operator_token (
+  hash    BLOB PRIMARY KEY, -- SHA-256
+  id      TEXT NOT NULL,
+  account TEXT NOT NULL,
+  name    TEXT NOT NULL,
+  scopes  TEXT NOT NULL, -- separated by spaces
+  created BIGINT NOT NULL,
+  used    BIGINT NOT NULL, -- to the minute; 0: never
+  expires BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX operator_token_by_id ON operator_token (id);
+CREATE UNIQUE INDEX operator_token_by_name ON operator_token (account, name);
