@@ -7,6 +7,30 @@ import (
 	"time"
 )
 
+// Defines values for CheckName.
+const (
+	CheckBus       CheckName = "bus"
+	CheckGateway   CheckName = "gateway"
+	CheckIngestion CheckName = "ingestion"
+	CheckStore     CheckName = "store"
+)
+
+// Valid indicates whether the value is a known member of the CheckName enum.
+func (e CheckName) Valid() bool {
+	switch e {
+	case CheckBus:
+		return true
+	case CheckGateway:
+		return true
+	case CheckIngestion:
+		return true
+	case CheckStore:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ContractFindingSeverity.
 const (
 	ContractFindingSeverityError   ContractFindingSeverity = "error"
@@ -106,6 +130,30 @@ func (e FindingName) Valid() bool {
 	}
 }
 
+// Defines values for HealthItemPart.
+const (
+	PartBus       HealthItemPart = "bus"
+	PartGateway   HealthItemPart = "gateway"
+	PartIngestion HealthItemPart = "ingestion"
+	PartStore     HealthItemPart = "store"
+)
+
+// Valid indicates whether the value is a known member of the HealthItemPart enum.
+func (e HealthItemPart) Valid() bool {
+	switch e {
+	case PartBus:
+		return true
+	case PartGateway:
+		return true
+	case PartIngestion:
+		return true
+	case PartStore:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for Lifecycle.
 const (
 	LifecycleActive     Lifecycle = "active"
@@ -148,6 +196,27 @@ func (e OperationChangeChange) Valid() bool {
 	case OperationRemoved:
 		return true
 	case OperationUnchanged:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for OperatorState.
+const (
+	OperatorActive   OperatorState = "active"
+	OperatorDisabled OperatorState = "disabled"
+	OperatorInvited  OperatorState = "invited"
+)
+
+// Valid indicates whether the value is a known member of the OperatorState enum.
+func (e OperatorState) Valid() bool {
+	switch e {
+	case OperatorActive:
+		return true
+	case OperatorDisabled:
+		return true
+	case OperatorInvited:
 		return true
 	default:
 		return false
@@ -229,24 +298,186 @@ func (e Protocol) Valid() bool {
 	}
 }
 
-// Defines values for StatusClass.
+// Defines values for Role.
 const (
-	StatusClass2xx StatusClass = "2xx"
-	StatusClass3xx StatusClass = "3xx"
-	StatusClass4xx StatusClass = "4xx"
-	StatusClass5xx StatusClass = "5xx"
+	RoleAuditor   Role = "auditor"
+	RoleDeveloper Role = "developer"
+	RoleOperator  Role = "operator"
+	RoleOwner     Role = "owner"
 )
 
-// Valid indicates whether the value is a known member of the StatusClass enum.
-func (e StatusClass) Valid() bool {
+// Valid indicates whether the value is a known member of the Role enum.
+func (e Role) Valid() bool {
 	switch e {
-	case StatusClass2xx:
+	case RoleAuditor:
 		return true
-	case StatusClass3xx:
+	case RoleDeveloper:
 		return true
-	case StatusClass4xx:
+	case RoleOperator:
 		return true
-	case StatusClass5xx:
+	case RoleOwner:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for Scope.
+const (
+	ScopeAccessWrite  Scope = "access.write"
+	ScopeApisWrite    Scope = "apis.write"
+	ScopeAppsWrite    Scope = "apps.write"
+	ScopeAuditRead    Scope = "audit.read"
+	ScopeDevicesWrite Scope = "devices.write"
+	ScopeRead         Scope = "read"
+)
+
+// Valid indicates whether the value is a known member of the Scope enum.
+func (e Scope) Valid() bool {
+	switch e {
+	case ScopeAccessWrite:
+		return true
+	case ScopeApisWrite:
+		return true
+	case ScopeAppsWrite:
+		return true
+	case ScopeAuditRead:
+		return true
+	case ScopeDevicesWrite:
+		return true
+	case ScopeRead:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SessionKind.
+const (
+	SessionInvited  SessionKind = "invited"
+	SessionLocal    SessionKind = "local"
+	SessionOperator SessionKind = "operator"
+	SessionSetup    SessionKind = "setup"
+	SessionToken    SessionKind = "token"
+)
+
+// Valid indicates whether the value is a known member of the SessionKind enum.
+func (e SessionKind) Valid() bool {
+	switch e {
+	case SessionInvited:
+		return true
+	case SessionLocal:
+		return true
+	case SessionOperator:
+		return true
+	case SessionSetup:
+		return true
+	case SessionToken:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for Severity.
+const (
+	SeverityBad     Severity = "bad"
+	SeverityNotice  Severity = "notice"
+	SeverityWarning Severity = "warning"
+)
+
+// Valid indicates whether the value is a known member of the Severity enum.
+func (e Severity) Valid() bool {
+	switch e {
+	case SeverityBad:
+		return true
+	case SeverityNotice:
+		return true
+	case SeverityWarning:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StageTimeStage.
+const (
+	StageTimeStageAdmit    StageTimeStage = "admit"
+	StageTimeStageCheck    StageTimeStage = "check"
+	StageTimeStageForward  StageTimeStage = "forward"
+	StageTimeStageIdentify StageTimeStage = "identify"
+	StageTimeStageLimit    StageTimeStage = "limit"
+	StageTimeStageMatch    StageTimeStage = "match"
+	StageTimeStageProject  StageTimeStage = "project"
+	StageTimeStageRecord   StageTimeStage = "record"
+	StageTimeStageShield   StageTimeStage = "shield"
+)
+
+// Valid indicates whether the value is a known member of the StageTimeStage enum.
+func (e StageTimeStage) Valid() bool {
+	switch e {
+	case StageTimeStageAdmit:
+		return true
+	case StageTimeStageCheck:
+		return true
+	case StageTimeStageForward:
+		return true
+	case StageTimeStageIdentify:
+		return true
+	case StageTimeStageLimit:
+		return true
+	case StageTimeStageMatch:
+		return true
+	case StageTimeStageProject:
+		return true
+	case StageTimeStageRecord:
+		return true
+	case StageTimeStageShield:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for TimelineEntryKind.
+const (
+	TimelineDecision TimelineEntryKind = "decision"
+	TimelineFinding  TimelineEntryKind = "finding"
+	TimelineFirmware TimelineEntryKind = "firmware"
+	TimelineModel    TimelineEntryKind = "model"
+)
+
+// Valid indicates whether the value is a known member of the TimelineEntryKind enum.
+func (e TimelineEntryKind) Valid() bool {
+	switch e {
+	case TimelineDecision:
+		return true
+	case TimelineFinding:
+		return true
+	case TimelineFirmware:
+		return true
+	case TimelineModel:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for TokenState.
+const (
+	TokenActive  TokenState = "active"
+	TokenExpired TokenState = "expired"
+	TokenRevoked TokenState = "revoked"
+)
+
+// Valid indicates whether the value is a known member of the TokenState enum.
+func (e TokenState) Valid() bool {
+	switch e {
+	case TokenActive:
+		return true
+	case TokenExpired:
+		return true
+	case TokenRevoked:
 		return true
 	default:
 		return false
@@ -260,6 +491,7 @@ const (
 	WarningPassThrough               WarningCode = "pass-through"
 	WarningRecordsLost               WarningCode = "records-lost"
 	WarningUnauthenticatedOperations WarningCode = "unauthenticated-operations"
+	WarningUnclaimed                 WarningCode = "unclaimed"
 	WarningUndocumentedTraffic       WarningCode = "undocumented-traffic"
 	WarningUnknownUpstream           WarningCode = "unknown-upstream"
 )
@@ -277,6 +509,8 @@ func (e WarningCode) Valid() bool {
 		return true
 	case WarningUnauthenticatedOperations:
 		return true
+	case WarningUnclaimed:
+		return true
 	case WarningUndocumentedTraffic:
 		return true
 	case WarningUnknownUpstream:
@@ -286,16 +520,81 @@ func (e WarningCode) Valid() bool {
 	}
 }
 
+// Defines values for ListDevicesParamsOrder.
+const (
+	DeviceOrderId   ListDevicesParamsOrder = "id"
+	DeviceOrderSeen ListDevicesParamsOrder = "seen"
+)
+
+// Valid indicates whether the value is a known member of the ListDevicesParamsOrder enum.
+func (e ListDevicesParamsOrder) Valid() bool {
+	switch e {
+	case DeviceOrderId:
+		return true
+	case DeviceOrderSeen:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ImportDevicesParamsMode.
+const (
+	ImportAll  ImportDevicesParamsMode = "all"
+	ImportGood ImportDevicesParamsMode = "good"
+)
+
+// Valid indicates whether the value is a known member of the ImportDevicesParamsMode enum.
+func (e ImportDevicesParamsMode) Valid() bool {
+	switch e {
+	case ImportAll:
+		return true
+	case ImportGood:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DraftContractParamsKind.
+const (
+	DraftAsyncapi DraftContractParamsKind = "asyncapi"
+	DraftOpenapi  DraftContractParamsKind = "openapi"
+)
+
+// Valid indicates whether the value is a known member of the DraftContractParamsKind enum.
+func (e DraftContractParamsKind) Valid() bool {
+	switch e {
+	case DraftAsyncapi:
+		return true
+	case DraftOpenapi:
+		return true
+	default:
+		return false
+	}
+}
+
 // Api defines model for Api.
 type Api struct {
-	Kind ContractKind `json:"kind"`
-	Name Identifier   `json:"name"`
+	// BuiltIn Served by Fieldgate itself; it cannot be retired.
+	BuiltIn bool         `json:"builtIn,omitempty,omitzero"`
+	Kind    ContractKind `json:"kind"`
+	Name    Identifier   `json:"name"`
 
 	// Operations How many operations the newest version has.
-	Operations int       `json:"operations"`
-	State      Lifecycle `json:"state"`
-	Title      string    `json:"title"`
-	UpdatedAt  time.Time `json:"updatedAt"`
+	Operations int `json:"operations"`
+
+	// Owner The contact that the contract names.
+	Owner string `json:"owner,omitempty,omitzero"`
+
+	// Protocols By which the newest version can be called.
+	Protocols []Protocol `json:"protocols"`
+	State     Lifecycle  `json:"state"`
+	Title     string     `json:"title"`
+
+	// Traffic Of all versions in the last 24 hours.
+	Traffic   ApiTraffic `json:"traffic"`
+	UpdatedAt time.Time  `json:"updatedAt"`
 
 	// Version The newest version.
 	Version string `json:"version"`
@@ -306,12 +605,21 @@ type Api struct {
 
 // ApiDetail defines model for ApiDetail.
 type ApiDetail struct {
-	Kind ContractKind `json:"kind"`
-	Name Identifier   `json:"name"`
+	// BuiltIn Served by Fieldgate itself; it cannot be retired.
+	BuiltIn bool `json:"builtIn,omitempty,omitzero"`
+
+	// Description Of the newest contract, as Markdown.
+	Description string       `json:"description,omitempty,omitzero"`
+	Kind        ContractKind `json:"kind"`
+	Name        Identifier   `json:"name"`
 
 	// Operations Operations of all versions that are served.
 	Operations []Operation `json:"operations"`
-	Title      string      `json:"title"`
+
+	// Owner The contact that the newest contract names.
+	Owner     string     `json:"owner,omitempty,omitzero"`
+	Protocols []Protocol `json:"protocols"`
+	Title     string     `json:"title"`
 
 	// Traffic Traffic of the last 24 hours by operation.
 	Traffic []OperationTraffic `json:"traffic"`
@@ -326,14 +634,29 @@ type ApiPage struct {
 	Next  string `json:"next,omitempty,omitzero"`
 }
 
+// ApiTraffic Of all versions in the last 24 hours.
+type ApiTraffic struct {
+	// Devices Distinct callers, an estimate within about 1 %.
+	Devices   int64 `json:"devices"`
+	Exchanges int64 `json:"exchanges"`
+	Failed    int64 `json:"failed"`
+
+	// Hours Exchanges in each of the last 24 hours, oldest first; the last one is not over.
+	Hours   []int64 `json:"hours"`
+	Refused int64   `json:"refused"`
+}
+
 // App defines model for App.
 type App struct {
 	CreatedAt time.Time  `json:"createdAt"`
 	Id        Identifier `json:"id"`
 
 	// Keys How many keys are valid.
-	Keys      int            `json:"keys"`
-	Name      string         `json:"name,omitempty,omitzero"`
+	Keys int    `json:"keys"`
+	Name string `json:"name,omitempty,omitzero"`
+
+	// Presence When and how a device or app was last seen; written about once a minute.
+	Presence  *Presence      `json:"presence,omitempty"`
 	Scopes    []string       `json:"scopes"`
 	State     PrincipalState `json:"state"`
 	UpdatedAt time.Time      `json:"updatedAt"`
@@ -343,6 +666,12 @@ type App struct {
 type AppPage struct {
 	Items []App  `json:"items"`
 	Next  string `json:"next,omitempty,omitzero"`
+}
+
+// AppUpdate defines model for AppUpdate.
+type AppUpdate struct {
+	Name   *string   `json:"name,omitempty"`
+	Scopes *[]string `json:"scopes,omitempty"`
 }
 
 // AppWithKey defines model for AppWithKey.
@@ -356,20 +685,134 @@ type AppWithKey struct {
 // AuditEntry defines model for AuditEntry.
 type AuditEntry struct {
 	// Action Such as `device.revoke`.
-	Action string `json:"action"`
-	Actor  string `json:"actor"`
-	Detail string `json:"detail,omitempty,omitzero"`
-	Id     int64  `json:"id"`
+	Action string                 `json:"action"`
+	Actor  string                 `json:"actor"`
+	After  map[string]interface{} `json:"after,omitempty,omitzero"`
+
+	// Before The fields that changed
+	Before map[string]interface{} `json:"before,omitempty,omitzero"`
+	Detail string                 `json:"detail,omitempty,omitzero"`
+	Id     int64                  `json:"id"`
+
+	// Source Address without port.
+	Source string `json:"source,omitempty,omitzero"`
 
 	// Target What was decided about.
 	Target string    `json:"target"`
 	Time   time.Time `json:"time"`
+
+	// Via session, token, or local for the token of the data directory.
+	Via string `json:"via,omitempty,omitzero"`
 }
 
 // AuditPage defines model for AuditPage.
 type AuditPage struct {
 	Items []AuditEntry `json:"items"`
 	Next  string       `json:"next,omitempty,omitzero"`
+}
+
+// Caller defines model for Caller.
+type Caller struct {
+	Exchanges int64 `json:"exchanges"`
+
+	// Firmware Empty where it is not known.
+	Firmware string    `json:"firmware"`
+	LastSeen time.Time `json:"lastSeen"`
+	Model    string    `json:"model,omitempty,omitzero"`
+
+	// Operations How many operations of the version it calls.
+	Operations int `json:"operations"`
+}
+
+// CallerList defines model for CallerList.
+type CallerList struct {
+	Items []Caller `json:"items"`
+}
+
+// Capture defines model for Capture.
+type Capture struct {
+	Active    bool       `json:"active"`
+	Actor     string     `json:"actor"`
+	Api       string     `json:"api,omitempty,omitzero"`
+	Caught    int        `json:"caught"`
+	Count     int        `json:"count"`
+	EndsAt    time.Time  `json:"endsAt"`
+	Id        Identifier `json:"id"`
+	Operation string     `json:"operation,omitempty,omitzero"`
+	Principal string     `json:"principal,omitempty,omitzero"`
+	Protocol  string     `json:"protocol,omitempty,omitzero"`
+	Refused   bool       `json:"refused,omitempty,omitzero"`
+	StartedAt time.Time  `json:"startedAt"`
+}
+
+// CaptureDetail defines model for CaptureDetail.
+type CaptureDetail struct {
+	Capture   Capture            `json:"capture"`
+	Exchanges []CapturedExchange `json:"exchanges"`
+}
+
+// CaptureList defines model for CaptureList.
+type CaptureList struct {
+	Items []Capture `json:"items"`
+}
+
+// CapturedExchange defines model for CapturedExchange.
+type CapturedExchange struct {
+	Instance string          `json:"instance"`
+	Request  CapturedMessage `json:"request"`
+	Response CapturedMessage `json:"response"`
+}
+
+// CapturedMessage defines model for CapturedMessage.
+type CapturedMessage struct {
+	// Body At most 16 KiB, as it was but for what was redacted.
+	Body        []byte `json:"body"`
+	ContentType string `json:"contentType,omitempty,omitzero"`
+
+	// Headers Without credentials.
+	Headers []struct {
+		Name  string `json:"name"`
+		Value string `json:"value"`
+	} `json:"headers"`
+
+	// Note Why there is no body.
+	Note string `json:"note,omitempty,omitzero"`
+
+	// Redacted JSON Pointers of values that were replaced, with the reason.
+	Redacted []struct {
+		Pointer string `json:"pointer"`
+		Reason  string `json:"reason"`
+	} `json:"redacted,omitempty,omitzero"`
+
+	// Size Of the whole body in bytes.
+	Size int `json:"size"`
+}
+
+// Change A decision, so that pages can read anew what it touches.
+type Change struct {
+	Action string    `json:"action"`
+	Actor  string    `json:"actor"`
+	Id     int64     `json:"id"`
+	Target string    `json:"target"`
+	Time   time.Time `json:"time"`
+}
+
+// Check defines model for Check.
+type Check struct {
+	Name CheckName `json:"name"`
+	Ok   bool      `json:"ok"`
+
+	// Since Since when it is not.
+	Since time.Time `json:"since,omitempty,omitzero"`
+}
+
+// CheckName defines model for Check.Name.
+type CheckName string
+
+// Claim Examples: {"name":"ana","password":"correct horse battery"}
+type Claim struct {
+	Name     OperatorName `json:"name"`
+	Password string       `json:"password"`
 }
 
 // ContractFinding defines model for ContractFinding.
@@ -404,11 +847,14 @@ type Deprecation struct {
 
 // Device defines model for Device.
 type Device struct {
-	CreatedAt time.Time      `json:"createdAt"`
-	Firmware  string         `json:"firmware,omitempty,omitzero"`
-	Id        Identifier     `json:"id"`
-	Model     string         `json:"model,omitempty,omitzero"`
-	State     PrincipalState `json:"state"`
+	CreatedAt time.Time  `json:"createdAt"`
+	Firmware  string     `json:"firmware,omitempty,omitzero"`
+	Id        Identifier `json:"id"`
+	Model     string     `json:"model,omitempty,omitzero"`
+
+	// Presence When and how a device or app was last seen; written about once a minute.
+	Presence *Presence      `json:"presence,omitempty"`
+	State    PrincipalState `json:"state"`
 
 	// Tokens How many tokens are valid.
 	Tokens    int       `json:"tokens"`
@@ -435,34 +881,123 @@ type DeviceWithToken struct {
 	Token string `json:"token"`
 }
 
+// ExchangeDetail defines model for ExchangeDetail.
+type ExchangeDetail struct {
+	Captured *CapturedExchange `json:"captured,omitempty"`
+
+	// Clause JSON Pointer into the contract: the operation, or the schema that the payload breaks.
+	Clause string `json:"clause,omitempty,omitzero"`
+
+	// Exchange What one exchange left behind. It holds no payload and no secret.
+	//
+	// Examples: {"api":"thermo","bytesIn":45,"bytesOut":0,"detail":"/temp /properties/temp/maximum","durationMicros":180,"findings":["invalid-request"],"instance":"n1-mc3k2a-2s","kind":"device","method":"POST","operation":"sendTelemetry","principal":"d7","problem":"invalid-payload","protocol":"mqtt","status":422,"time":"2026-11-22T18:11:05Z","version":"2.4.0"}
+	Exchange  TrafficRecord `json:"exchange"`
+	Operation *Operation    `json:"operation,omitempty"`
+}
+
+// Finding defines model for Finding.
+type Finding struct {
+	// Api Empty where no contract explains the exchanges.
+	Api string `json:"api"`
+
+	// Example Route or detail of a recent exchange.
+	Example string `json:"example,omitempty,omitzero"`
+
+	// Exchanges In the last 24 hours.
+	Exchanges int64       `json:"exchanges"`
+	Finding   FindingName `json:"finding"`
+	FirstSeen time.Time   `json:"firstSeen"`
+	LastSeen  time.Time   `json:"lastSeen"`
+	Message   string      `json:"message"`
+	Operation string      `json:"operation"`
+
+	// Principal Whose exchange it was.
+	Principal string   `json:"principal,omitempty,omitzero"`
+	Remedy    string   `json:"remedy"`
+	Severity  Severity `json:"severity"`
+	Version   string   `json:"version"`
+}
+
 // FindingName defines model for FindingName.
 type FindingName string
+
+// FindingPage defines model for FindingPage.
+type FindingPage struct {
+	Items []Finding `json:"items"`
+	Next  string    `json:"next,omitempty,omitzero"`
+}
 
 // Gateway defines model for Gateway.
 type Gateway struct {
 	// Behind What is wrong with it; empty when nothing is.
 	Behind string `json:"behind"`
 
+	// Connections Open now; of CoAP peers known now.
+	Connections int `json:"connections,omitempty,omitzero"`
+
 	// Directory Sequence in force.
-	Directory int64     `json:"directory"`
-	Node      string    `json:"node"`
-	SeenAt    time.Time `json:"seenAt"`
+	Directory int64  `json:"directory"`
+	Node      string `json:"node"`
+
+	// RecordsDropped Since it started.
+	RecordsDropped int64 `json:"recordsDropped,omitempty,omitzero"`
+
+	// RecordsSince The oldest record in its outbox.
+	RecordsSince time.Time `json:"recordsSince,omitempty,omitzero"`
+
+	// RecordsWaiting Bytes in its outbox.
+	RecordsWaiting int64     `json:"recordsWaiting,omitempty,omitzero"`
+	SeenAt         time.Time `json:"seenAt"`
 
 	// Snapshot Version in force.
 	Snapshot int64 `json:"snapshot"`
 }
 
+// HealthItem defines model for HealthItem.
+type HealthItem struct {
+	// Message What is stale, and what goes on meanwhile.
+	Message string         `json:"message"`
+	Node    string         `json:"node,omitempty,omitzero"`
+	Part    HealthItemPart `json:"part"`
+	Since   time.Time      `json:"since"`
+}
+
+// HealthItemPart defines model for HealthItem.Part.
+type HealthItemPart string
+
+// HealthReport defines model for HealthReport.
+type HealthReport struct {
+	At time.Time `json:"at"`
+
+	// Items What is stale or out of reach; empty when all is well.
+	Items []HealthItem `json:"items"`
+}
+
 // Identifier defines model for Identifier.
 type Identifier = string
 
-// ImportedDevice defines model for ImportedDevice.
-type ImportedDevice struct {
-	Id string `json:"id"`
+// ImportLine A device with its token, a line that was refused (`problem`), progress (`checked` or `added` so far), or, as the last
+// line, the summary (`done`).
+//
+// Examples: {"id":"d3","line":3,"token":"fgd_…"}, {"id":"d3","line":4,"problem":{"detail":"There is a device \"d3\" already.","status":409,"title":"The decision does not fit the present state","type":"urn:fieldgate:problem:conflict"}}, {"added":999997,"applied":true,"done":true,"lines":1000000,"refused":3}
+type ImportLine struct {
+	Added int `json:"added,omitempty,omitzero"`
+
+	// Applied Whether devices were registered; false with mode all and a refused line.
+	Applied bool   `json:"applied,omitempty,omitzero"`
+	Checked int    `json:"checked,omitempty,omitzero"`
+	Done    bool   `json:"done,omitempty,omitzero"`
+	Id      string `json:"id,omitempty,omitzero"`
+
+	// Line Counted from 1.
+	Line  int `json:"line,omitempty,omitzero"`
+	Lines int `json:"lines,omitempty,omitzero"`
 
 	// Problem RFC 9457 problem details.
 	//
 	// Examples: {"detail":"There is a device \"d7\" already.","status":409,"title":"The decision does not fit the present state","type":"urn:fieldgate:problem:conflict"}
 	Problem *Problem `json:"problem,omitempty"`
+	Refused int      `json:"refused,omitempty,omitzero"`
 
 	// Token Shown only once; only its hash is kept.
 	Token string `json:"token,omitempty,omitzero"`
@@ -477,6 +1012,27 @@ type Listener struct {
 
 	// Name Such as `http`, `mqtt` or `coap`.
 	Name string `json:"name"`
+}
+
+// LiveFigures Of the last ten seconds, and who is there.
+type LiveFigures struct {
+	At time.Time `json:"at"`
+
+	// DevicesOnline Distinct devices seen within five minutes, an estimate within about 1 %.
+	DevicesOnline    int64          `json:"devicesOnline"`
+	FailedPerSecond  float64        `json:"failedPerSecond"`
+	PerSecond        float64        `json:"perSecond"`
+	Protocols        []LiveProtocol `json:"protocols"`
+	RefusedPerSecond float64        `json:"refusedPerSecond"`
+}
+
+// LiveProtocol defines model for LiveProtocol.
+type LiveProtocol struct {
+	DevicesOnline    int64    `json:"devicesOnline"`
+	FailedPerSecond  float64  `json:"failedPerSecond"`
+	PerSecond        float64  `json:"perSecond"`
+	Protocol         Protocol `json:"protocol"`
+	RefusedPerSecond float64  `json:"refusedPerSecond"`
 }
 
 // NamedCount defines model for NamedCount.
@@ -497,11 +1053,49 @@ type NewApp struct {
 	Scopes []string `json:"scopes,omitempty,omitzero"`
 }
 
+// NewCapture Examples: {"count":10,"device":"pump-17","refused":true,"seconds":60}
+type NewCapture struct {
+	Api       string `json:"api,omitempty,omitzero"`
+	Count     int    `json:"count,omitempty,omitzero"`
+	Operation string `json:"operation,omitempty,omitzero"`
+
+	// Principal The id of a device or app.
+	Principal string   `json:"principal,omitempty,omitzero"`
+	Protocol  Protocol `json:"protocol,omitempty,omitzero"`
+
+	// Refused Only exchanges that are refused or fail.
+	Refused bool `json:"refused,omitempty,omitzero"`
+	Seconds int  `json:"seconds,omitempty,omitzero"`
+}
+
 // NewDevice Examples: {"firmware":"1.8.3","id":"d7","model":"T2"}
 type NewDevice struct {
 	Firmware string     `json:"firmware,omitempty,omitzero"`
 	Id       Identifier `json:"id"`
 	Model    string     `json:"model,omitempty,omitzero"`
+}
+
+// NewOperator Examples: {"name":"ben","role":"developer"}
+type NewOperator struct {
+	Name OperatorName `json:"name"`
+	Role Role         `json:"role"`
+}
+
+// NewPassword defines model for NewPassword.
+type NewPassword struct {
+	// Current Not needed in the session of an invitation.
+	Current  string `json:"current,omitempty,omitzero"`
+	Password string `json:"password"`
+}
+
+// NewToken Examples: {"days":90,"name":"nightly export","scopes":["read"]}
+type NewToken struct {
+	// Days Until it expires; 0 is the default.
+	Days int `json:"days,omitempty,omitzero"`
+
+	// Name What it is for.
+	Name   string  `json:"name"`
+	Scopes []Scope `json:"scopes"`
 }
 
 // Operation defines model for Operation.
@@ -537,6 +1131,16 @@ type OperationChange struct {
 // OperationChangeChange defines model for OperationChange.Change.
 type OperationChangeChange string
 
+// OperationProtocol defines model for OperationProtocol.
+type OperationProtocol struct {
+	Exchanges int64    `json:"exchanges"`
+	Failed    int64    `json:"failed"`
+	P50Micros int64    `json:"p50Micros"`
+	P99Micros int64    `json:"p99Micros"`
+	Protocol  Protocol `json:"protocol"`
+	Refused   int64    `json:"refused"`
+}
+
 // OperationTraffic defines model for OperationTraffic.
 type OperationTraffic struct {
 	// Api Empty for exchanges that no contract explains.
@@ -552,12 +1156,59 @@ type OperationTraffic struct {
 	Operation string       `json:"operation"`
 
 	// P50Micros Half of the exchanges took no longer, within 1 %.
-	P50Micros int64  `json:"p50Micros"`
-	P90Micros int64  `json:"p90Micros"`
-	P99Micros int64  `json:"p99Micros"`
-	Passed    int64  `json:"passed"`
-	Refused   int64  `json:"refused"`
-	Version   string `json:"version"`
+	P50Micros int64 `json:"p50Micros"`
+	P90Micros int64 `json:"p90Micros"`
+	P99Micros int64 `json:"p99Micros"`
+	Passed    int64 `json:"passed"`
+
+	// Protocols Each protocol by which it was called.
+	Protocols []OperationProtocol `json:"protocols,omitempty,omitzero"`
+	Refused   int64               `json:"refused"`
+	Version   string              `json:"version"`
+}
+
+// Operator defines model for Operator.
+type Operator struct {
+	CreatedAt time.Time    `json:"createdAt"`
+	Name      OperatorName `json:"name"`
+	Role      Role         `json:"role"`
+
+	// SeenAt The last request.
+	SeenAt time.Time `json:"seenAt,omitempty,omitzero"`
+
+	// Sessions How many are open.
+	Sessions int           `json:"sessions,omitempty,omitzero"`
+	State    OperatorState `json:"state"`
+
+	// Tokens How many API tokens are valid.
+	Tokens int `json:"tokens,omitempty,omitzero"`
+}
+
+// OperatorName defines model for OperatorName.
+type OperatorName = string
+
+// OperatorPage defines model for OperatorPage.
+type OperatorPage struct {
+	Items []Operator `json:"items"`
+	Next  string     `json:"next,omitempty,omitzero"`
+}
+
+// OperatorState defines model for OperatorState.
+type OperatorState string
+
+// OperatorUpdate defines model for OperatorUpdate.
+type OperatorUpdate struct {
+	Disabled *bool `json:"disabled,omitempty"`
+	Role     Role  `json:"role,omitempty,omitzero"`
+}
+
+// OperatorWithInvitation defines model for OperatorWithInvitation.
+type OperatorWithInvitation struct {
+	ExpiresAt time.Time `json:"expiresAt"`
+	Operator  Operator  `json:"operator"`
+
+	// Token One-time; shown only now. The link is the console's address with `#token=` and this.
+	Token string `json:"token"`
 }
 
 // Plan What publishing a document does, or did.
@@ -596,6 +1247,27 @@ type Plan struct {
 // exactly this is published already.
 type PlanChange string
 
+// Presence When and how a device or app was last seen; written about once a minute.
+type Presence struct {
+	// ExchangesToday Since midnight UTC.
+	ExchangesToday int64 `json:"exchangesToday"`
+
+	// Node The gateway.
+	Node string `json:"node,omitempty,omitzero"`
+
+	// Problem The code of the last refusal.
+	Problem  string   `json:"problem,omitempty,omitzero"`
+	Protocol Protocol `json:"protocol"`
+
+	// RefusedAt The last refusal.
+	RefusedAt    time.Time `json:"refusedAt,omitempty,omitzero"`
+	RefusedToday int64     `json:"refusedToday"`
+	SeenAt       time.Time `json:"seenAt"`
+
+	// Source Address without port.
+	Source string `json:"source,omitempty,omitzero"`
+}
+
 // PrincipalState defines model for PrincipalState.
 type PrincipalState string
 
@@ -603,6 +1275,12 @@ type PrincipalState string
 //
 // Examples: {"detail":"There is a device \"d7\" already.","status":409,"title":"The decision does not fit the present state","type":"urn:fieldgate:problem:conflict"}
 type Problem struct {
+	// Changes With 412, the newest decisions about it, newest first.
+	Changes []AuditEntry `json:"changes,omitempty,omitzero"`
+
+	// Current With 412, how it is now, as its own GET answers it.
+	Current map[string]interface{} `json:"current,omitempty,omitzero"`
+
 	// Detail What is wrong here and what to do about it.
 	Detail string `json:"detail,omitempty,omitzero"`
 
@@ -636,10 +1314,100 @@ type ProtocolTraffic struct {
 	Refused int64 `json:"refused"`
 }
 
+// Readiness defines model for Readiness.
+type Readiness struct {
+	Checks []Check `json:"checks"`
+	Ready  bool    `json:"ready"`
+}
+
+// Reason Examples: {"reason":"It sends what nobody asked for."}
+type Reason struct {
+	// Reason For the audit log.
+	Reason string `json:"reason,omitempty,omitzero"`
+}
+
+// Role defines model for Role.
+type Role string
+
+// Scope defines model for Scope.
+type Scope string
+
+// Session defines model for Session.
+type Session struct {
+	CreatedAt time.Time `json:"createdAt,omitempty,omitzero"`
+
+	// Current Whether this request came with it.
+	Current   bool      `json:"current,omitempty,omitzero"`
+	ExpiresAt time.Time `json:"expiresAt,omitempty,omitzero"`
+
+	// Id Of the session; absent for tokens.
+	Id   string      `json:"id,omitempty,omitzero"`
+	Kind SessionKind `json:"kind"`
+
+	// Name The operator; `setup` before there is one.
+	Name   string    `json:"name"`
+	Role   Role      `json:"role"`
+	Scopes []Scope   `json:"scopes"`
+	SeenAt time.Time `json:"seenAt,omitempty,omitzero"`
+
+	// Source Address without port.
+	Source    string `json:"source,omitempty,omitzero"`
+	UserAgent string `json:"userAgent,omitempty,omitzero"`
+}
+
+// SessionKind defines model for Session.Kind.
+type SessionKind string
+
+// SessionPage defines model for SessionPage.
+type SessionPage struct {
+	Items []Session `json:"items"`
+	Next  string    `json:"next,omitempty,omitzero"`
+}
+
+// Setup defines model for Setup.
+type Setup struct {
+	Claimed bool `json:"claimed"`
+
+	// Environment The name of the installation; only to who is signed in or on the same machine.
+	Environment string `json:"environment,omitempty,omitzero"`
+
+	// TokenFile While it is not claimed: where the one-time token is.
+	TokenFile string `json:"tokenFile,omitempty,omitzero"`
+	Version   string `json:"version"`
+}
+
+// Severity defines model for Severity.
+type Severity string
+
+// SignIn Either a one-time token, or name and password.
+//
+// Examples: {"name":"ana","password":"correct horse battery"}
+type SignIn struct {
+	Name     string `json:"name,omitempty,omitzero"`
+	Password string `json:"password,omitempty,omitzero"`
+	Token    string `json:"token,omitempty,omitzero"`
+}
+
+// StageTime defines model for StageTime.
+type StageTime struct {
+	// Micros 0 where it was not measured.
+	Micros float64        `json:"micros"`
+	Stage  StageTimeStage `json:"stage"`
+}
+
+// StageTimeStage defines model for StageTime.Stage.
+type StageTimeStage string
+
 // Status defines model for Status.
 type Status struct {
-	Apis    int64 `json:"apis"`
-	Apps    int64 `json:"apps"`
+	Apis int64 `json:"apis"`
+	Apps int64 `json:"apps"`
+
+	// Bus embedded or NATS.
+	Bus string `json:"bus,omitempty,omitzero"`
+
+	// Claimed Whether there is a named owner.
+	Claimed bool  `json:"claimed"`
 	Devices int64 `json:"devices"`
 
 	// Directory Sequence of the newest change to devices and apps.
@@ -649,25 +1417,91 @@ type Status struct {
 	Exchanges int64 `json:"exchanges"`
 
 	// Gateways Every gateway heard within a day.
-	Gateways  []Gateway  `json:"gateways"`
-	Listeners []Listener `json:"listeners"`
-	Node      string     `json:"node"`
+	Gateways []Gateway `json:"gateways"`
+
+	// Health What is stale or out of reach.
+	Health    []HealthItem `json:"health"`
+	Listeners []Listener   `json:"listeners"`
+	Node      string       `json:"node"`
+
+	// Role all, or control.
+	Role string `json:"role"`
 
 	// Snapshot Version of the newest snapshot.
 	Snapshot  int64     `json:"snapshot"`
 	StartedAt time.Time `json:"startedAt"`
+
+	// Store SQLite or PostgreSQL.
+	Store string `json:"store,omitempty,omitzero"`
 
 	// Version Of the program.
 	Version  string    `json:"version"`
 	Warnings []Warning `json:"warnings"`
 }
 
-// StatusClass defines model for StatusClass.
-type StatusClass string
+// TimelineEntry defines model for TimelineEntry.
+type TimelineEntry struct {
+	Action string `json:"action,omitempty,omitzero"`
+	Actor  string `json:"actor,omitempty,omitzero"`
+	Api    string `json:"api,omitempty,omitzero"`
+
+	// Count How many decisions of one kind, one after the other, it stands for.
+	Count int64 `json:"count,omitempty,omitzero"`
+
+	// Filter Of the traffic that shows it.
+	Filter string            `json:"filter,omitempty,omitzero"`
+	Kind   TimelineEntryKind `json:"kind"`
+	Target string            `json:"target,omitempty,omitzero"`
+
+	// Text A sentence.
+	Text    string    `json:"text"`
+	Time    time.Time `json:"time"`
+	Version string    `json:"version,omitempty,omitzero"`
+}
+
+// TimelineEntryKind defines model for TimelineEntry.Kind.
+type TimelineEntryKind string
+
+// TimelinePage defines model for TimelinePage.
+type TimelinePage struct {
+	Items []TimelineEntry `json:"items"`
+	Next  string          `json:"next,omitempty,omitzero"`
+}
+
+// Token defines model for Token.
+type Token struct {
+	CreatedAt time.Time  `json:"createdAt"`
+	ExpiresAt time.Time  `json:"expiresAt"`
+	Id        Identifier `json:"id"`
+	Name      string     `json:"name"`
+	Operator  string     `json:"operator"`
+	Scopes    []Scope    `json:"scopes"`
+	State     TokenState `json:"state"`
+
+	// UsedAt Within a minute.
+	UsedAt time.Time `json:"usedAt,omitempty,omitzero"`
+}
+
+// TokenPage defines model for TokenPage.
+type TokenPage struct {
+	Items []Token `json:"items"`
+	Next  string  `json:"next,omitempty,omitzero"`
+}
+
+// TokenState defines model for TokenState.
+type TokenState string
+
+// TokenWithSecret defines model for TokenWithSecret.
+type TokenWithSecret struct {
+	// Secret Shown only once; only its hash is kept.
+	Secret string `json:"secret"`
+	Token  Token  `json:"token"`
+}
 
 // TrafficPage defines model for TrafficPage.
 type TrafficPage struct {
 	Items []TrafficRecord `json:"items"`
+	Next  string          `json:"next,omitempty,omitzero"`
 }
 
 // TrafficRecord What one exchange left behind. It holds no payload and no secret.
@@ -677,6 +1511,9 @@ type TrafficRecord struct {
 	Api      string `json:"api,omitempty,omitzero"`
 	BytesIn  int64  `json:"bytesIn"`
 	BytesOut int64  `json:"bytesOut"`
+
+	// Decided The stage that refused; absent when the exchange passed.
+	Decided string `json:"decided,omitempty,omitzero"`
 
 	// Detail Where and what an invalid payload breaks.
 	Detail         string        `json:"detail,omitempty,omitzero"`
@@ -691,8 +1528,11 @@ type TrafficRecord struct {
 	Kind string `json:"kind,omitempty,omitzero"`
 
 	// Method A request method, or `PUBLISH`.
-	Method    string `json:"method"`
-	Model     string `json:"model,omitempty,omitzero"`
+	Method string `json:"method"`
+	Model  string `json:"model,omitempty,omitzero"`
+
+	// Node The gateway.
+	Node      string `json:"node,omitempty,omitzero"`
 	Operation string `json:"operation,omitempty,omitzero"`
 	Principal string `json:"principal,omitempty,omitzero"`
 
@@ -703,8 +1543,14 @@ type TrafficRecord struct {
 	// Route The path or topic as it came
 	Route string `json:"route,omitempty,omitzero"`
 
+	// Rule By which rule it refused.
+	Rule string `json:"rule,omitempty,omitzero"`
+
 	// Source Address without port.
 	Source string `json:"source,omitempty,omitzero"`
+
+	// Stages Those that ran, in their order.
+	Stages []StageTime `json:"stages,omitempty,omitzero"`
 
 	// Status In HTTP's numbers, whatever the protocol.
 	Status int `json:"status"`
@@ -713,6 +1559,23 @@ type TrafficRecord struct {
 	Time           time.Time `json:"time"`
 	UpstreamMicros int64     `json:"upstreamMicros,omitempty,omitzero"`
 	Version        string    `json:"version,omitempty,omitzero"`
+}
+
+// TrafficSeries defines model for TrafficSeries.
+type TrafficSeries struct {
+	// From The beginning of the first point.
+	From time.Time `json:"from"`
+
+	// Protocols Each protocol that was used in the window.
+	Protocols []struct {
+		Failed   []int64  `json:"failed"`
+		Passed   []int64  `json:"passed"`
+		Protocol Protocol `json:"protocol"`
+		Refused  []int64  `json:"refused"`
+	} `json:"protocols"`
+
+	// SpanSeconds 60, 3600 or 86400.
+	SpanSeconds int `json:"spanSeconds"`
 }
 
 // TrafficSummary defines model for TrafficSummary.
@@ -754,6 +1617,7 @@ type UndocumentedRoute struct {
 // UndocumentedRoutes defines model for UndocumentedRoutes.
 type UndocumentedRoutes struct {
 	Items []UndocumentedRoute `json:"items"`
+	Next  string              `json:"next,omitempty,omitzero"`
 
 	// Overflow Exchanges on further routes that were counted but not listed.
 	Overflow int64 `json:"overflow"`
@@ -798,14 +1662,26 @@ type ApiInPath = Identifier
 // AppInPath defines model for AppInPath.
 type AppInPath = Identifier
 
+// CaptureInPath defines model for CaptureInPath.
+type CaptureInPath = Identifier
+
 // Cursor defines model for Cursor.
 type Cursor = string
 
 // DeviceInPath defines model for DeviceInPath.
 type DeviceInPath = Identifier
 
-// FindingFilter defines model for FindingFilter.
-type FindingFilter = FindingName
+// Filter defines model for Filter.
+type Filter = string
+
+// IdempotencyKey defines model for IdempotencyKey.
+type IdempotencyKey = string
+
+// IfMatch defines model for IfMatch.
+type IfMatch = string
+
+// InstanceInPath defines model for InstanceInPath.
+type InstanceInPath = string
 
 // Keep defines model for Keep.
 type Keep = bool
@@ -813,14 +1689,17 @@ type Keep = bool
 // Limit defines model for Limit.
 type Limit = int
 
-// PrincipalFilter defines model for PrincipalFilter.
-type PrincipalFilter = string
+// OperatorInPath defines model for OperatorInPath.
+type OperatorInPath = Identifier
 
 // ProtocolFilter defines model for ProtocolFilter.
 type ProtocolFilter = Protocol
 
-// StatusFilter defines model for StatusFilter.
-type StatusFilter = StatusClass
+// SessionInPath defines model for SessionInPath.
+type SessionInPath = Identifier
+
+// TokenInPath defines model for TokenInPath.
+type TokenInPath = Identifier
 
 // VersionInPath defines model for VersionInPath.
 type VersionInPath = string
@@ -830,6 +1709,9 @@ type AppAnswer = App
 
 // DeviceAnswer defines model for DeviceAnswer.
 type DeviceAnswer = Device
+
+// OperatorAnswer defines model for OperatorAnswer.
+type OperatorAnswer = Operator
 
 // ProblemAnswer RFC 9457 problem details.
 //
@@ -841,15 +1723,14 @@ type VersionAnswer = Version
 
 // ListApisParams defines parameters for ListApis.
 type ListApisParams struct {
+	// Filter See Filters above.
+	Filter Filter `form:"filter,omitempty" json:"filter,omitempty,omitzero"`
+
 	// Cursor The `next` of the page before.
 	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
 
 	// Limit How many entries a page holds at the most; 0 is the default.
 	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
-
-	// State Only APIs whose newest version is in this state.
-	State Lifecycle    `form:"state,omitempty" json:"state,omitempty,omitzero"`
-	Kind  ContractKind `form:"kind,omitempty" json:"kind,omitempty,omitzero"`
 }
 
 // PublishApiParams defines parameters for PublishApi.
@@ -859,26 +1740,82 @@ type PublishApiParams struct {
 
 	// DryRun Only show the plan; change nothing. Answered by 200.
 	DryRun bool `form:"dryRun,omitempty" json:"dryRun,omitempty,omitzero"`
+
+	// IfMatch The ETag that the change is based on.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// ListCallersParams defines parameters for ListCallers.
+type ListCallersParams struct {
+	// Since How far it looks back, such as `24h` or `7d`; at most 30 days.
+	Since string `form:"since,omitempty" json:"since,omitempty,omitzero"`
+}
+
+// DeprecateVersionParams defines parameters for DeprecateVersion.
+type DeprecateVersionParams struct {
+	// IfMatch The ETag that the change is based on.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// RestoreVersionParams defines parameters for RestoreVersion.
+type RestoreVersionParams struct {
+	// IfMatch The ETag that the change is based on.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// RetireVersionParams defines parameters for RetireVersion.
+type RetireVersionParams struct {
+	// IfMatch The ETag that the change is based on.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
 // ListAppsParams defines parameters for ListApps.
 type ListAppsParams struct {
+	// Filter See Filters above.
+	Filter Filter `form:"filter,omitempty" json:"filter,omitempty,omitzero"`
+
 	// Cursor The `next` of the page before.
 	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
 
 	// Limit How many entries a page holds at the most; 0 is the default.
-	Limit Limit          `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
-	State PrincipalState `form:"state,omitempty" json:"state,omitempty,omitzero"`
+	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+}
+
+// AddAppParams defines parameters for AddApp.
+type AddAppParams struct {
+	// IdempotencyKey See Sending again above.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
+// UpdateAppParams defines parameters for UpdateApp.
+type UpdateAppParams struct {
+	// IfMatch The ETag that the change is based on.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
 // IssueAppKeyParams defines parameters for IssueAppKey.
 type IssueAppKeyParams struct {
 	// Keep Keep the older tokens valid, at most four in all, so that a fleet can be moved over.
 	Keep Keep `form:"keep,omitempty" json:"keep,omitempty,omitzero"`
+
+	// IfMatch The ETag that the change is based on.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+
+	// IdempotencyKey See Sending again above.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
+// RevokeAppParams defines parameters for RevokeApp.
+type RevokeAppParams struct {
+	// IfMatch The ETag that the change is based on.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
 // ListAuditParams defines parameters for ListAudit.
 type ListAuditParams struct {
+	// Filter See Filters above.
+	Filter Filter `form:"filter,omitempty" json:"filter,omitempty,omitzero"`
+
 	// Cursor The `next` of the page before.
 	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
 
@@ -888,46 +1825,177 @@ type ListAuditParams struct {
 
 // ListDevicesParams defines parameters for ListDevices.
 type ListDevicesParams struct {
+	// Filter See Filters above.
+	Filter Filter `form:"filter,omitempty" json:"filter,omitempty,omitzero"`
+
 	// Cursor The `next` of the page before.
 	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
 
 	// Limit How many entries a page holds at the most; 0 is the default.
-	Limit Limit          `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
-	State PrincipalState `form:"state,omitempty" json:"state,omitempty,omitzero"`
-	Model string         `form:"model,omitempty" json:"model,omitempty,omitzero"`
+	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
 
-	// Prefix Only devices whose id begins so.
-	Prefix string `form:"prefix,omitempty" json:"prefix,omitempty,omitzero"`
+	// Order `id`, or `seen` for the most recently seen first; devices that were never seen are only in the order of ids.
+	Order ListDevicesParamsOrder `form:"order,omitempty" json:"order,omitempty,omitzero"`
+}
+
+// ListDevicesParamsOrder defines parameters for ListDevices.
+type ListDevicesParamsOrder string
+
+// AddDeviceParams defines parameters for AddDevice.
+type AddDeviceParams struct {
+	// IdempotencyKey See Sending again above.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
+// UpdateDeviceParams defines parameters for UpdateDevice.
+type UpdateDeviceParams struct {
+	// IfMatch The ETag that the change is based on.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// QuarantineDeviceParams defines parameters for QuarantineDevice.
+type QuarantineDeviceParams struct {
+	// IfMatch The ETag that the change is based on.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// ReleaseDeviceParams defines parameters for ReleaseDevice.
+type ReleaseDeviceParams struct {
+	// IfMatch The ETag that the change is based on.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// RevokeDeviceParams defines parameters for RevokeDevice.
+type RevokeDeviceParams struct {
+	// IfMatch The ETag that the change is based on.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
 }
 
 // IssueDeviceTokenParams defines parameters for IssueDeviceToken.
 type IssueDeviceTokenParams struct {
 	// Keep Keep the older tokens valid, at most four in all, so that a fleet can be moved over.
 	Keep Keep `form:"keep,omitempty" json:"keep,omitempty,omitzero"`
+
+	// IfMatch The ETag that the change is based on.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+
+	// IdempotencyKey See Sending again above.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
+// ListFindingsParams defines parameters for ListFindings.
+type ListFindingsParams struct {
+	// Filter See Filters above.
+	Filter Filter `form:"filter,omitempty" json:"filter,omitempty,omitzero"`
+
+	// Cursor The `next` of the page before.
+	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Limit How many entries a page holds at the most; 0 is the default.
+	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+}
+
+// ImportDevicesParams defines parameters for ImportDevices.
+type ImportDevicesParams struct {
+	Mode ImportDevicesParamsMode `form:"mode,omitempty" json:"mode,omitempty,omitzero"`
+}
+
+// ImportDevicesParamsMode defines parameters for ImportDevices.
+type ImportDevicesParamsMode string
+
+// ListOperatorsParams defines parameters for ListOperators.
+type ListOperatorsParams struct {
+	// Filter See Filters above.
+	Filter Filter `form:"filter,omitempty" json:"filter,omitempty,omitzero"`
+
+	// Cursor The `next` of the page before.
+	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Limit How many entries a page holds at the most; 0 is the default.
+	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+}
+
+// AddOperatorParams defines parameters for AddOperator.
+type AddOperatorParams struct {
+	// IdempotencyKey See Sending again above.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
+// RemoveOperatorParams defines parameters for RemoveOperator.
+type RemoveOperatorParams struct {
+	// IfMatch The ETag that the change is based on.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// UpdateOperatorParams defines parameters for UpdateOperator.
+type UpdateOperatorParams struct {
+	// IfMatch The ETag that the change is based on.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// ListSessionsParams defines parameters for ListSessions.
+type ListSessionsParams struct {
+	// Cursor The `next` of the page before.
+	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Limit How many entries a page holds at the most; 0 is the default.
+	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+}
+
+// GetTimelineParams defines parameters for GetTimeline.
+type GetTimelineParams struct {
+	// Cursor The `next` of the page before.
+	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Limit How many entries a page holds at the most; 0 is the default.
+	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+
+	// Since How far it looks back, such as `24h` or `7d`; at most 30 days.
+	Since string `form:"since,omitempty" json:"since,omitempty,omitzero"`
+}
+
+// ListTokensParams defines parameters for ListTokens.
+type ListTokensParams struct {
+	// Filter See Filters above.
+	Filter Filter `form:"filter,omitempty" json:"filter,omitempty,omitzero"`
+
+	// Cursor The `next` of the page before.
+	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Limit How many entries a page holds at the most; 0 is the default.
+	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+}
+
+// AddTokenParams defines parameters for AddToken.
+type AddTokenParams struct {
+	// IdempotencyKey See Sending again above.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
 
 // ListTrafficParams defines parameters for ListTraffic.
 type ListTrafficParams struct {
-	// Limit 0 is the default.
-	Limit    int            `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
-	Protocol ProtocolFilter `form:"protocol,omitempty" json:"protocol,omitempty,omitzero"`
-	Api      ApiFilter      `form:"api,omitempty" json:"api,omitempty,omitzero"`
+	// Filter See Filters above.
+	Filter Filter `form:"filter,omitempty" json:"filter,omitempty,omitzero"`
 
-	// Principal The id of a device or app.
-	Principal PrincipalFilter `form:"principal,omitempty" json:"principal,omitempty,omitzero"`
-	Status    StatusFilter    `form:"status,omitempty" json:"status,omitempty,omitzero"`
-	Finding   FindingFilter   `form:"finding,omitempty" json:"finding,omitempty,omitzero"`
+	// Cursor The `next` of the page before.
+	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Limit How many entries a page holds at the most; 0 is the default.
+	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+}
+
+// GetTrafficSeriesParams defines parameters for GetTrafficSeries.
+type GetTrafficSeriesParams struct {
+	// Minutes How far it looks back; up to 180 by minute, up to 43200 (30 days) by hour, more by day; 0 is the default.
+	Minutes  int            `form:"minutes,omitempty" json:"minutes,omitempty,omitzero"`
+	Api      ApiFilter      `form:"api,omitempty" json:"api,omitempty,omitzero"`
+	Protocol ProtocolFilter `form:"protocol,omitempty" json:"protocol,omitempty,omitzero"`
 }
 
 // StreamTrafficParams defines parameters for StreamTraffic.
 type StreamTrafficParams struct {
-	Protocol ProtocolFilter `form:"protocol,omitempty" json:"protocol,omitempty,omitzero"`
-	Api      ApiFilter      `form:"api,omitempty" json:"api,omitempty,omitzero"`
-
-	// Principal The id of a device or app.
-	Principal PrincipalFilter `form:"principal,omitempty" json:"principal,omitempty,omitzero"`
-	Status    StatusFilter    `form:"status,omitempty" json:"status,omitempty,omitzero"`
-	Finding   FindingFilter   `form:"finding,omitempty" json:"finding,omitempty,omitzero"`
+	// Filter See Filters above.
+	Filter Filter `form:"filter,omitempty" json:"filter,omitempty,omitzero"`
 }
 
 // GetTrafficSummaryParams defines parameters for GetTrafficSummary.
@@ -942,9 +2010,25 @@ type GetTrafficSummaryParams struct {
 
 // ListUndocumentedParams defines parameters for ListUndocumented.
 type ListUndocumentedParams struct {
-	// Limit 0 is the default.
-	Limit int `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+	// Filter See Filters above.
+	Filter Filter `form:"filter,omitempty" json:"filter,omitempty,omitzero"`
+
+	// Cursor The `next` of the page before.
+	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Limit How many entries a page holds at the most; 0 is the default.
+	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
 }
+
+// DraftContractParams defines parameters for DraftContract.
+type DraftContractParams struct {
+	// Filter See Filters above.
+	Filter Filter                  `form:"filter,omitempty" json:"filter,omitempty,omitzero"`
+	Kind   DraftContractParamsKind `form:"kind,omitempty" json:"kind,omitempty,omitzero"`
+}
+
+// DraftContractParamsKind defines parameters for DraftContract.
+type DraftContractParamsKind string
 
 // DeprecateVersionJSONRequestBody defines body for DeprecateVersion for application/json ContentType.
 type DeprecateVersionJSONRequestBody = Deprecation
@@ -952,8 +2036,44 @@ type DeprecateVersionJSONRequestBody = Deprecation
 // AddAppJSONRequestBody defines body for AddApp for application/json ContentType.
 type AddAppJSONRequestBody = NewApp
 
+// UpdateAppJSONRequestBody defines body for UpdateApp for application/json ContentType.
+type UpdateAppJSONRequestBody = AppUpdate
+
+// RevokeAppJSONRequestBody defines body for RevokeApp for application/json ContentType.
+type RevokeAppJSONRequestBody = Reason
+
+// StartCaptureJSONRequestBody defines body for StartCapture for application/json ContentType.
+type StartCaptureJSONRequestBody = NewCapture
+
+// ClaimJSONRequestBody defines body for Claim for application/json ContentType.
+type ClaimJSONRequestBody = Claim
+
 // AddDeviceJSONRequestBody defines body for AddDevice for application/json ContentType.
 type AddDeviceJSONRequestBody = NewDevice
 
 // UpdateDeviceJSONRequestBody defines body for UpdateDevice for application/json ContentType.
 type UpdateDeviceJSONRequestBody = DeviceUpdate
+
+// QuarantineDeviceJSONRequestBody defines body for QuarantineDevice for application/json ContentType.
+type QuarantineDeviceJSONRequestBody = Reason
+
+// ReleaseDeviceJSONRequestBody defines body for ReleaseDevice for application/json ContentType.
+type ReleaseDeviceJSONRequestBody = Reason
+
+// RevokeDeviceJSONRequestBody defines body for RevokeDevice for application/json ContentType.
+type RevokeDeviceJSONRequestBody = Reason
+
+// AddOperatorJSONRequestBody defines body for AddOperator for application/json ContentType.
+type AddOperatorJSONRequestBody = NewOperator
+
+// UpdateOperatorJSONRequestBody defines body for UpdateOperator for application/json ContentType.
+type UpdateOperatorJSONRequestBody = OperatorUpdate
+
+// SignInJSONRequestBody defines body for SignIn for application/json ContentType.
+type SignInJSONRequestBody = SignIn
+
+// SetPasswordJSONRequestBody defines body for SetPassword for application/json ContentType.
+type SetPasswordJSONRequestBody = NewPassword
+
+// AddTokenJSONRequestBody defines body for AddToken for application/json ContentType.
+type AddTokenJSONRequestBody = NewToken

@@ -121,7 +121,7 @@ func TestPublishOverHTTP(t *testing.T) {
 	if plan := n.publish(t, thermo).JSON200; plan == nil || plan.Change != api.ChangeNone {
 		t.Fatalf("%+v", plan)
 	}
-	list, err := n.ListApisWithResponse(ctx, &api.ListApisParams{State: api.LifecycleActive})
+	list, err := n.ListApisWithResponse(ctx, &api.ListApisParams{Filter: "state:active"})
 	if err != nil || len(list.JSON200.Items) != 1 || list.JSON200.Items[0].Name != "thermo" || list.JSON200.Items[0].Operations != 1 {
 		t.Fatalf("%s %v", list.Body, err)
 	}
@@ -151,19 +151,19 @@ func TestPublishOverHTTP(t *testing.T) {
 		t.Fatalf("a document of more than 8 MiB: %v", err)
 	}
 
-	retired, err := n.RetireVersionWithResponse(ctx, "thermo", "2.4.0")
+	retired, err := n.RetireVersionWithResponse(ctx, "thermo", "2.4.0", nil)
 	if err != nil || retired.JSON200.State != api.LifecycleRetired {
 		t.Fatalf("%+v %v", retired, err)
 	}
-	restored, err := n.RestoreVersionWithResponse(ctx, "thermo", "2.4.0")
+	restored, err := n.RestoreVersionWithResponse(ctx, "thermo", "2.4.0", nil)
 	if err != nil || restored.JSON200.State != api.LifecycleActive {
 		t.Fatalf("%+v %v", restored, err)
 	}
-	deprecated, err := n.DeprecateVersionWithResponse(ctx, "thermo", "2.4.0", api.Deprecation{Sunset: time.Date(2027, 6, 30, 15, 0, 0, 0, time.UTC)})
+	deprecated, err := n.DeprecateVersionWithResponse(ctx, "thermo", "2.4.0", nil, api.Deprecation{Sunset: time.Date(2027, 6, 30, 15, 0, 0, 0, time.UTC)})
 	if err != nil || deprecated.JSON200.State != api.LifecycleDeprecated || !deprecated.JSON200.Sunset.Equal(time.Date(2027, 6, 30, 0, 0, 0, 0, time.UTC)) {
 		t.Fatalf("%s %v", deprecated.Body, err)
 	}
-	if _, err := n.RetireVersionWithResponse(ctx, "thermo", "9"); status(err) != 404 {
+	if _, err := n.RetireVersionWithResponse(ctx, "thermo", "9", nil); status(err) != 404 {
 		t.Fatal(err)
 	}
 }
@@ -188,13 +188,13 @@ func TestDevicesOverTheSocketFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 5 {
-		added, err := c.AddDeviceWithResponse(ctx, api.NewDevice{Id: fmt.Sprint("d", i), Model: "T2"})
+		added, err := c.AddDeviceWithResponse(ctx, nil, api.NewDevice{Id: fmt.Sprint("d", i), Model: "T2"})
 		if err != nil || !fieldgate.WellFormedToken([]byte(added.JSON201.Token)) || added.JSON201.Device.Tokens != 1 {
 			t.Fatalf("%+v %v", added, err)
 		}
 	}
 	var ids []string
-	params := api.ListDevicesParams{Limit: 2, Model: "T2"}
+	params := api.ListDevicesParams{Limit: 2, Filter: "model:T2"}
 	for {
 		page, err := c.ListDevicesWithResponse(ctx, &params)
 		if err != nil {
@@ -211,25 +211,25 @@ func TestDevicesOverTheSocketFile(t *testing.T) {
 		t.Fatal(ids)
 	}
 	firmware := "1.9.0"
-	if updated, err := c.UpdateDeviceWithResponse(ctx, "d1", api.DeviceUpdate{Firmware: &firmware}); err != nil || updated.JSON200.Firmware != firmware || updated.JSON200.Model != "T2" {
+	if updated, err := c.UpdateDeviceWithResponse(ctx, "d1", nil, api.DeviceUpdate{Firmware: &firmware}); err != nil || updated.JSON200.Firmware != firmware || updated.JSON200.Model != "T2" {
 		t.Fatalf("%v", err)
 	}
 	if kept, err := c.IssueDeviceTokenWithResponse(ctx, "d1", &api.IssueDeviceTokenParams{Keep: true}); err != nil || kept.JSON200.Device.Tokens != 2 {
 		t.Fatalf("%v", err)
 	}
-	if out, err := c.QuarantineDeviceWithResponse(ctx, "d1"); err != nil || out.JSON200.State != api.PrincipalStateQuarantined {
+	if out, err := c.QuarantineDeviceWithResponse(ctx, "d1", nil, api.Reason{}); err != nil || out.JSON200.State != api.PrincipalStateQuarantined {
 		t.Fatalf("%v", err)
 	}
-	if out, err := c.ReleaseDeviceWithResponse(ctx, "d1"); err != nil || out.JSON200.State != api.PrincipalStateActive {
+	if out, err := c.ReleaseDeviceWithResponse(ctx, "d1", nil, api.Reason{}); err != nil || out.JSON200.State != api.PrincipalStateActive {
 		t.Fatalf("%v", err)
 	}
-	if out, err := c.RevokeDeviceWithResponse(ctx, "d1"); err != nil || out.JSON200.State != api.PrincipalStateRevoked || out.JSON200.Tokens != 0 {
+	if out, err := c.RevokeDeviceWithResponse(ctx, "d1", nil, api.Reason{}); err != nil || out.JSON200.State != api.PrincipalStateRevoked || out.JSON200.Tokens != 0 {
 		t.Fatalf("%v", err)
 	}
 	for want, try := range map[int]func() error{
-		400: func() error { _, err := c.AddDeviceWithResponse(ctx, api.NewDevice{Id: "a/b"}); return err },
+		400: func() error { _, err := c.AddDeviceWithResponse(ctx, nil, api.NewDevice{Id: "a/b"}); return err },
 		404: func() error { _, err := c.GetDeviceWithResponse(ctx, "nobody"); return err },
-		409: func() error { _, err := c.AddDeviceWithResponse(ctx, api.NewDevice{Id: "d0"}); return err },
+		409: func() error { _, err := c.AddDeviceWithResponse(ctx, nil, api.NewDevice{Id: "d0"}); return err },
 	} {
 		if err := try(); status(err) != want {
 			t.Errorf("want %d, got %v", want, err)
@@ -248,7 +248,7 @@ func TestImportDevices(t *testing.T) {
 		fmt.Fprintf(&lines, "{\"id\":\"d%d\",\"model\":\"T2\"}\n", i)
 	}
 	lines.WriteString("\nnot json\n{\"id\":\"d0\"}\n")
-	answer, err := n.ImportDevicesWithBody(t.Context(), "application/x-ndjson", &lines)
+	answer, err := n.ImportDevicesWithBody(t.Context(), nil, "application/x-ndjson", &lines)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +256,7 @@ func TestImportDevices(t *testing.T) {
 	results := bufio.NewScanner(answer.Body)
 	var statuses []int
 	for results.Scan() {
-		var result api.ImportedDevice
+		var result api.ImportLine
 		if err := json.Unmarshal(results.Bytes(), &result); err != nil {
 			t.Fatal(err)
 		}
@@ -276,17 +276,17 @@ func TestImportDevices(t *testing.T) {
 func TestApps(t *testing.T) {
 	ctx := t.Context()
 	n := start(t, socketDirectory(t))
-	added, err := n.AddAppWithResponse(ctx, api.NewApp{Id: "dash", Name: "Dashboard", Scopes: []string{"telemetry:read"}})
+	added, err := n.AddAppWithResponse(ctx, nil, api.NewApp{Id: "dash", Name: "Dashboard", Scopes: []string{"telemetry:read"}})
 	if err != nil || !strings.HasPrefix(added.JSON201.Key, fieldgate.PrefixApp) {
 		t.Fatalf("%v", err)
 	}
 	if key, err := n.IssueAppKeyWithResponse(ctx, "dash", nil); err != nil || key.JSON200.App.Keys != 1 {
 		t.Fatalf("%v", err)
 	}
-	if revoked, err := n.RevokeAppWithResponse(ctx, "dash"); err != nil || revoked.JSON200.State != api.PrincipalStateRevoked {
+	if revoked, err := n.RevokeAppWithResponse(ctx, "dash", nil, api.Reason{}); err != nil || revoked.JSON200.State != api.PrincipalStateRevoked {
 		t.Fatalf("%v", err)
 	}
-	list, err := n.ListAppsWithResponse(ctx, &api.ListAppsParams{State: api.PrincipalStateRevoked})
+	list, err := n.ListAppsWithResponse(ctx, &api.ListAppsParams{Filter: "state:revoked"})
 	if err != nil || len(list.JSON200.Items) != 1 || list.JSON200.Items[0].Scopes[0] != "telemetry:read" {
 		t.Fatalf("%v", err)
 	}
@@ -313,7 +313,7 @@ func TestTraffic(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	n := start(t, socketDirectory(t))
-	stream, err := n.StreamTraffic(ctx, &api.StreamTrafficParams{Status: api.StatusClass4xx})
+	stream, err := n.StreamTraffic(ctx, &api.StreamTrafficParams{Filter: "status:4xx"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -334,7 +334,7 @@ func TestTraffic(t *testing.T) {
 	if !errors.Is(err, enough) {
 		t.Fatalf("after %d: %v", seen, err)
 	}
-	recent, err := n.ListTrafficWithResponse(ctx, &api.ListTrafficParams{Principal: "d7"})
+	recent, err := n.ListTrafficWithResponse(ctx, &api.ListTrafficParams{Filter: "principal:d7"})
 	if err != nil || len(recent.JSON200.Items) != 1 || recent.JSON200.Items[0].Instance != "n1-1-7" || recent.JSON200.Items[0].Protocol != api.Mqtt {
 		t.Fatalf("%s %v", recent.Body, err)
 	}
@@ -347,7 +347,7 @@ func TestTraffic(t *testing.T) {
 	if err != nil || len(routes.JSON200.Items) != 1 || routes.JSON200.Items[0].Exchanges != 10 {
 		t.Fatalf("%s %v", routes.Body, err)
 	}
-	for _, params := range []api.ListTrafficParams{{Protocol: "smtp"}, {Status: "9xx"}, {Finding: "fun"}, {Limit: 1001}, {Limit: -1}} {
+	for _, params := range []api.ListTrafficParams{{Filter: "protocol:smtp"}, {Filter: "status:9xx"}, {Filter: "finding:fun"}, {Limit: 1001}, {Limit: -1}} {
 		if _, err := n.ListTrafficWithResponse(ctx, &params); status(err) != 400 {
 			t.Errorf("%+v: %v", params, err)
 		}
@@ -362,7 +362,7 @@ func TestStatusWarns(t *testing.T) {
 	ctx := t.Context()
 	n := start(t, socketDirectory(t))
 	n.publish(t, strings.Replace(strings.Replace(thermo, "env/ingest", "env/missing", 1), "security: [{token: []}]", "security: [{}]", 1))
-	if _, err := n.AddDeviceWithResponse(ctx, api.NewDevice{Id: "d1"}); err != nil {
+	if _, err := n.AddDeviceWithResponse(ctx, nil, api.NewDevice{Id: "d1"}); err != nil {
 		t.Fatal(err)
 	}
 	answer, err := n.GetStatusWithResponse(ctx)
@@ -461,10 +461,10 @@ func TestRequestsAreChecked(t *testing.T) {
 		{"POST", "/api/v1/devices", `{"id":"` + strings.Repeat("x", 70_000) + `"}`, 413},
 		{"GET", "/api/v1/devices?limit=many", "", 400},
 		{"GET", "/api/v1/devices?limit=1001", "", 400},
-		{"GET", "/api/v1/devices?state=asleep", "", 400},
+		{"GET", "/api/v1/devices?filter=state:asleep", "", 400},
 		{"GET", "/api/v1/devices?cursor=!", "", 400},
 		{"GET", "/api/v1/audit?cursor=eHg", "", 400},
-		{"GET", "/api/v1/apis?kind=wsdl", "", 400},
+		{"GET", "/api/v1/apis?filter=kind:wsdl", "", 400},
 		{"GET", "/api/v1/devices/%2e%2e%2fapps", "", 404},
 	} {
 		got := n.request(t, test.method, test.path, n.token, test.body)
@@ -610,7 +610,7 @@ func TestRestart(t *testing.T) {
 	t.Run("before", func(t *testing.T) {
 		n := start(t, data)
 		n.publish(t, thermo)
-		if _, err := n.AddDeviceWithResponse(t.Context(), api.NewDevice{Id: "d1"}); err != nil {
+		if _, err := n.AddDeviceWithResponse(t.Context(), nil, api.NewDevice{Id: "d1"}); err != nil {
 			t.Fatal(err)
 		}
 		n.send(t, 1, 50)
@@ -637,7 +637,7 @@ func TestParallelOperators(t *testing.T) {
 	for w := range 50 {
 		group.Go(func() {
 			for i := range 2 {
-				if _, err := n.AddDeviceWithResponse(t.Context(), api.NewDevice{Id: fmt.Sprintf("d%d-%d", w, i)}); err != nil {
+				if _, err := n.AddDeviceWithResponse(t.Context(), nil, api.NewDevice{Id: fmt.Sprintf("d%d-%d", w, i)}); err != nil {
 					errs <- err
 				}
 				if _, err := n.ListDevicesWithResponse(t.Context(), nil); err != nil {

@@ -129,13 +129,13 @@ func (l *load) changeDevices(ctx context.Context) {
 	for ctx.Err() == nil {
 		l.number++
 		id := fmt.Sprint("x", l.number)
-		answer, err := admin.AddDeviceWithResponse(ctx, api.NewDevice{Id: id})
+		answer, err := admin.AddDeviceWithResponse(ctx, nil, api.NewDevice{Id: id})
 		if err != nil || answer.JSON201 == nil {
 			continue
 		}
 		l.devices[id] = answer.JSON201.Token
 		if l.number%3 == 0 {
-			answer, err := admin.RevokeDeviceWithResponse(ctx, id)
+			answer, err := admin.RevokeDeviceWithResponse(ctx, id, nil, api.Reason{})
 			l.revoked[id] = err == nil && answer.StatusCode() == 200
 		}
 	}

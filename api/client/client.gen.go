@@ -94,7 +94,9 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 // The interface specification for the client above.
 type ClientInterface interface {
 
-	// ListApis APIs in the order of their names, each with its newest version
+	// ListApis APIs in the order of their names, each with its newest version and its traffic of the last 24 hours
+	//
+	// Filter keys: `state`, `kind`, `protocol`, `owner`; a word searches in name and title.
 	//
 	// Corresponds with GET /api/v1/apis (the `ListApis` operationId).
 	ListApis(ctx context.Context, params *ListApisParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -103,7 +105,7 @@ type ClientInterface interface {
 	//
 	// The document becomes live on every gateway within a second, without a restart. Publishing what is already published
 	// changes nothing and is answered by 200. A document that is invalid is answered by 422 with its findings; one whose
-	// routes or topics belong to another API by 409 with one finding for each of them.
+	// routes or topics belong to another API by 409 with one finding for each of them. `If-Match` is compared with the ETag of the API.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -115,38 +117,52 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/apis/{api} (the `GetApi` operationId).
 	GetApi(ctx context.Context, api ApiInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListCallers Which firmware still calls a version, busiest first
+	//
+	// Corresponds with GET /api/v1/apis/{api}/versions/{version}/callers (the `ListCallers` operationId).
+	ListCallers(ctx context.Context, api ApiInPath, version VersionInPath, params *ListCallersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// DeprecateVersionWithBody Keeps serving a version, and tells its callers that it will end
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /api/v1/apis/{api}/versions/{version}/deprecate (the `DeprecateVersion` operationId).
-	DeprecateVersionWithBody(ctx context.Context, api ApiInPath, version VersionInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	DeprecateVersionWithBody(ctx context.Context, api ApiInPath, version VersionInPath, params *DeprecateVersionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DeprecateVersion Keeps serving a version, and tells its callers that it will end
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /api/v1/apis/{api}/versions/{version}/deprecate (the `DeprecateVersion` operationId).
-	DeprecateVersion(ctx context.Context, api ApiInPath, version VersionInPath, body DeprecateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	DeprecateVersion(ctx context.Context, api ApiInPath, version VersionInPath, params *DeprecateVersionParams, body DeprecateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetDocument The document of one version, byte for byte as it was published
 	//
 	// Corresponds with GET /api/v1/apis/{api}/versions/{version}/document (the `GetDocument` operationId).
 	GetDocument(ctx context.Context, api ApiInPath, version VersionInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetReference The document of one version as JSON, with references inside it resolved where they do not recur
+	//
+	// For pages that show it to people.
+	//
+	// Corresponds with GET /api/v1/apis/{api}/versions/{version}/reference (the `GetReference` operationId).
+	GetReference(ctx context.Context, api ApiInPath, version VersionInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// RestoreVersion Makes a deprecated, retired or superseded version active again
 	//
 	// A version of the same API that stands in its place is superseded. Routes of another API are a conflict (409).
 	//
 	// Corresponds with POST /api/v1/apis/{api}/versions/{version}/restore (the `RestoreVersion` operationId).
-	RestoreVersion(ctx context.Context, api ApiInPath, version VersionInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
+	RestoreVersion(ctx context.Context, api ApiInPath, version VersionInPath, params *RestoreVersionParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// RetireVersion Ends a version; its callers are answered 410 Gone
 	//
 	// Corresponds with POST /api/v1/apis/{api}/versions/{version}/retire (the `RetireVersion` operationId).
-	RetireVersion(ctx context.Context, api ApiInPath, version VersionInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
+	RetireVersion(ctx context.Context, api ApiInPath, version VersionInPath, params *RetireVersionParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListApps Apps in the order of their ids
+	//
+	// Filter keys: `state`, `scope`, `id`; a word is the beginning of an id.
 	//
 	// Corresponds with GET /api/v1/apps (the `ListApps` operationId).
 	ListApps(ctx context.Context, params *ListAppsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -156,36 +172,117 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /api/v1/apps (the `AddApp` operationId).
-	AddAppWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	AddAppWithBody(ctx context.Context, params *AddAppParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// AddApp Registers an app and issues its key
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /api/v1/apps (the `AddApp` operationId).
-	AddApp(ctx context.Context, body AddAppJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	AddApp(ctx context.Context, params *AddAppParams, body AddAppJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetApp One app
 	//
 	// Corresponds with GET /api/v1/apps/{app} (the `GetApp` operationId).
 	GetApp(ctx context.Context, app AppInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// UpdateAppWithBody Changes an app's name or scopes
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /api/v1/apps/{app} (the `UpdateApp` operationId).
+	UpdateAppWithBody(ctx context.Context, app AppInPath, params *UpdateAppParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateApp Changes an app's name or scopes
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /api/v1/apps/{app} (the `UpdateApp` operationId).
+	UpdateApp(ctx context.Context, app AppInPath, params *UpdateAppParams, body UpdateAppJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// IssueAppKey Issues a new key; the old ones stop working at once unless they are kept
 	//
 	// Corresponds with POST /api/v1/apps/{app}/key (the `IssueAppKey` operationId).
 	IssueAppKey(ctx context.Context, app AppInPath, params *IssueAppKeyParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// RevokeApp Shuts an app out for good; its keys are deleted
+	// RevokeAppWithBody Shuts an app out for good; its keys are deleted
+	//
+	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /api/v1/apps/{app}/revoke (the `RevokeApp` operationId).
-	RevokeApp(ctx context.Context, app AppInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
+	RevokeAppWithBody(ctx context.Context, app AppInPath, params *RevokeAppParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevokeApp Shuts an app out for good; its keys are deleted
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/apps/{app}/revoke (the `RevokeApp` operationId).
+	RevokeApp(ctx context.Context, app AppInPath, params *RevokeAppParams, body RevokeAppJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListAudit Decisions of operators, newest first
+	//
+	// Filter keys: `actor`, `action` (such as `device.*`), `target`, `since`; a word searches in actor and target.
 	//
 	// Corresponds with GET /api/v1/audit (the `ListAudit` operationId).
 	ListAudit(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListDevices Devices in the order of their ids
+	// ListCaptures Captures of the last quarter of an hour, newest first
+	//
+	// Corresponds with GET /api/v1/captures (the `ListCaptures` operationId).
+	ListCaptures(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StartCaptureWithBody Keeps the payloads of the next exchanges that match, for a short while and in memory only
+	//
+	// Credentials are never kept, and fields that the contract marks as secret or private are replaced before they leave the
+	// gateway. Who looked at what stands in the audit log.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/captures (the `StartCapture` operationId).
+	StartCaptureWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StartCapture Keeps the payloads of the next exchanges that match, for a short while and in memory only
+	//
+	// Credentials are never kept, and fields that the contract marks as secret or private are replaced before they leave the
+	// gateway. Who looked at what stands in the audit log.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/captures (the `StartCapture` operationId).
+	StartCapture(ctx context.Context, body StartCaptureJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EndCapture Ends a capture and forgets what it caught
+	//
+	// Corresponds with DELETE /api/v1/captures/{capture} (the `EndCapture` operationId).
+	EndCapture(ctx context.Context, capture CaptureInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetCapture A capture with what it caught
+	//
+	// Corresponds with GET /api/v1/captures/{capture} (the `GetCapture` operationId).
+	GetCapture(ctx context.Context, capture CaptureInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ClaimWithBody Makes the first owner, and so claims the installation
+	//
+	// Only with the session of a first sign-in. Afterwards one-time tokens of first sign-ins no longer work.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/claim (the `Claim` operationId).
+	ClaimWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// Claim Makes the first owner, and so claims the installation
+	//
+	// Only with the session of a first sign-in. Afterwards one-time tokens of first sign-ins no longer work.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/claim (the `Claim` operationId).
+	Claim(ctx context.Context, body ClaimJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListDevices Devices, in the order of their ids or the most recently seen first
+	//
+	// Filter keys: `state`, `model`, `firmware`, `protocol` (that it used last), `since` (seen since), `id`; a word is the beginning of
+	// an id.
 	//
 	// Corresponds with GET /api/v1/devices (the `ListDevices` operationId).
 	ListDevices(ctx context.Context, params *ListDevicesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -195,14 +292,14 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /api/v1/devices (the `AddDevice` operationId).
-	AddDeviceWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	AddDeviceWithBody(ctx context.Context, params *AddDeviceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// AddDevice Registers a device and issues its token
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /api/v1/devices (the `AddDevice` operationId).
-	AddDevice(ctx context.Context, body AddDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	AddDevice(ctx context.Context, params *AddDeviceParams, body AddDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetDevice One device
 	//
@@ -214,66 +311,271 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PATCH /api/v1/devices/{device} (the `UpdateDevice` operationId).
-	UpdateDeviceWithBody(ctx context.Context, device DeviceInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UpdateDeviceWithBody(ctx context.Context, device DeviceInPath, params *UpdateDeviceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UpdateDevice Changes a device's model or firmware
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PATCH /api/v1/devices/{device} (the `UpdateDevice` operationId).
-	UpdateDevice(ctx context.Context, device DeviceInPath, body UpdateDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UpdateDevice(ctx context.Context, device DeviceInPath, params *UpdateDeviceParams, body UpdateDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// QuarantineDeviceWithBody Cuts a device off until it is released
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/devices/{device}/quarantine (the `QuarantineDevice` operationId).
+	QuarantineDeviceWithBody(ctx context.Context, device DeviceInPath, params *QuarantineDeviceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// QuarantineDevice Cuts a device off until it is released
 	//
+	// Takes a body of the `application/json` content type.
+	//
 	// Corresponds with POST /api/v1/devices/{device}/quarantine (the `QuarantineDevice` operationId).
-	QuarantineDevice(ctx context.Context, device DeviceInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
+	QuarantineDevice(ctx context.Context, device DeviceInPath, params *QuarantineDeviceParams, body QuarantineDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReleaseDeviceWithBody Ends a quarantine
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/devices/{device}/release (the `ReleaseDevice` operationId).
+	ReleaseDeviceWithBody(ctx context.Context, device DeviceInPath, params *ReleaseDeviceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ReleaseDevice Ends a quarantine
 	//
+	// Takes a body of the `application/json` content type.
+	//
 	// Corresponds with POST /api/v1/devices/{device}/release (the `ReleaseDevice` operationId).
-	ReleaseDevice(ctx context.Context, device DeviceInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
+	ReleaseDevice(ctx context.Context, device DeviceInPath, params *ReleaseDeviceParams, body ReleaseDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevokeDeviceWithBody Shuts a device out for good; its tokens are deleted
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/devices/{device}/revoke (the `RevokeDevice` operationId).
+	RevokeDeviceWithBody(ctx context.Context, device DeviceInPath, params *RevokeDeviceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// RevokeDevice Shuts a device out for good; its tokens are deleted
 	//
+	// Takes a body of the `application/json` content type.
+	//
 	// Corresponds with POST /api/v1/devices/{device}/revoke (the `RevokeDevice` operationId).
-	RevokeDevice(ctx context.Context, device DeviceInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
+	RevokeDevice(ctx context.Context, device DeviceInPath, params *RevokeDeviceParams, body RevokeDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// IssueDeviceToken Issues a new token; the old ones stop working at once unless they are kept
 	//
 	// Corresponds with POST /api/v1/devices/{device}/token (the `IssueDeviceToken` operationId).
 	IssueDeviceToken(ctx context.Context, device DeviceInPath, params *IssueDeviceTokenParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// StreamEvents Live figures, decisions and what is stale, as server-sent events
+	//
+	// An event `live` carries LiveFigures each second; an event `changed` carries a Change for each decision, on whatever control
+	// node it was taken; an event `health` carries a HealthReport when something became stale or recovered, and at the beginning. An
+	// event `missed` says that changes were left out: read anew what is shown. It ends when the session or token ends.
+	//
+	// Corresponds with GET /api/v1/events (the `StreamEvents` operationId).
+	StreamEvents(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListFindings What traffic says that needs a look: most severe and newest first
+	//
+	// Filter keys: `severity`, `finding`, `api`, `version`, `operation`; a word searches in API and operation.
+	//
+	// Corresponds with GET /api/v1/findings (the `ListFindings` operationId).
+	ListFindings(ctx context.Context, params *ListFindingsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ImportDevicesWithBody Registers many devices, one JSON object on each line
 	//
-	// Each line is a NewDevice; each line of the answer says, in the same order, what became of it, and is sent only after
-	// it was stored. A line that is refused does not hold up the others.
+	// Each line is a NewDevice. With `mode=good` lines that are refused do not hold up the others; with `mode=all` nothing is
+	// registered unless every line is good. The answer is a stream of ImportLine: one for each device (with its token) or
+	// refused line, in the order of the lines and only after it was stored, progress now and then, and a summary at the end. An
+	// answer that ends without a summary was cut off: with `mode=all` nothing is registered then, unless the summary says so.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /api/v1/imports/devices (the `ImportDevices` operationId).
-	ImportDevicesWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	ImportDevicesWithBody(ctx context.Context, params *ImportDevicesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetContract This document
 	//
 	// Corresponds with GET /api/v1/openapi.yaml (the `GetContract` operationId).
 	GetContract(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListOperators Operators in the order of their names
+	//
+	// Filter keys: `role`, `state`; a word searches in names.
+	//
+	// Corresponds with GET /api/v1/operators (the `ListOperators` operationId).
+	ListOperators(ctx context.Context, params *ListOperatorsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AddOperatorWithBody Adds an operator and makes their invitation
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/operators (the `AddOperator` operationId).
+	AddOperatorWithBody(ctx context.Context, params *AddOperatorParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AddOperator Adds an operator and makes their invitation
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/operators (the `AddOperator` operationId).
+	AddOperator(ctx context.Context, params *AddOperatorParams, body AddOperatorJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RemoveOperator Removes an operator with their sessions and tokens
+	//
+	// Corresponds with DELETE /api/v1/operators/{operator} (the `RemoveOperator` operationId).
+	RemoveOperator(ctx context.Context, operator OperatorInPath, params *RemoveOperatorParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetOperator One operator
+	//
+	// Corresponds with GET /api/v1/operators/{operator} (the `GetOperator` operationId).
+	GetOperator(ctx context.Context, operator OperatorInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateOperatorWithBody Changes an operator's role, or disables or enables them
+	//
+	// It counts from the very next request of their sessions and tokens. The last active owner stays one.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /api/v1/operators/{operator} (the `UpdateOperator` operationId).
+	UpdateOperatorWithBody(ctx context.Context, operator OperatorInPath, params *UpdateOperatorParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateOperator Changes an operator's role, or disables or enables them
+	//
+	// It counts from the very next request of their sessions and tokens. The last active owner stays one.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /api/v1/operators/{operator} (the `UpdateOperator` operationId).
+	UpdateOperator(ctx context.Context, operator OperatorInPath, params *UpdateOperatorParams, body UpdateOperatorJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// InviteOperator Makes a one-time link by which an operator sets a new password
+	//
+	// Corresponds with POST /api/v1/operators/{operator}/invitation (the `InviteOperator` operationId).
+	InviteOperator(ctx context.Context, operator OperatorInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SignOut Ends the session that the request came with
+	//
+	// Corresponds with DELETE /api/v1/session (the `SignOut` operationId).
+	SignOut(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetSession Who asks, and what they may do
+	//
+	// Corresponds with GET /api/v1/session (the `GetSession` operationId).
+	GetSession(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SignInWithBody Signs in with a one-time token, or with name and password
+	//
+	// Wrong names, passwords and tokens are not told apart. After a few failures the next are refused with 429 for a while.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/session (the `SignIn` operationId).
+	SignInWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SignIn Signs in with a one-time token, or with name and password
+	//
+	// Wrong names, passwords and tokens are not told apart. After a few failures the next are refused with 429 for a while.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/session (the `SignIn` operationId).
+	SignIn(ctx context.Context, body SignInJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetPasswordWithBody Sets the own password: with the present one, or after an invitation
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /api/v1/session/password (the `SetPassword` operationId).
+	SetPasswordWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetPassword Sets the own password: with the present one, or after an invitation
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /api/v1/session/password (the `SetPassword` operationId).
+	SetPassword(ctx context.Context, body SetPasswordJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListSessions Own sessions; for owners those of everybody
+	//
+	// Corresponds with GET /api/v1/sessions (the `ListSessions` operationId).
+	ListSessions(ctx context.Context, params *ListSessionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EndSession Ends a session: an own one, or as owner anybody's
+	//
+	// Corresponds with DELETE /api/v1/sessions/{session} (the `EndSession` operationId).
+	EndSession(ctx context.Context, session SessionInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetSetup Says whether anybody has claimed this installation, and how to sign in
+	//
+	// Corresponds with GET /api/v1/setup (the `GetSetup` operationId).
+	GetSetup(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetStatus Version, counts, and warnings that never let one forget what is open
 	//
 	// Corresponds with GET /api/v1/status (the `GetStatus` operationId).
 	GetStatus(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetTimeline What changed, newest first: decisions, new device models and firmware, new findings
+	//
+	// Corresponds with GET /api/v1/timeline (the `GetTimeline` operationId).
+	GetTimeline(ctx context.Context, params *GetTimelineParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListTokens Own API tokens; for owners those of everybody
+	//
+	// Filter keys: `operator`, `state`; a word searches in names.
+	//
+	// Corresponds with GET /api/v1/tokens (the `ListTokens` operationId).
+	ListTokens(ctx context.Context, params *ListTokensParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AddTokenWithBody Makes an API token for oneself
+	//
+	// It can do no more than its operator may, whatever its scopes.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/tokens (the `AddToken` operationId).
+	AddTokenWithBody(ctx context.Context, params *AddTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AddToken Makes an API token for oneself
+	//
+	// It can do no more than its operator may, whatever its scopes.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/tokens (the `AddToken` operationId).
+	AddToken(ctx context.Context, params *AddTokenParams, body AddTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevokeToken Revokes an API token: an own one, or as owner anybody's
+	//
+	// Corresponds with DELETE /api/v1/tokens/{token} (the `RevokeToken` operationId).
+	RevokeToken(ctx context.Context, token TokenInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListTraffic The newest exchanges, newest first
 	//
 	// They are kept in memory, a bounded number of them; rollups are kept longer.
+	// Filter keys: `protocol`, `api`, `version`, `operation`, `principal`, `kind`, `model`, `firmware`, `status` (a number, `2xx`, `ok`,
+	// `denied` for 4xx, `failed` for 5xx), `problem`, `finding`, `node`, `device` (a principal of kind device), `app`, `since`; a word searches in principal, operation, route and detail.
 	//
 	// Corresponds with GET /api/v1/traffic (the `ListTraffic` operationId).
 	ListTraffic(ctx context.Context, params *ListTrafficParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetExchange One of the newest exchanges, with its stages and the part of the contract that applied
+	//
+	// Corresponds with GET /api/v1/traffic/exchanges/{instance} (the `GetExchange` operationId).
+	GetExchange(ctx context.Context, instance InstanceInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetTrafficSeries Exchanges over time, by protocol and outcome
+	//
+	// Corresponds with GET /api/v1/traffic/series (the `GetTrafficSeries` operationId).
+	GetTrafficSeries(ctx context.Context, params *GetTrafficSeriesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// StreamTraffic Exchanges as they happen, as server-sent events
 	//
 	// An event `exchange` carries a TrafficRecord; an event `dropped` carries `{"count": n}` when this reader was too slow and
-	// n exchanges were left out. Comments keep the connection alive.
+	// n exchanges were left out. Comments keep the connection alive. It ends when the session or token ends.
+	// Filter keys: `protocol`, `api`, `version`, `operation`, `principal`, `kind`, `model`, `firmware`, `status` (a number, `2xx`, `ok`,
+	// `denied` for 4xx, `failed` for 5xx), `problem`, `finding`, `node`, `device` (a principal of kind device), `app`, `since`; a word searches in principal, operation, route and detail.
 	//
 	// Corresponds with GET /api/v1/traffic/stream (the `StreamTraffic` operationId).
 	StreamTraffic(ctx context.Context, params *StreamTrafficParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -285,16 +587,34 @@ type ClientInterface interface {
 
 	// ListUndocumented Routes and topics that were seen and that no contract explains, most seen first
 	//
+	// Filter keys: `protocol`, `api` (the pass-through API; `-api:*` for those that were refused), `method`, `since`; a word searches in the route.
+	//
 	// Corresponds with GET /api/v1/traffic/undocumented (the `ListUndocumented` operationId).
 	ListUndocumented(ctx context.Context, params *ListUndocumentedParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GetHealth Says that the control plane answers
+	// DraftContract A draft of a contract for undocumented traffic, to be completed by a person
+	//
+	// It takes the same filter as the list. Segments that vary become parameters.
+	//
+	// Corresponds with GET /api/v1/traffic/undocumented/draft (the `DraftContract` operationId).
+	DraftContract(ctx context.Context, params *DraftContractParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetHealth Says that the program answers
 	//
 	// Corresponds with GET /healthz (the `GetHealth` operationId).
 	GetHealth(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetReadiness Says whether this node can do its work
+	//
+	// For load balancers and service managers. It names what is missing, never where it is.
+	//
+	// Corresponds with GET /readyz (the `GetReadiness` operationId).
+	GetReadiness(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
-// ListApis APIs in the order of their names, each with its newest version
+// ListApis APIs in the order of their names, each with its newest version and its traffic of the last 24 hours
+//
+// Filter keys: `state`, `kind`, `protocol`, `owner`; a word searches in name and title.
 //
 // Corresponds with GET /api/v1/apis (the `ListApis` operationId).
 func (c *Client) ListApis(ctx context.Context, params *ListApisParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -313,7 +633,7 @@ func (c *Client) ListApis(ctx context.Context, params *ListApisParams, reqEditor
 //
 // The document becomes live on every gateway within a second, without a restart. Publishing what is already published
 // changes nothing and is answered by 200. A document that is invalid is answered by 422 with its findings; one whose
-// routes or topics belong to another API by 409 with one finding for each of them.
+// routes or topics belong to another API by 409 with one finding for each of them. `If-Match` is compared with the ETag of the API.
 //
 // Takes any type of body and a specified content type.
 //
@@ -345,13 +665,28 @@ func (c *Client) GetApi(ctx context.Context, api ApiInPath, reqEditors ...Reques
 	return c.Client.Do(req)
 }
 
+// ListCallers Which firmware still calls a version, busiest first
+//
+// Corresponds with GET /api/v1/apis/{api}/versions/{version}/callers (the `ListCallers` operationId).
+func (c *Client) ListCallers(ctx context.Context, api ApiInPath, version VersionInPath, params *ListCallersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListCallersRequest(c.Server, api, version, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // DeprecateVersionWithBody Keeps serving a version, and tells its callers that it will end
 //
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /api/v1/apis/{api}/versions/{version}/deprecate (the `DeprecateVersion` operationId).
-func (c *Client) DeprecateVersionWithBody(ctx context.Context, api ApiInPath, version VersionInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewDeprecateVersionRequestWithBody(c.Server, api, version, contentType, body)
+func (c *Client) DeprecateVersionWithBody(ctx context.Context, api ApiInPath, version VersionInPath, params *DeprecateVersionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeprecateVersionRequestWithBody(c.Server, api, version, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -367,8 +702,8 @@ func (c *Client) DeprecateVersionWithBody(ctx context.Context, api ApiInPath, ve
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /api/v1/apis/{api}/versions/{version}/deprecate (the `DeprecateVersion` operationId).
-func (c *Client) DeprecateVersion(ctx context.Context, api ApiInPath, version VersionInPath, body DeprecateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewDeprecateVersionRequest(c.Server, api, version, body)
+func (c *Client) DeprecateVersion(ctx context.Context, api ApiInPath, version VersionInPath, params *DeprecateVersionParams, body DeprecateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeprecateVersionRequest(c.Server, api, version, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -394,13 +729,30 @@ func (c *Client) GetDocument(ctx context.Context, api ApiInPath, version Version
 	return c.Client.Do(req)
 }
 
+// GetReference The document of one version as JSON, with references inside it resolved where they do not recur
+//
+// For pages that show it to people.
+//
+// Corresponds with GET /api/v1/apis/{api}/versions/{version}/reference (the `GetReference` operationId).
+func (c *Client) GetReference(ctx context.Context, api ApiInPath, version VersionInPath, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetReferenceRequest(c.Server, api, version)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // RestoreVersion Makes a deprecated, retired or superseded version active again
 //
 // A version of the same API that stands in its place is superseded. Routes of another API are a conflict (409).
 //
 // Corresponds with POST /api/v1/apis/{api}/versions/{version}/restore (the `RestoreVersion` operationId).
-func (c *Client) RestoreVersion(ctx context.Context, api ApiInPath, version VersionInPath, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewRestoreVersionRequest(c.Server, api, version)
+func (c *Client) RestoreVersion(ctx context.Context, api ApiInPath, version VersionInPath, params *RestoreVersionParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRestoreVersionRequest(c.Server, api, version, params)
 	if err != nil {
 		return nil, err
 	}
@@ -414,8 +766,8 @@ func (c *Client) RestoreVersion(ctx context.Context, api ApiInPath, version Vers
 // RetireVersion Ends a version; its callers are answered 410 Gone
 //
 // Corresponds with POST /api/v1/apis/{api}/versions/{version}/retire (the `RetireVersion` operationId).
-func (c *Client) RetireVersion(ctx context.Context, api ApiInPath, version VersionInPath, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewRetireVersionRequest(c.Server, api, version)
+func (c *Client) RetireVersion(ctx context.Context, api ApiInPath, version VersionInPath, params *RetireVersionParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRetireVersionRequest(c.Server, api, version, params)
 	if err != nil {
 		return nil, err
 	}
@@ -427,6 +779,8 @@ func (c *Client) RetireVersion(ctx context.Context, api ApiInPath, version Versi
 }
 
 // ListApps Apps in the order of their ids
+//
+// Filter keys: `state`, `scope`, `id`; a word is the beginning of an id.
 //
 // Corresponds with GET /api/v1/apps (the `ListApps` operationId).
 func (c *Client) ListApps(ctx context.Context, params *ListAppsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -446,8 +800,8 @@ func (c *Client) ListApps(ctx context.Context, params *ListAppsParams, reqEditor
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /api/v1/apps (the `AddApp` operationId).
-func (c *Client) AddAppWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewAddAppRequestWithBody(c.Server, contentType, body)
+func (c *Client) AddAppWithBody(ctx context.Context, params *AddAppParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAddAppRequestWithBody(c.Server, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -463,8 +817,8 @@ func (c *Client) AddAppWithBody(ctx context.Context, contentType string, body io
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /api/v1/apps (the `AddApp` operationId).
-func (c *Client) AddApp(ctx context.Context, body AddAppJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewAddAppRequest(c.Server, body)
+func (c *Client) AddApp(ctx context.Context, params *AddAppParams, body AddAppJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAddAppRequest(c.Server, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -490,6 +844,40 @@ func (c *Client) GetApp(ctx context.Context, app AppInPath, reqEditors ...Reques
 	return c.Client.Do(req)
 }
 
+// UpdateAppWithBody Changes an app's name or scopes
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /api/v1/apps/{app} (the `UpdateApp` operationId).
+func (c *Client) UpdateAppWithBody(ctx context.Context, app AppInPath, params *UpdateAppParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateAppRequestWithBody(c.Server, app, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateApp Changes an app's name or scopes
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /api/v1/apps/{app} (the `UpdateApp` operationId).
+func (c *Client) UpdateApp(ctx context.Context, app AppInPath, params *UpdateAppParams, body UpdateAppJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateAppRequest(c.Server, app, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // IssueAppKey Issues a new key; the old ones stop working at once unless they are kept
 //
 // Corresponds with POST /api/v1/apps/{app}/key (the `IssueAppKey` operationId).
@@ -505,11 +893,30 @@ func (c *Client) IssueAppKey(ctx context.Context, app AppInPath, params *IssueAp
 	return c.Client.Do(req)
 }
 
-// RevokeApp Shuts an app out for good; its keys are deleted
+// RevokeAppWithBody Shuts an app out for good; its keys are deleted
+//
+// Takes any type of body and a specified content type.
 //
 // Corresponds with POST /api/v1/apps/{app}/revoke (the `RevokeApp` operationId).
-func (c *Client) RevokeApp(ctx context.Context, app AppInPath, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewRevokeAppRequest(c.Server, app)
+func (c *Client) RevokeAppWithBody(ctx context.Context, app AppInPath, params *RevokeAppParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeAppRequestWithBody(c.Server, app, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevokeApp Shuts an app out for good; its keys are deleted
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/apps/{app}/revoke (the `RevokeApp` operationId).
+func (c *Client) RevokeApp(ctx context.Context, app AppInPath, params *RevokeAppParams, body RevokeAppJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeAppRequest(c.Server, app, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -521,6 +928,8 @@ func (c *Client) RevokeApp(ctx context.Context, app AppInPath, reqEditors ...Req
 }
 
 // ListAudit Decisions of operators, newest first
+//
+// Filter keys: `actor`, `action` (such as `device.*`), `target`, `since`; a word searches in actor and target.
 //
 // Corresponds with GET /api/v1/audit (the `ListAudit` operationId).
 func (c *Client) ListAudit(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -535,7 +944,133 @@ func (c *Client) ListAudit(ctx context.Context, params *ListAuditParams, reqEdit
 	return c.Client.Do(req)
 }
 
-// ListDevices Devices in the order of their ids
+// ListCaptures Captures of the last quarter of an hour, newest first
+//
+// Corresponds with GET /api/v1/captures (the `ListCaptures` operationId).
+func (c *Client) ListCaptures(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListCapturesRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StartCaptureWithBody Keeps the payloads of the next exchanges that match, for a short while and in memory only
+//
+// Credentials are never kept, and fields that the contract marks as secret or private are replaced before they leave the
+// gateway. Who looked at what stands in the audit log.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/captures (the `StartCapture` operationId).
+func (c *Client) StartCaptureWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStartCaptureRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StartCapture Keeps the payloads of the next exchanges that match, for a short while and in memory only
+//
+// Credentials are never kept, and fields that the contract marks as secret or private are replaced before they leave the
+// gateway. Who looked at what stands in the audit log.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/captures (the `StartCapture` operationId).
+func (c *Client) StartCapture(ctx context.Context, body StartCaptureJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStartCaptureRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EndCapture Ends a capture and forgets what it caught
+//
+// Corresponds with DELETE /api/v1/captures/{capture} (the `EndCapture` operationId).
+func (c *Client) EndCapture(ctx context.Context, capture CaptureInPath, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEndCaptureRequest(c.Server, capture)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetCapture A capture with what it caught
+//
+// Corresponds with GET /api/v1/captures/{capture} (the `GetCapture` operationId).
+func (c *Client) GetCapture(ctx context.Context, capture CaptureInPath, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetCaptureRequest(c.Server, capture)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ClaimWithBody Makes the first owner, and so claims the installation
+//
+// Only with the session of a first sign-in. Afterwards one-time tokens of first sign-ins no longer work.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/claim (the `Claim` operationId).
+func (c *Client) ClaimWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewClaimRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// Claim Makes the first owner, and so claims the installation
+//
+// Only with the session of a first sign-in. Afterwards one-time tokens of first sign-ins no longer work.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/claim (the `Claim` operationId).
+func (c *Client) Claim(ctx context.Context, body ClaimJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewClaimRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListDevices Devices, in the order of their ids or the most recently seen first
+//
+// Filter keys: `state`, `model`, `firmware`, `protocol` (that it used last), `since` (seen since), `id`; a word is the beginning of
+// an id.
 //
 // Corresponds with GET /api/v1/devices (the `ListDevices` operationId).
 func (c *Client) ListDevices(ctx context.Context, params *ListDevicesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -555,8 +1090,8 @@ func (c *Client) ListDevices(ctx context.Context, params *ListDevicesParams, req
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /api/v1/devices (the `AddDevice` operationId).
-func (c *Client) AddDeviceWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewAddDeviceRequestWithBody(c.Server, contentType, body)
+func (c *Client) AddDeviceWithBody(ctx context.Context, params *AddDeviceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAddDeviceRequestWithBody(c.Server, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -572,8 +1107,8 @@ func (c *Client) AddDeviceWithBody(ctx context.Context, contentType string, body
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /api/v1/devices (the `AddDevice` operationId).
-func (c *Client) AddDevice(ctx context.Context, body AddDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewAddDeviceRequest(c.Server, body)
+func (c *Client) AddDevice(ctx context.Context, params *AddDeviceParams, body AddDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAddDeviceRequest(c.Server, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -604,8 +1139,8 @@ func (c *Client) GetDevice(ctx context.Context, device DeviceInPath, reqEditors 
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PATCH /api/v1/devices/{device} (the `UpdateDevice` operationId).
-func (c *Client) UpdateDeviceWithBody(ctx context.Context, device DeviceInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewUpdateDeviceRequestWithBody(c.Server, device, contentType, body)
+func (c *Client) UpdateDeviceWithBody(ctx context.Context, device DeviceInPath, params *UpdateDeviceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateDeviceRequestWithBody(c.Server, device, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -621,8 +1156,25 @@ func (c *Client) UpdateDeviceWithBody(ctx context.Context, device DeviceInPath, 
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PATCH /api/v1/devices/{device} (the `UpdateDevice` operationId).
-func (c *Client) UpdateDevice(ctx context.Context, device DeviceInPath, body UpdateDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewUpdateDeviceRequest(c.Server, device, body)
+func (c *Client) UpdateDevice(ctx context.Context, device DeviceInPath, params *UpdateDeviceParams, body UpdateDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateDeviceRequest(c.Server, device, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// QuarantineDeviceWithBody Cuts a device off until it is released
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/devices/{device}/quarantine (the `QuarantineDevice` operationId).
+func (c *Client) QuarantineDeviceWithBody(ctx context.Context, device DeviceInPath, params *QuarantineDeviceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewQuarantineDeviceRequestWithBody(c.Server, device, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -635,9 +1187,28 @@ func (c *Client) UpdateDevice(ctx context.Context, device DeviceInPath, body Upd
 
 // QuarantineDevice Cuts a device off until it is released
 //
+// Takes a body of the `application/json` content type.
+//
 // Corresponds with POST /api/v1/devices/{device}/quarantine (the `QuarantineDevice` operationId).
-func (c *Client) QuarantineDevice(ctx context.Context, device DeviceInPath, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewQuarantineDeviceRequest(c.Server, device)
+func (c *Client) QuarantineDevice(ctx context.Context, device DeviceInPath, params *QuarantineDeviceParams, body QuarantineDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewQuarantineDeviceRequest(c.Server, device, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReleaseDeviceWithBody Ends a quarantine
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/devices/{device}/release (the `ReleaseDevice` operationId).
+func (c *Client) ReleaseDeviceWithBody(ctx context.Context, device DeviceInPath, params *ReleaseDeviceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReleaseDeviceRequestWithBody(c.Server, device, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -650,9 +1221,28 @@ func (c *Client) QuarantineDevice(ctx context.Context, device DeviceInPath, reqE
 
 // ReleaseDevice Ends a quarantine
 //
+// Takes a body of the `application/json` content type.
+//
 // Corresponds with POST /api/v1/devices/{device}/release (the `ReleaseDevice` operationId).
-func (c *Client) ReleaseDevice(ctx context.Context, device DeviceInPath, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewReleaseDeviceRequest(c.Server, device)
+func (c *Client) ReleaseDevice(ctx context.Context, device DeviceInPath, params *ReleaseDeviceParams, body ReleaseDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReleaseDeviceRequest(c.Server, device, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevokeDeviceWithBody Shuts a device out for good; its tokens are deleted
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/devices/{device}/revoke (the `RevokeDevice` operationId).
+func (c *Client) RevokeDeviceWithBody(ctx context.Context, device DeviceInPath, params *RevokeDeviceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeDeviceRequestWithBody(c.Server, device, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -665,9 +1255,11 @@ func (c *Client) ReleaseDevice(ctx context.Context, device DeviceInPath, reqEdit
 
 // RevokeDevice Shuts a device out for good; its tokens are deleted
 //
+// Takes a body of the `application/json` content type.
+//
 // Corresponds with POST /api/v1/devices/{device}/revoke (the `RevokeDevice` operationId).
-func (c *Client) RevokeDevice(ctx context.Context, device DeviceInPath, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewRevokeDeviceRequest(c.Server, device)
+func (c *Client) RevokeDevice(ctx context.Context, device DeviceInPath, params *RevokeDeviceParams, body RevokeDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeDeviceRequest(c.Server, device, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -693,16 +1285,54 @@ func (c *Client) IssueDeviceToken(ctx context.Context, device DeviceInPath, para
 	return c.Client.Do(req)
 }
 
+// StreamEvents Live figures, decisions and what is stale, as server-sent events
+//
+// An event `live` carries LiveFigures each second; an event `changed` carries a Change for each decision, on whatever control
+// node it was taken; an event `health` carries a HealthReport when something became stale or recovered, and at the beginning. An
+// event `missed` says that changes were left out: read anew what is shown. It ends when the session or token ends.
+//
+// Corresponds with GET /api/v1/events (the `StreamEvents` operationId).
+func (c *Client) StreamEvents(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStreamEventsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListFindings What traffic says that needs a look: most severe and newest first
+//
+// Filter keys: `severity`, `finding`, `api`, `version`, `operation`; a word searches in API and operation.
+//
+// Corresponds with GET /api/v1/findings (the `ListFindings` operationId).
+func (c *Client) ListFindings(ctx context.Context, params *ListFindingsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListFindingsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ImportDevicesWithBody Registers many devices, one JSON object on each line
 //
-// Each line is a NewDevice; each line of the answer says, in the same order, what became of it, and is sent only after
-// it was stored. A line that is refused does not hold up the others.
+// Each line is a NewDevice. With `mode=good` lines that are refused do not hold up the others; with `mode=all` nothing is
+// registered unless every line is good. The answer is a stream of ImportLine: one for each device (with its token) or
+// refused line, in the order of the lines and only after it was stored, progress now and then, and a summary at the end. An
+// answer that ends without a summary was cut off: with `mode=all` nothing is registered then, unless the summary says so.
 //
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /api/v1/imports/devices (the `ImportDevices` operationId).
-func (c *Client) ImportDevicesWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewImportDevicesRequestWithBody(c.Server, contentType, body)
+func (c *Client) ImportDevicesWithBody(ctx context.Context, params *ImportDevicesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewImportDevicesRequestWithBody(c.Server, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -728,6 +1358,287 @@ func (c *Client) GetContract(ctx context.Context, reqEditors ...RequestEditorFn)
 	return c.Client.Do(req)
 }
 
+// ListOperators Operators in the order of their names
+//
+// Filter keys: `role`, `state`; a word searches in names.
+//
+// Corresponds with GET /api/v1/operators (the `ListOperators` operationId).
+func (c *Client) ListOperators(ctx context.Context, params *ListOperatorsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListOperatorsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AddOperatorWithBody Adds an operator and makes their invitation
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/operators (the `AddOperator` operationId).
+func (c *Client) AddOperatorWithBody(ctx context.Context, params *AddOperatorParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAddOperatorRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AddOperator Adds an operator and makes their invitation
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/operators (the `AddOperator` operationId).
+func (c *Client) AddOperator(ctx context.Context, params *AddOperatorParams, body AddOperatorJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAddOperatorRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RemoveOperator Removes an operator with their sessions and tokens
+//
+// Corresponds with DELETE /api/v1/operators/{operator} (the `RemoveOperator` operationId).
+func (c *Client) RemoveOperator(ctx context.Context, operator OperatorInPath, params *RemoveOperatorParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRemoveOperatorRequest(c.Server, operator, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetOperator One operator
+//
+// Corresponds with GET /api/v1/operators/{operator} (the `GetOperator` operationId).
+func (c *Client) GetOperator(ctx context.Context, operator OperatorInPath, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetOperatorRequest(c.Server, operator)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateOperatorWithBody Changes an operator's role, or disables or enables them
+//
+// It counts from the very next request of their sessions and tokens. The last active owner stays one.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /api/v1/operators/{operator} (the `UpdateOperator` operationId).
+func (c *Client) UpdateOperatorWithBody(ctx context.Context, operator OperatorInPath, params *UpdateOperatorParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateOperatorRequestWithBody(c.Server, operator, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateOperator Changes an operator's role, or disables or enables them
+//
+// It counts from the very next request of their sessions and tokens. The last active owner stays one.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /api/v1/operators/{operator} (the `UpdateOperator` operationId).
+func (c *Client) UpdateOperator(ctx context.Context, operator OperatorInPath, params *UpdateOperatorParams, body UpdateOperatorJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateOperatorRequest(c.Server, operator, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// InviteOperator Makes a one-time link by which an operator sets a new password
+//
+// Corresponds with POST /api/v1/operators/{operator}/invitation (the `InviteOperator` operationId).
+func (c *Client) InviteOperator(ctx context.Context, operator OperatorInPath, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewInviteOperatorRequest(c.Server, operator)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SignOut Ends the session that the request came with
+//
+// Corresponds with DELETE /api/v1/session (the `SignOut` operationId).
+func (c *Client) SignOut(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSignOutRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetSession Who asks, and what they may do
+//
+// Corresponds with GET /api/v1/session (the `GetSession` operationId).
+func (c *Client) GetSession(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetSessionRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SignInWithBody Signs in with a one-time token, or with name and password
+//
+// Wrong names, passwords and tokens are not told apart. After a few failures the next are refused with 429 for a while.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/session (the `SignIn` operationId).
+func (c *Client) SignInWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSignInRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SignIn Signs in with a one-time token, or with name and password
+//
+// Wrong names, passwords and tokens are not told apart. After a few failures the next are refused with 429 for a while.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/session (the `SignIn` operationId).
+func (c *Client) SignIn(ctx context.Context, body SignInJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSignInRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetPasswordWithBody Sets the own password: with the present one, or after an invitation
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /api/v1/session/password (the `SetPassword` operationId).
+func (c *Client) SetPasswordWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetPasswordRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetPassword Sets the own password: with the present one, or after an invitation
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /api/v1/session/password (the `SetPassword` operationId).
+func (c *Client) SetPassword(ctx context.Context, body SetPasswordJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetPasswordRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListSessions Own sessions; for owners those of everybody
+//
+// Corresponds with GET /api/v1/sessions (the `ListSessions` operationId).
+func (c *Client) ListSessions(ctx context.Context, params *ListSessionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListSessionsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EndSession Ends a session: an own one, or as owner anybody's
+//
+// Corresponds with DELETE /api/v1/sessions/{session} (the `EndSession` operationId).
+func (c *Client) EndSession(ctx context.Context, session SessionInPath, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEndSessionRequest(c.Server, session)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetSetup Says whether anybody has claimed this installation, and how to sign in
+//
+// Corresponds with GET /api/v1/setup (the `GetSetup` operationId).
+func (c *Client) GetSetup(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetSetupRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetStatus Version, counts, and warnings that never let one forget what is open
 //
 // Corresponds with GET /api/v1/status (the `GetStatus` operationId).
@@ -743,9 +1654,96 @@ func (c *Client) GetStatus(ctx context.Context, reqEditors ...RequestEditorFn) (
 	return c.Client.Do(req)
 }
 
+// GetTimeline What changed, newest first: decisions, new device models and firmware, new findings
+//
+// Corresponds with GET /api/v1/timeline (the `GetTimeline` operationId).
+func (c *Client) GetTimeline(ctx context.Context, params *GetTimelineParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetTimelineRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListTokens Own API tokens; for owners those of everybody
+//
+// Filter keys: `operator`, `state`; a word searches in names.
+//
+// Corresponds with GET /api/v1/tokens (the `ListTokens` operationId).
+func (c *Client) ListTokens(ctx context.Context, params *ListTokensParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListTokensRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AddTokenWithBody Makes an API token for oneself
+//
+// It can do no more than its operator may, whatever its scopes.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/tokens (the `AddToken` operationId).
+func (c *Client) AddTokenWithBody(ctx context.Context, params *AddTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAddTokenRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AddToken Makes an API token for oneself
+//
+// It can do no more than its operator may, whatever its scopes.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/tokens (the `AddToken` operationId).
+func (c *Client) AddToken(ctx context.Context, params *AddTokenParams, body AddTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAddTokenRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevokeToken Revokes an API token: an own one, or as owner anybody's
+//
+// Corresponds with DELETE /api/v1/tokens/{token} (the `RevokeToken` operationId).
+func (c *Client) RevokeToken(ctx context.Context, token TokenInPath, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeTokenRequest(c.Server, token)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListTraffic The newest exchanges, newest first
 //
 // They are kept in memory, a bounded number of them; rollups are kept longer.
+// Filter keys: `protocol`, `api`, `version`, `operation`, `principal`, `kind`, `model`, `firmware`, `status` (a number, `2xx`, `ok`,
+// `denied` for 4xx, `failed` for 5xx), `problem`, `finding`, `node`, `device` (a principal of kind device), `app`, `since`; a word searches in principal, operation, route and detail.
 //
 // Corresponds with GET /api/v1/traffic (the `ListTraffic` operationId).
 func (c *Client) ListTraffic(ctx context.Context, params *ListTrafficParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -760,10 +1758,42 @@ func (c *Client) ListTraffic(ctx context.Context, params *ListTrafficParams, req
 	return c.Client.Do(req)
 }
 
+// GetExchange One of the newest exchanges, with its stages and the part of the contract that applied
+//
+// Corresponds with GET /api/v1/traffic/exchanges/{instance} (the `GetExchange` operationId).
+func (c *Client) GetExchange(ctx context.Context, instance InstanceInPath, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetExchangeRequest(c.Server, instance)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetTrafficSeries Exchanges over time, by protocol and outcome
+//
+// Corresponds with GET /api/v1/traffic/series (the `GetTrafficSeries` operationId).
+func (c *Client) GetTrafficSeries(ctx context.Context, params *GetTrafficSeriesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetTrafficSeriesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // StreamTraffic Exchanges as they happen, as server-sent events
 //
 // An event `exchange` carries a TrafficRecord; an event `dropped` carries `{"count": n}` when this reader was too slow and
-// n exchanges were left out. Comments keep the connection alive.
+// n exchanges were left out. Comments keep the connection alive. It ends when the session or token ends.
+// Filter keys: `protocol`, `api`, `version`, `operation`, `principal`, `kind`, `model`, `firmware`, `status` (a number, `2xx`, `ok`,
+// `denied` for 4xx, `failed` for 5xx), `problem`, `finding`, `node`, `device` (a principal of kind device), `app`, `since`; a word searches in principal, operation, route and detail.
 //
 // Corresponds with GET /api/v1/traffic/stream (the `StreamTraffic` operationId).
 func (c *Client) StreamTraffic(ctx context.Context, params *StreamTrafficParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -795,6 +1825,8 @@ func (c *Client) GetTrafficSummary(ctx context.Context, params *GetTrafficSummar
 
 // ListUndocumented Routes and topics that were seen and that no contract explains, most seen first
 //
+// Filter keys: `protocol`, `api` (the pass-through API; `-api:*` for those that were refused), `method`, `since`; a word searches in the route.
+//
 // Corresponds with GET /api/v1/traffic/undocumented (the `ListUndocumented` operationId).
 func (c *Client) ListUndocumented(ctx context.Context, params *ListUndocumentedParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListUndocumentedRequest(c.Server, params)
@@ -808,11 +1840,45 @@ func (c *Client) ListUndocumented(ctx context.Context, params *ListUndocumentedP
 	return c.Client.Do(req)
 }
 
-// GetHealth Says that the control plane answers
+// DraftContract A draft of a contract for undocumented traffic, to be completed by a person
+//
+// It takes the same filter as the list. Segments that vary become parameters.
+//
+// Corresponds with GET /api/v1/traffic/undocumented/draft (the `DraftContract` operationId).
+func (c *Client) DraftContract(ctx context.Context, params *DraftContractParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDraftContractRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetHealth Says that the program answers
 //
 // Corresponds with GET /healthz (the `GetHealth` operationId).
 func (c *Client) GetHealth(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetHealthRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetReadiness Says whether this node can do its work
+//
+// For load balancers and service managers. It names what is missing, never where it is.
+//
+// Corresponds with GET /readyz (the `GetReadiness` operationId).
+func (c *Client) GetReadiness(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetReadinessRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -851,6 +1917,14 @@ func NewListApisRequest(server string, params *ListApisParams) (*http.Request, e
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
 
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "filter", params.Filter, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
 		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 			return nil, err
 		} else {
@@ -860,22 +1934,6 @@ func NewListApisRequest(server string, params *ListApisParams) (*http.Request, e
 		}
 
 		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
-			}
-		}
-
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
-			}
-		}
-
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "kind", params.Kind, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 			return nil, err
 		} else {
 			for _, qp := range strings.Split(queryFrag, "&") {
@@ -954,6 +2012,19 @@ func NewPublishApiRequestWithBody(server string, params *PublishApiParams, conte
 
 	req.Header.Add("Content-Type", contentType)
 
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam0)
+
+	}
+
 	return req, nil
 }
 
@@ -991,19 +2062,83 @@ func NewGetApiRequest(server string, api ApiInPath) (*http.Request, error) {
 	return req, nil
 }
 
+// NewListCallersRequest constructs an http.Request for the ListCallers method
+func NewListCallersRequest(server string, api ApiInPath, version VersionInPath, params *ListCallersParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "api", api, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "version", version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/apis/%s/versions/%s/callers", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "since", params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewDeprecateVersionRequest calls the generic DeprecateVersion builder with application/json body
-func NewDeprecateVersionRequest(server string, api ApiInPath, version VersionInPath, body DeprecateVersionJSONRequestBody) (*http.Request, error) {
+func NewDeprecateVersionRequest(server string, api ApiInPath, version VersionInPath, params *DeprecateVersionParams, body DeprecateVersionJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewDeprecateVersionRequestWithBody(server, api, version, "application/json", bodyReader)
+	return NewDeprecateVersionRequestWithBody(server, api, version, params, "application/json", bodyReader)
 }
 
 // NewDeprecateVersionRequestWithBody constructs an http.Request for the DeprecateVersion method, with any body, and a specified content type
-func NewDeprecateVersionRequestWithBody(server string, api ApiInPath, version VersionInPath, contentType string, body io.Reader) (*http.Request, error) {
+func NewDeprecateVersionRequestWithBody(server string, api ApiInPath, version VersionInPath, params *DeprecateVersionParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -1041,6 +2176,19 @@ func NewDeprecateVersionRequestWithBody(server string, api ApiInPath, version Ve
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam0)
+
+	}
 
 	return req, nil
 }
@@ -1086,8 +2234,49 @@ func NewGetDocumentRequest(server string, api ApiInPath, version VersionInPath) 
 	return req, nil
 }
 
+// NewGetReferenceRequest constructs an http.Request for the GetReference method
+func NewGetReferenceRequest(server string, api ApiInPath, version VersionInPath) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "api", api, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "version", version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/apis/%s/versions/%s/reference", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewRestoreVersionRequest constructs an http.Request for the RestoreVersion method
-func NewRestoreVersionRequest(server string, api ApiInPath, version VersionInPath) (*http.Request, error) {
+func NewRestoreVersionRequest(server string, api ApiInPath, version VersionInPath, params *RestoreVersionParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -1124,11 +2313,24 @@ func NewRestoreVersionRequest(server string, api ApiInPath, version VersionInPat
 		return nil, err
 	}
 
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam0)
+
+	}
+
 	return req, nil
 }
 
 // NewRetireVersionRequest constructs an http.Request for the RetireVersion method
-func NewRetireVersionRequest(server string, api ApiInPath, version VersionInPath) (*http.Request, error) {
+func NewRetireVersionRequest(server string, api ApiInPath, version VersionInPath, params *RetireVersionParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -1165,6 +2367,19 @@ func NewRetireVersionRequest(server string, api ApiInPath, version VersionInPath
 		return nil, err
 	}
 
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam0)
+
+	}
+
 	return req, nil
 }
 
@@ -1196,6 +2411,14 @@ func NewListAppsRequest(server string, params *ListAppsParams) (*http.Request, e
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
 
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "filter", params.Filter, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
 		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 			return nil, err
 		} else {
@@ -1205,14 +2428,6 @@ func NewListAppsRequest(server string, params *ListAppsParams) (*http.Request, e
 		}
 
 		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
-			}
-		}
-
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 			return nil, err
 		} else {
 			for _, qp := range strings.Split(queryFrag, "&") {
@@ -1235,18 +2450,18 @@ func NewListAppsRequest(server string, params *ListAppsParams) (*http.Request, e
 }
 
 // NewAddAppRequest calls the generic AddApp builder with application/json body
-func NewAddAppRequest(server string, body AddAppJSONRequestBody) (*http.Request, error) {
+func NewAddAppRequest(server string, params *AddAppParams, body AddAppJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewAddAppRequestWithBody(server, "application/json", bodyReader)
+	return NewAddAppRequestWithBody(server, params, "application/json", bodyReader)
 }
 
 // NewAddAppRequestWithBody constructs an http.Request for the AddApp method, with any body, and a specified content type
-func NewAddAppRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+func NewAddAppRequestWithBody(server string, params *AddAppParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -1270,6 +2485,19 @@ func NewAddAppRequestWithBody(server string, contentType string, body io.Reader)
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+	}
 
 	return req, nil
 }
@@ -1303,6 +2531,66 @@ func NewGetAppRequest(server string, app AppInPath) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateAppRequest calls the generic UpdateApp builder with application/json body
+func NewUpdateAppRequest(server string, app AppInPath, params *UpdateAppParams, body UpdateAppJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateAppRequestWithBody(server, app, params, "application/json", bodyReader)
+}
+
+// NewUpdateAppRequestWithBody constructs an http.Request for the UpdateApp method, with any body, and a specified content type
+func NewUpdateAppRequestWithBody(server string, app AppInPath, params *UpdateAppParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "app", app, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/apps/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam0)
+
 	}
 
 	return req, nil
@@ -1362,11 +2650,44 @@ func NewIssueAppKeyRequest(server string, app AppInPath, params *IssueAppKeyPara
 		return nil, err
 	}
 
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam0)
+
+		var headerParam1 string
+
+		headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam1)
+
+	}
+
 	return req, nil
 }
 
-// NewRevokeAppRequest constructs an http.Request for the RevokeApp method
-func NewRevokeAppRequest(server string, app AppInPath) (*http.Request, error) {
+// NewRevokeAppRequest calls the generic RevokeApp builder with application/json body
+func NewRevokeAppRequest(server string, app AppInPath, params *RevokeAppParams, body RevokeAppJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRevokeAppRequestWithBody(server, app, params, "application/json", bodyReader)
+}
+
+// NewRevokeAppRequestWithBody constructs an http.Request for the RevokeApp method, with any body, and a specified content type
+func NewRevokeAppRequestWithBody(server string, app AppInPath, params *RevokeAppParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -1391,9 +2712,24 @@ func NewRevokeAppRequest(server string, app AppInPath) (*http.Request, error) {
 		return nil, err
 	}
 
-	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
 	if err != nil {
 		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam0)
+
 	}
 
 	return req, nil
@@ -1427,6 +2763,14 @@ func NewListAuditRequest(server string, params *ListAuditParams) (*http.Request,
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
 
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "filter", params.Filter, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
 		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 			return nil, err
 		} else {
@@ -1453,6 +2797,181 @@ func NewListAuditRequest(server string, params *ListAuditParams) (*http.Request,
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewListCapturesRequest constructs an http.Request for the ListCaptures method
+func NewListCapturesRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/captures")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewStartCaptureRequest calls the generic StartCapture builder with application/json body
+func NewStartCaptureRequest(server string, body StartCaptureJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewStartCaptureRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewStartCaptureRequestWithBody constructs an http.Request for the StartCapture method, with any body, and a specified content type
+func NewStartCaptureRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/captures")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewEndCaptureRequest constructs an http.Request for the EndCapture method
+func NewEndCaptureRequest(server string, capture CaptureInPath) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "capture", capture, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/captures/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetCaptureRequest constructs an http.Request for the GetCapture method
+func NewGetCaptureRequest(server string, capture CaptureInPath) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "capture", capture, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/captures/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewClaimRequest calls the generic Claim builder with application/json body
+func NewClaimRequest(server string, body ClaimJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewClaimRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewClaimRequestWithBody constructs an http.Request for the Claim method, with any body, and a specified content type
+func NewClaimRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/claim")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -1485,6 +3004,14 @@ func NewListDevicesRequest(server string, params *ListDevicesParams) (*http.Requ
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
 
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "filter", params.Filter, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
 		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 			return nil, err
 		} else {
@@ -1501,23 +3028,7 @@ func NewListDevicesRequest(server string, params *ListDevicesParams) (*http.Requ
 			}
 		}
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
-			}
-		}
-
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "model", params.Model, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
-			}
-		}
-
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "prefix", params.Prefix, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "order", params.Order, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 			return nil, err
 		} else {
 			for _, qp := range strings.Split(queryFrag, "&") {
@@ -1540,18 +3051,18 @@ func NewListDevicesRequest(server string, params *ListDevicesParams) (*http.Requ
 }
 
 // NewAddDeviceRequest calls the generic AddDevice builder with application/json body
-func NewAddDeviceRequest(server string, body AddDeviceJSONRequestBody) (*http.Request, error) {
+func NewAddDeviceRequest(server string, params *AddDeviceParams, body AddDeviceJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewAddDeviceRequestWithBody(server, "application/json", bodyReader)
+	return NewAddDeviceRequestWithBody(server, params, "application/json", bodyReader)
 }
 
 // NewAddDeviceRequestWithBody constructs an http.Request for the AddDevice method, with any body, and a specified content type
-func NewAddDeviceRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+func NewAddDeviceRequestWithBody(server string, params *AddDeviceParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -1575,6 +3086,19 @@ func NewAddDeviceRequestWithBody(server string, contentType string, body io.Read
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+	}
 
 	return req, nil
 }
@@ -1614,18 +3138,18 @@ func NewGetDeviceRequest(server string, device DeviceInPath) (*http.Request, err
 }
 
 // NewUpdateDeviceRequest calls the generic UpdateDevice builder with application/json body
-func NewUpdateDeviceRequest(server string, device DeviceInPath, body UpdateDeviceJSONRequestBody) (*http.Request, error) {
+func NewUpdateDeviceRequest(server string, device DeviceInPath, params *UpdateDeviceParams, body UpdateDeviceJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewUpdateDeviceRequestWithBody(server, device, "application/json", bodyReader)
+	return NewUpdateDeviceRequestWithBody(server, device, params, "application/json", bodyReader)
 }
 
 // NewUpdateDeviceRequestWithBody constructs an http.Request for the UpdateDevice method, with any body, and a specified content type
-func NewUpdateDeviceRequestWithBody(server string, device DeviceInPath, contentType string, body io.Reader) (*http.Request, error) {
+func NewUpdateDeviceRequestWithBody(server string, device DeviceInPath, params *UpdateDeviceParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -1657,11 +3181,35 @@ func NewUpdateDeviceRequestWithBody(server string, device DeviceInPath, contentT
 
 	req.Header.Add("Content-Type", contentType)
 
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam0)
+
+	}
+
 	return req, nil
 }
 
-// NewQuarantineDeviceRequest constructs an http.Request for the QuarantineDevice method
-func NewQuarantineDeviceRequest(server string, device DeviceInPath) (*http.Request, error) {
+// NewQuarantineDeviceRequest calls the generic QuarantineDevice builder with application/json body
+func NewQuarantineDeviceRequest(server string, device DeviceInPath, params *QuarantineDeviceParams, body QuarantineDeviceJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewQuarantineDeviceRequestWithBody(server, device, params, "application/json", bodyReader)
+}
+
+// NewQuarantineDeviceRequestWithBody constructs an http.Request for the QuarantineDevice method, with any body, and a specified content type
+func NewQuarantineDeviceRequestWithBody(server string, device DeviceInPath, params *QuarantineDeviceParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -1686,16 +3234,42 @@ func NewQuarantineDeviceRequest(server string, device DeviceInPath) (*http.Reque
 		return nil, err
 	}
 
-	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
 	if err != nil {
 		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam0)
+
 	}
 
 	return req, nil
 }
 
-// NewReleaseDeviceRequest constructs an http.Request for the ReleaseDevice method
-func NewReleaseDeviceRequest(server string, device DeviceInPath) (*http.Request, error) {
+// NewReleaseDeviceRequest calls the generic ReleaseDevice builder with application/json body
+func NewReleaseDeviceRequest(server string, device DeviceInPath, params *ReleaseDeviceParams, body ReleaseDeviceJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewReleaseDeviceRequestWithBody(server, device, params, "application/json", bodyReader)
+}
+
+// NewReleaseDeviceRequestWithBody constructs an http.Request for the ReleaseDevice method, with any body, and a specified content type
+func NewReleaseDeviceRequestWithBody(server string, device DeviceInPath, params *ReleaseDeviceParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -1720,16 +3294,42 @@ func NewReleaseDeviceRequest(server string, device DeviceInPath) (*http.Request,
 		return nil, err
 	}
 
-	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
 	if err != nil {
 		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam0)
+
 	}
 
 	return req, nil
 }
 
-// NewRevokeDeviceRequest constructs an http.Request for the RevokeDevice method
-func NewRevokeDeviceRequest(server string, device DeviceInPath) (*http.Request, error) {
+// NewRevokeDeviceRequest calls the generic RevokeDevice builder with application/json body
+func NewRevokeDeviceRequest(server string, device DeviceInPath, params *RevokeDeviceParams, body RevokeDeviceJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRevokeDeviceRequestWithBody(server, device, params, "application/json", bodyReader)
+}
+
+// NewRevokeDeviceRequestWithBody constructs an http.Request for the RevokeDevice method, with any body, and a specified content type
+func NewRevokeDeviceRequestWithBody(server string, device DeviceInPath, params *RevokeDeviceParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -1754,9 +3354,24 @@ func NewRevokeDeviceRequest(server string, device DeviceInPath) (*http.Request, 
 		return nil, err
 	}
 
-	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
 	if err != nil {
 		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam0)
+
 	}
 
 	return req, nil
@@ -1816,11 +3431,126 @@ func NewIssueDeviceTokenRequest(server string, device DeviceInPath, params *Issu
 		return nil, err
 	}
 
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam0)
+
+		var headerParam1 string
+
+		headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam1)
+
+	}
+
+	return req, nil
+}
+
+// NewStreamEventsRequest constructs an http.Request for the StreamEvents method
+func NewStreamEventsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/events")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListFindingsRequest constructs an http.Request for the ListFindings method
+func NewListFindingsRequest(server string, params *ListFindingsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/findings")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "filter", params.Filter, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
 	return req, nil
 }
 
 // NewImportDevicesRequestWithBody constructs an http.Request for the ImportDevices method, with any body, and a specified content type
-func NewImportDevicesRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+func NewImportDevicesRequestWithBody(server string, params *ImportDevicesParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -1836,6 +3566,29 @@ func NewImportDevicesRequestWithBody(server string, contentType string, body io.
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "mode", params.Mode, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
@@ -1858,6 +3611,553 @@ func NewGetContractRequest(server string) (*http.Request, error) {
 	}
 
 	operationPath := fmt.Sprintf("/api/v1/openapi.yaml")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListOperatorsRequest constructs an http.Request for the ListOperators method
+func NewListOperatorsRequest(server string, params *ListOperatorsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/operators")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "filter", params.Filter, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewAddOperatorRequest calls the generic AddOperator builder with application/json body
+func NewAddOperatorRequest(server string, params *AddOperatorParams, body AddOperatorJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAddOperatorRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewAddOperatorRequestWithBody constructs an http.Request for the AddOperator method, with any body, and a specified content type
+func NewAddOperatorRequestWithBody(server string, params *AddOperatorParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/operators")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+	}
+
+	return req, nil
+}
+
+// NewRemoveOperatorRequest constructs an http.Request for the RemoveOperator method
+func NewRemoveOperatorRequest(server string, operator OperatorInPath, params *RemoveOperatorParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "operator", operator, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/operators/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam0)
+
+	}
+
+	return req, nil
+}
+
+// NewGetOperatorRequest constructs an http.Request for the GetOperator method
+func NewGetOperatorRequest(server string, operator OperatorInPath) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "operator", operator, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/operators/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateOperatorRequest calls the generic UpdateOperator builder with application/json body
+func NewUpdateOperatorRequest(server string, operator OperatorInPath, params *UpdateOperatorParams, body UpdateOperatorJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateOperatorRequestWithBody(server, operator, params, "application/json", bodyReader)
+}
+
+// NewUpdateOperatorRequestWithBody constructs an http.Request for the UpdateOperator method, with any body, and a specified content type
+func NewUpdateOperatorRequestWithBody(server string, operator OperatorInPath, params *UpdateOperatorParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "operator", operator, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/operators/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam0)
+
+	}
+
+	return req, nil
+}
+
+// NewInviteOperatorRequest constructs an http.Request for the InviteOperator method
+func NewInviteOperatorRequest(server string, operator OperatorInPath) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "operator", operator, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/operators/%s/invitation", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSignOutRequest constructs an http.Request for the SignOut method
+func NewSignOutRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/session")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetSessionRequest constructs an http.Request for the GetSession method
+func NewGetSessionRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/session")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSignInRequest calls the generic SignIn builder with application/json body
+func NewSignInRequest(server string, body SignInJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSignInRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewSignInRequestWithBody constructs an http.Request for the SignIn method, with any body, and a specified content type
+func NewSignInRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/session")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewSetPasswordRequest calls the generic SetPassword builder with application/json body
+func NewSetPasswordRequest(server string, body SetPasswordJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetPasswordRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewSetPasswordRequestWithBody constructs an http.Request for the SetPassword method, with any body, and a specified content type
+func NewSetPasswordRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/session/password")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListSessionsRequest constructs an http.Request for the ListSessions method
+func NewListSessionsRequest(server string, params *ListSessionsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/sessions")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewEndSessionRequest constructs an http.Request for the EndSession method
+func NewEndSessionRequest(server string, session SessionInPath) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "session", session, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/sessions/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetSetupRequest constructs an http.Request for the GetSetup method
+func NewGetSetupRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/setup")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -1902,6 +4202,225 @@ func NewGetStatusRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewGetTimelineRequest constructs an http.Request for the GetTimeline method
+func NewGetTimelineRequest(server string, params *GetTimelineParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/timeline")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "since", params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListTokensRequest constructs an http.Request for the ListTokens method
+func NewListTokensRequest(server string, params *ListTokensParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/tokens")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "filter", params.Filter, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewAddTokenRequest calls the generic AddToken builder with application/json body
+func NewAddTokenRequest(server string, params *AddTokenParams, body AddTokenJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAddTokenRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewAddTokenRequestWithBody constructs an http.Request for the AddToken method, with any body, and a specified content type
+func NewAddTokenRequestWithBody(server string, params *AddTokenParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/tokens")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
+
+	}
+
+	return req, nil
+}
+
+// NewRevokeTokenRequest constructs an http.Request for the RevokeToken method
+func NewRevokeTokenRequest(server string, token TokenInPath) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "token", token, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/tokens/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListTrafficRequest constructs an http.Request for the ListTraffic method
 func NewListTrafficRequest(server string, params *ListTrafficParams) (*http.Request, error) {
 	var err error
@@ -1930,6 +4449,22 @@ func NewListTrafficRequest(server string, params *ListTrafficParams) (*http.Requ
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
 
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "filter", params.Filter, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
 		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
 			return nil, err
 		} else {
@@ -1938,7 +4473,83 @@ func NewListTrafficRequest(server string, params *ListTrafficParams) (*http.Requ
 			}
 		}
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "protocol", params.Protocol, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetExchangeRequest constructs an http.Request for the GetExchange method
+func NewGetExchangeRequest(server string, instance InstanceInPath) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "instance", instance, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/traffic/exchanges/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetTrafficSeriesRequest constructs an http.Request for the GetTrafficSeries method
+func NewGetTrafficSeriesRequest(server string, params *GetTrafficSeriesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/traffic/series")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "minutes", params.Minutes, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
 			return nil, err
 		} else {
 			for _, qp := range strings.Split(queryFrag, "&") {
@@ -1954,23 +4565,7 @@ func NewListTrafficRequest(server string, params *ListTrafficParams) (*http.Requ
 			}
 		}
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "principal", params.Principal, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
-			}
-		}
-
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "status", params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
-			}
-		}
-
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "finding", params.Finding, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "protocol", params.Protocol, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 			return nil, err
 		} else {
 			for _, qp := range strings.Split(queryFrag, "&") {
@@ -2020,39 +4615,7 @@ func NewStreamTrafficRequest(server string, params *StreamTrafficParams) (*http.
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "protocol", params.Protocol, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
-			}
-		}
-
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "api", params.Api, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
-			}
-		}
-
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "principal", params.Principal, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
-			}
-		}
-
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "status", params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
-			}
-		}
-
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "finding", params.Finding, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "filter", params.Filter, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 			return nil, err
 		} else {
 			for _, qp := range strings.Split(queryFrag, "&") {
@@ -2168,7 +4731,81 @@ func NewListUndocumentedRequest(server string, params *ListUndocumentedParams) (
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
 
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "filter", params.Filter, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
 		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDraftContractRequest constructs an http.Request for the DraftContract method
+func NewDraftContractRequest(server string, params *DraftContractParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/traffic/undocumented/draft")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "filter", params.Filter, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "kind", params.Kind, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 			return nil, err
 		} else {
 			for _, qp := range strings.Split(queryFrag, "&") {
@@ -2200,6 +4837,33 @@ func NewGetHealthRequest(server string) (*http.Request, error) {
 	}
 
 	operationPath := fmt.Sprintf("/healthz")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetReadinessRequest constructs an http.Request for the GetReadiness method
+func NewGetReadinessRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/readyz")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -2261,7 +4925,9 @@ func WithBaseURL(baseURL string) ClientOption {
 // ClientWithResponsesInterface is the interface specification for the client with responses above.
 type ClientWithResponsesInterface interface {
 
-	// ListApisWithResponse APIs in the order of their names, each with its newest version
+	// ListApisWithResponse APIs in the order of their names, each with its newest version and its traffic of the last 24 hours
+	//
+	// Filter keys: `state`, `kind`, `protocol`, `owner`; a word searches in name and title.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -2272,7 +4938,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// The document becomes live on every gateway within a second, without a restart. Publishing what is already published
 	// changes nothing and is answered by 200. A document that is invalid is answered by 422 with its findings; one whose
-	// routes or topics belong to another API by 409 with one finding for each of them.
+	// routes or topics belong to another API by 409 with one finding for each of them. `If-Match` is compared with the ETag of the API.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -2286,19 +4952,26 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/apis/{api} (the `GetApi` operationId).
 	GetApiWithResponse(ctx context.Context, api ApiInPath, reqEditors ...RequestEditorFn) (*GetApiResponse, error)
 
+	// ListCallersWithResponse Which firmware still calls a version, busiest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/apis/{api}/versions/{version}/callers (the `ListCallers` operationId).
+	ListCallersWithResponse(ctx context.Context, api ApiInPath, version VersionInPath, params *ListCallersParams, reqEditors ...RequestEditorFn) (*ListCallersResponse, error)
+
 	// DeprecateVersionWithBodyWithResponse Keeps serving a version, and tells its callers that it will end
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /api/v1/apis/{api}/versions/{version}/deprecate (the `DeprecateVersion` operationId).
-	DeprecateVersionWithBodyWithResponse(ctx context.Context, api ApiInPath, version VersionInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeprecateVersionResponse, error)
+	DeprecateVersionWithBodyWithResponse(ctx context.Context, api ApiInPath, version VersionInPath, params *DeprecateVersionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeprecateVersionResponse, error)
 
 	// DeprecateVersionWithResponse Keeps serving a version, and tells its callers that it will end
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /api/v1/apis/{api}/versions/{version}/deprecate (the `DeprecateVersion` operationId).
-	DeprecateVersionWithResponse(ctx context.Context, api ApiInPath, version VersionInPath, body DeprecateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*DeprecateVersionResponse, error)
+	DeprecateVersionWithResponse(ctx context.Context, api ApiInPath, version VersionInPath, params *DeprecateVersionParams, body DeprecateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*DeprecateVersionResponse, error)
 
 	// GetDocumentWithResponse The document of one version, byte for byte as it was published
 	//
@@ -2307,6 +4980,15 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/apis/{api}/versions/{version}/document (the `GetDocument` operationId).
 	GetDocumentWithResponse(ctx context.Context, api ApiInPath, version VersionInPath, reqEditors ...RequestEditorFn) (*GetDocumentResponse, error)
 
+	// GetReferenceWithResponse The document of one version as JSON, with references inside it resolved where they do not recur
+	//
+	// For pages that show it to people.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/apis/{api}/versions/{version}/reference (the `GetReference` operationId).
+	GetReferenceWithResponse(ctx context.Context, api ApiInPath, version VersionInPath, reqEditors ...RequestEditorFn) (*GetReferenceResponse, error)
+
 	// RestoreVersionWithResponse Makes a deprecated, retired or superseded version active again
 	//
 	// A version of the same API that stands in its place is superseded. Routes of another API are a conflict (409).
@@ -2314,16 +4996,18 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /api/v1/apis/{api}/versions/{version}/restore (the `RestoreVersion` operationId).
-	RestoreVersionWithResponse(ctx context.Context, api ApiInPath, version VersionInPath, reqEditors ...RequestEditorFn) (*RestoreVersionResponse, error)
+	RestoreVersionWithResponse(ctx context.Context, api ApiInPath, version VersionInPath, params *RestoreVersionParams, reqEditors ...RequestEditorFn) (*RestoreVersionResponse, error)
 
 	// RetireVersionWithResponse Ends a version; its callers are answered 410 Gone
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /api/v1/apis/{api}/versions/{version}/retire (the `RetireVersion` operationId).
-	RetireVersionWithResponse(ctx context.Context, api ApiInPath, version VersionInPath, reqEditors ...RequestEditorFn) (*RetireVersionResponse, error)
+	RetireVersionWithResponse(ctx context.Context, api ApiInPath, version VersionInPath, params *RetireVersionParams, reqEditors ...RequestEditorFn) (*RetireVersionResponse, error)
 
 	// ListAppsWithResponse Apps in the order of their ids
+	//
+	// Filter keys: `state`, `scope`, `id`; a word is the beginning of an id.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -2335,14 +5019,14 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /api/v1/apps (the `AddApp` operationId).
-	AddAppWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AddAppResponse, error)
+	AddAppWithBodyWithResponse(ctx context.Context, params *AddAppParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AddAppResponse, error)
 
 	// AddAppWithResponse Registers an app and issues its key
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /api/v1/apps (the `AddApp` operationId).
-	AddAppWithResponse(ctx context.Context, body AddAppJSONRequestBody, reqEditors ...RequestEditorFn) (*AddAppResponse, error)
+	AddAppWithResponse(ctx context.Context, params *AddAppParams, body AddAppJSONRequestBody, reqEditors ...RequestEditorFn) (*AddAppResponse, error)
 
 	// GetAppWithResponse One app
 	//
@@ -2351,6 +5035,20 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/apps/{app} (the `GetApp` operationId).
 	GetAppWithResponse(ctx context.Context, app AppInPath, reqEditors ...RequestEditorFn) (*GetAppResponse, error)
 
+	// UpdateAppWithBodyWithResponse Changes an app's name or scopes
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /api/v1/apps/{app} (the `UpdateApp` operationId).
+	UpdateAppWithBodyWithResponse(ctx context.Context, app AppInPath, params *UpdateAppParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateAppResponse, error)
+
+	// UpdateAppWithResponse Changes an app's name or scopes
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /api/v1/apps/{app} (the `UpdateApp` operationId).
+	UpdateAppWithResponse(ctx context.Context, app AppInPath, params *UpdateAppParams, body UpdateAppJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateAppResponse, error)
+
 	// IssueAppKeyWithResponse Issues a new key; the old ones stop working at once unless they are kept
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -2358,21 +5056,92 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/apps/{app}/key (the `IssueAppKey` operationId).
 	IssueAppKeyWithResponse(ctx context.Context, app AppInPath, params *IssueAppKeyParams, reqEditors ...RequestEditorFn) (*IssueAppKeyResponse, error)
 
-	// RevokeAppWithResponse Shuts an app out for good; its keys are deleted
+	// RevokeAppWithBodyWithResponse Shuts an app out for good; its keys are deleted
 	//
-	// Returns a wrapper object for the known response body format(s).
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /api/v1/apps/{app}/revoke (the `RevokeApp` operationId).
-	RevokeAppWithResponse(ctx context.Context, app AppInPath, reqEditors ...RequestEditorFn) (*RevokeAppResponse, error)
+	RevokeAppWithBodyWithResponse(ctx context.Context, app AppInPath, params *RevokeAppParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RevokeAppResponse, error)
+
+	// RevokeAppWithResponse Shuts an app out for good; its keys are deleted
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/apps/{app}/revoke (the `RevokeApp` operationId).
+	RevokeAppWithResponse(ctx context.Context, app AppInPath, params *RevokeAppParams, body RevokeAppJSONRequestBody, reqEditors ...RequestEditorFn) (*RevokeAppResponse, error)
 
 	// ListAuditWithResponse Decisions of operators, newest first
+	//
+	// Filter keys: `actor`, `action` (such as `device.*`), `target`, `since`; a word searches in actor and target.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /api/v1/audit (the `ListAudit` operationId).
 	ListAuditWithResponse(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*ListAuditResponse, error)
 
-	// ListDevicesWithResponse Devices in the order of their ids
+	// ListCapturesWithResponse Captures of the last quarter of an hour, newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/captures (the `ListCaptures` operationId).
+	ListCapturesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListCapturesResponse, error)
+
+	// StartCaptureWithBodyWithResponse Keeps the payloads of the next exchanges that match, for a short while and in memory only
+	//
+	// Credentials are never kept, and fields that the contract marks as secret or private are replaced before they leave the
+	// gateway. Who looked at what stands in the audit log.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/captures (the `StartCapture` operationId).
+	StartCaptureWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*StartCaptureResponse, error)
+
+	// StartCaptureWithResponse Keeps the payloads of the next exchanges that match, for a short while and in memory only
+	//
+	// Credentials are never kept, and fields that the contract marks as secret or private are replaced before they leave the
+	// gateway. Who looked at what stands in the audit log.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/captures (the `StartCapture` operationId).
+	StartCaptureWithResponse(ctx context.Context, body StartCaptureJSONRequestBody, reqEditors ...RequestEditorFn) (*StartCaptureResponse, error)
+
+	// EndCaptureWithResponse Ends a capture and forgets what it caught
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/captures/{capture} (the `EndCapture` operationId).
+	EndCaptureWithResponse(ctx context.Context, capture CaptureInPath, reqEditors ...RequestEditorFn) (*EndCaptureResponse, error)
+
+	// GetCaptureWithResponse A capture with what it caught
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/captures/{capture} (the `GetCapture` operationId).
+	GetCaptureWithResponse(ctx context.Context, capture CaptureInPath, reqEditors ...RequestEditorFn) (*GetCaptureResponse, error)
+
+	// ClaimWithBodyWithResponse Makes the first owner, and so claims the installation
+	//
+	// Only with the session of a first sign-in. Afterwards one-time tokens of first sign-ins no longer work.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/claim (the `Claim` operationId).
+	ClaimWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ClaimResponse, error)
+
+	// ClaimWithResponse Makes the first owner, and so claims the installation
+	//
+	// Only with the session of a first sign-in. Afterwards one-time tokens of first sign-ins no longer work.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/claim (the `Claim` operationId).
+	ClaimWithResponse(ctx context.Context, body ClaimJSONRequestBody, reqEditors ...RequestEditorFn) (*ClaimResponse, error)
+
+	// ListDevicesWithResponse Devices, in the order of their ids or the most recently seen first
+	//
+	// Filter keys: `state`, `model`, `firmware`, `protocol` (that it used last), `since` (seen since), `id`; a word is the beginning of
+	// an id.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -2384,14 +5153,14 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /api/v1/devices (the `AddDevice` operationId).
-	AddDeviceWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AddDeviceResponse, error)
+	AddDeviceWithBodyWithResponse(ctx context.Context, params *AddDeviceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AddDeviceResponse, error)
 
 	// AddDeviceWithResponse Registers a device and issues its token
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /api/v1/devices (the `AddDevice` operationId).
-	AddDeviceWithResponse(ctx context.Context, body AddDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*AddDeviceResponse, error)
+	AddDeviceWithResponse(ctx context.Context, params *AddDeviceParams, body AddDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*AddDeviceResponse, error)
 
 	// GetDeviceWithResponse One device
 	//
@@ -2405,35 +5174,56 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /api/v1/devices/{device} (the `UpdateDevice` operationId).
-	UpdateDeviceWithBodyWithResponse(ctx context.Context, device DeviceInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateDeviceResponse, error)
+	UpdateDeviceWithBodyWithResponse(ctx context.Context, device DeviceInPath, params *UpdateDeviceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateDeviceResponse, error)
 
 	// UpdateDeviceWithResponse Changes a device's model or firmware
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /api/v1/devices/{device} (the `UpdateDevice` operationId).
-	UpdateDeviceWithResponse(ctx context.Context, device DeviceInPath, body UpdateDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateDeviceResponse, error)
+	UpdateDeviceWithResponse(ctx context.Context, device DeviceInPath, params *UpdateDeviceParams, body UpdateDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateDeviceResponse, error)
+
+	// QuarantineDeviceWithBodyWithResponse Cuts a device off until it is released
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/devices/{device}/quarantine (the `QuarantineDevice` operationId).
+	QuarantineDeviceWithBodyWithResponse(ctx context.Context, device DeviceInPath, params *QuarantineDeviceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*QuarantineDeviceResponse, error)
 
 	// QuarantineDeviceWithResponse Cuts a device off until it is released
 	//
-	// Returns a wrapper object for the known response body format(s).
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /api/v1/devices/{device}/quarantine (the `QuarantineDevice` operationId).
-	QuarantineDeviceWithResponse(ctx context.Context, device DeviceInPath, reqEditors ...RequestEditorFn) (*QuarantineDeviceResponse, error)
+	QuarantineDeviceWithResponse(ctx context.Context, device DeviceInPath, params *QuarantineDeviceParams, body QuarantineDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*QuarantineDeviceResponse, error)
+
+	// ReleaseDeviceWithBodyWithResponse Ends a quarantine
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/devices/{device}/release (the `ReleaseDevice` operationId).
+	ReleaseDeviceWithBodyWithResponse(ctx context.Context, device DeviceInPath, params *ReleaseDeviceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReleaseDeviceResponse, error)
 
 	// ReleaseDeviceWithResponse Ends a quarantine
 	//
-	// Returns a wrapper object for the known response body format(s).
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /api/v1/devices/{device}/release (the `ReleaseDevice` operationId).
-	ReleaseDeviceWithResponse(ctx context.Context, device DeviceInPath, reqEditors ...RequestEditorFn) (*ReleaseDeviceResponse, error)
+	ReleaseDeviceWithResponse(ctx context.Context, device DeviceInPath, params *ReleaseDeviceParams, body ReleaseDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*ReleaseDeviceResponse, error)
+
+	// RevokeDeviceWithBodyWithResponse Shuts a device out for good; its tokens are deleted
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/devices/{device}/revoke (the `RevokeDevice` operationId).
+	RevokeDeviceWithBodyWithResponse(ctx context.Context, device DeviceInPath, params *RevokeDeviceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RevokeDeviceResponse, error)
 
 	// RevokeDeviceWithResponse Shuts a device out for good; its tokens are deleted
 	//
-	// Returns a wrapper object for the known response body format(s).
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /api/v1/devices/{device}/revoke (the `RevokeDevice` operationId).
-	RevokeDeviceWithResponse(ctx context.Context, device DeviceInPath, reqEditors ...RequestEditorFn) (*RevokeDeviceResponse, error)
+	RevokeDeviceWithResponse(ctx context.Context, device DeviceInPath, params *RevokeDeviceParams, body RevokeDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*RevokeDeviceResponse, error)
 
 	// IssueDeviceTokenWithResponse Issues a new token; the old ones stop working at once unless they are kept
 	//
@@ -2442,15 +5232,37 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/devices/{device}/token (the `IssueDeviceToken` operationId).
 	IssueDeviceTokenWithResponse(ctx context.Context, device DeviceInPath, params *IssueDeviceTokenParams, reqEditors ...RequestEditorFn) (*IssueDeviceTokenResponse, error)
 
+	// StreamEventsWithResponse Live figures, decisions and what is stale, as server-sent events
+	//
+	// An event `live` carries LiveFigures each second; an event `changed` carries a Change for each decision, on whatever control
+	// node it was taken; an event `health` carries a HealthReport when something became stale or recovered, and at the beginning. An
+	// event `missed` says that changes were left out: read anew what is shown. It ends when the session or token ends.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/events (the `StreamEvents` operationId).
+	StreamEventsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*StreamEventsResponse, error)
+
+	// ListFindingsWithResponse What traffic says that needs a look: most severe and newest first
+	//
+	// Filter keys: `severity`, `finding`, `api`, `version`, `operation`; a word searches in API and operation.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/findings (the `ListFindings` operationId).
+	ListFindingsWithResponse(ctx context.Context, params *ListFindingsParams, reqEditors ...RequestEditorFn) (*ListFindingsResponse, error)
+
 	// ImportDevicesWithBodyWithResponse Registers many devices, one JSON object on each line
 	//
-	// Each line is a NewDevice; each line of the answer says, in the same order, what became of it, and is sent only after
-	// it was stored. A line that is refused does not hold up the others.
+	// Each line is a NewDevice. With `mode=good` lines that are refused do not hold up the others; with `mode=all` nothing is
+	// registered unless every line is good. The answer is a stream of ImportLine: one for each device (with its token) or
+	// refused line, in the order of the lines and only after it was stored, progress now and then, and a summary at the end. An
+	// answer that ends without a summary was cut off: with `mode=all` nothing is registered then, unless the summary says so.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /api/v1/imports/devices (the `ImportDevices` operationId).
-	ImportDevicesWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ImportDevicesResponse, error)
+	ImportDevicesWithBodyWithResponse(ctx context.Context, params *ImportDevicesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ImportDevicesResponse, error)
 
 	// GetContractWithResponse This document
 	//
@@ -2459,6 +5271,135 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/openapi.yaml (the `GetContract` operationId).
 	GetContractWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetContractResponse, error)
 
+	// ListOperatorsWithResponse Operators in the order of their names
+	//
+	// Filter keys: `role`, `state`; a word searches in names.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/operators (the `ListOperators` operationId).
+	ListOperatorsWithResponse(ctx context.Context, params *ListOperatorsParams, reqEditors ...RequestEditorFn) (*ListOperatorsResponse, error)
+
+	// AddOperatorWithBodyWithResponse Adds an operator and makes their invitation
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/operators (the `AddOperator` operationId).
+	AddOperatorWithBodyWithResponse(ctx context.Context, params *AddOperatorParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AddOperatorResponse, error)
+
+	// AddOperatorWithResponse Adds an operator and makes their invitation
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/operators (the `AddOperator` operationId).
+	AddOperatorWithResponse(ctx context.Context, params *AddOperatorParams, body AddOperatorJSONRequestBody, reqEditors ...RequestEditorFn) (*AddOperatorResponse, error)
+
+	// RemoveOperatorWithResponse Removes an operator with their sessions and tokens
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/operators/{operator} (the `RemoveOperator` operationId).
+	RemoveOperatorWithResponse(ctx context.Context, operator OperatorInPath, params *RemoveOperatorParams, reqEditors ...RequestEditorFn) (*RemoveOperatorResponse, error)
+
+	// GetOperatorWithResponse One operator
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/operators/{operator} (the `GetOperator` operationId).
+	GetOperatorWithResponse(ctx context.Context, operator OperatorInPath, reqEditors ...RequestEditorFn) (*GetOperatorResponse, error)
+
+	// UpdateOperatorWithBodyWithResponse Changes an operator's role, or disables or enables them
+	//
+	// It counts from the very next request of their sessions and tokens. The last active owner stays one.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /api/v1/operators/{operator} (the `UpdateOperator` operationId).
+	UpdateOperatorWithBodyWithResponse(ctx context.Context, operator OperatorInPath, params *UpdateOperatorParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateOperatorResponse, error)
+
+	// UpdateOperatorWithResponse Changes an operator's role, or disables or enables them
+	//
+	// It counts from the very next request of their sessions and tokens. The last active owner stays one.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /api/v1/operators/{operator} (the `UpdateOperator` operationId).
+	UpdateOperatorWithResponse(ctx context.Context, operator OperatorInPath, params *UpdateOperatorParams, body UpdateOperatorJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateOperatorResponse, error)
+
+	// InviteOperatorWithResponse Makes a one-time link by which an operator sets a new password
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/operators/{operator}/invitation (the `InviteOperator` operationId).
+	InviteOperatorWithResponse(ctx context.Context, operator OperatorInPath, reqEditors ...RequestEditorFn) (*InviteOperatorResponse, error)
+
+	// SignOutWithResponse Ends the session that the request came with
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/session (the `SignOut` operationId).
+	SignOutWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*SignOutResponse, error)
+
+	// GetSessionWithResponse Who asks, and what they may do
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/session (the `GetSession` operationId).
+	GetSessionWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetSessionResponse, error)
+
+	// SignInWithBodyWithResponse Signs in with a one-time token, or with name and password
+	//
+	// Wrong names, passwords and tokens are not told apart. After a few failures the next are refused with 429 for a while.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/session (the `SignIn` operationId).
+	SignInWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SignInResponse, error)
+
+	// SignInWithResponse Signs in with a one-time token, or with name and password
+	//
+	// Wrong names, passwords and tokens are not told apart. After a few failures the next are refused with 429 for a while.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/session (the `SignIn` operationId).
+	SignInWithResponse(ctx context.Context, body SignInJSONRequestBody, reqEditors ...RequestEditorFn) (*SignInResponse, error)
+
+	// SetPasswordWithBodyWithResponse Sets the own password: with the present one, or after an invitation
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/session/password (the `SetPassword` operationId).
+	SetPasswordWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetPasswordResponse, error)
+
+	// SetPasswordWithResponse Sets the own password: with the present one, or after an invitation
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/session/password (the `SetPassword` operationId).
+	SetPasswordWithResponse(ctx context.Context, body SetPasswordJSONRequestBody, reqEditors ...RequestEditorFn) (*SetPasswordResponse, error)
+
+	// ListSessionsWithResponse Own sessions; for owners those of everybody
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/sessions (the `ListSessions` operationId).
+	ListSessionsWithResponse(ctx context.Context, params *ListSessionsParams, reqEditors ...RequestEditorFn) (*ListSessionsResponse, error)
+
+	// EndSessionWithResponse Ends a session: an own one, or as owner anybody's
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/sessions/{session} (the `EndSession` operationId).
+	EndSessionWithResponse(ctx context.Context, session SessionInPath, reqEditors ...RequestEditorFn) (*EndSessionResponse, error)
+
+	// GetSetupWithResponse Says whether anybody has claimed this installation, and how to sign in
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/setup (the `GetSetup` operationId).
+	GetSetupWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetSetupResponse, error)
+
 	// GetStatusWithResponse Version, counts, and warnings that never let one forget what is open
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -2466,19 +5407,78 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/status (the `GetStatus` operationId).
 	GetStatusWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetStatusResponse, error)
 
+	// GetTimelineWithResponse What changed, newest first: decisions, new device models and firmware, new findings
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/timeline (the `GetTimeline` operationId).
+	GetTimelineWithResponse(ctx context.Context, params *GetTimelineParams, reqEditors ...RequestEditorFn) (*GetTimelineResponse, error)
+
+	// ListTokensWithResponse Own API tokens; for owners those of everybody
+	//
+	// Filter keys: `operator`, `state`; a word searches in names.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/tokens (the `ListTokens` operationId).
+	ListTokensWithResponse(ctx context.Context, params *ListTokensParams, reqEditors ...RequestEditorFn) (*ListTokensResponse, error)
+
+	// AddTokenWithBodyWithResponse Makes an API token for oneself
+	//
+	// It can do no more than its operator may, whatever its scopes.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/tokens (the `AddToken` operationId).
+	AddTokenWithBodyWithResponse(ctx context.Context, params *AddTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AddTokenResponse, error)
+
+	// AddTokenWithResponse Makes an API token for oneself
+	//
+	// It can do no more than its operator may, whatever its scopes.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/tokens (the `AddToken` operationId).
+	AddTokenWithResponse(ctx context.Context, params *AddTokenParams, body AddTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*AddTokenResponse, error)
+
+	// RevokeTokenWithResponse Revokes an API token: an own one, or as owner anybody's
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/tokens/{token} (the `RevokeToken` operationId).
+	RevokeTokenWithResponse(ctx context.Context, token TokenInPath, reqEditors ...RequestEditorFn) (*RevokeTokenResponse, error)
+
 	// ListTrafficWithResponse The newest exchanges, newest first
 	//
 	// They are kept in memory, a bounded number of them; rollups are kept longer.
+	// Filter keys: `protocol`, `api`, `version`, `operation`, `principal`, `kind`, `model`, `firmware`, `status` (a number, `2xx`, `ok`,
+	// `denied` for 4xx, `failed` for 5xx), `problem`, `finding`, `node`, `device` (a principal of kind device), `app`, `since`; a word searches in principal, operation, route and detail.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /api/v1/traffic (the `ListTraffic` operationId).
 	ListTrafficWithResponse(ctx context.Context, params *ListTrafficParams, reqEditors ...RequestEditorFn) (*ListTrafficResponse, error)
 
+	// GetExchangeWithResponse One of the newest exchanges, with its stages and the part of the contract that applied
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/traffic/exchanges/{instance} (the `GetExchange` operationId).
+	GetExchangeWithResponse(ctx context.Context, instance InstanceInPath, reqEditors ...RequestEditorFn) (*GetExchangeResponse, error)
+
+	// GetTrafficSeriesWithResponse Exchanges over time, by protocol and outcome
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/traffic/series (the `GetTrafficSeries` operationId).
+	GetTrafficSeriesWithResponse(ctx context.Context, params *GetTrafficSeriesParams, reqEditors ...RequestEditorFn) (*GetTrafficSeriesResponse, error)
+
 	// StreamTrafficWithResponse Exchanges as they happen, as server-sent events
 	//
 	// An event `exchange` carries a TrafficRecord; an event `dropped` carries `{"count": n}` when this reader was too slow and
-	// n exchanges were left out. Comments keep the connection alive.
+	// n exchanges were left out. Comments keep the connection alive. It ends when the session or token ends.
+	// Filter keys: `protocol`, `api`, `version`, `operation`, `principal`, `kind`, `model`, `firmware`, `status` (a number, `2xx`, `ok`,
+	// `denied` for 4xx, `failed` for 5xx), `problem`, `finding`, `node`, `device` (a principal of kind device), `app`, `since`; a word searches in principal, operation, route and detail.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -2494,17 +5494,37 @@ type ClientWithResponsesInterface interface {
 
 	// ListUndocumentedWithResponse Routes and topics that were seen and that no contract explains, most seen first
 	//
+	// Filter keys: `protocol`, `api` (the pass-through API; `-api:*` for those that were refused), `method`, `since`; a word searches in the route.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /api/v1/traffic/undocumented (the `ListUndocumented` operationId).
 	ListUndocumentedWithResponse(ctx context.Context, params *ListUndocumentedParams, reqEditors ...RequestEditorFn) (*ListUndocumentedResponse, error)
 
-	// GetHealthWithResponse Says that the control plane answers
+	// DraftContractWithResponse A draft of a contract for undocumented traffic, to be completed by a person
+	//
+	// It takes the same filter as the list. Segments that vary become parameters.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/traffic/undocumented/draft (the `DraftContract` operationId).
+	DraftContractWithResponse(ctx context.Context, params *DraftContractParams, reqEditors ...RequestEditorFn) (*DraftContractResponse, error)
+
+	// GetHealthWithResponse Says that the program answers
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /healthz (the `GetHealth` operationId).
 	GetHealthWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetHealthResponse, error)
+
+	// GetReadinessWithResponse Says whether this node can do its work
+	//
+	// For load balancers and service managers. It names what is missing, never where it is.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /readyz (the `GetReadiness` operationId).
+	GetReadinessWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetReadinessResponse, error)
 }
 
 type ListApisResponse struct {
@@ -2610,6 +5630,11 @@ func (r PublishApiResponse) ContentType() string {
 	return ""
 }
 
+// GetApiResponse200Headers the declared response headers of an HTTP 200 response for GetApi
+type GetApiResponse200Headers struct {
+	ETag string
+}
+
 type GetApiResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -2617,6 +5642,8 @@ type GetApiResponse struct {
 	JSON200 *ApiDetail
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetApiResponse200Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -2658,6 +5685,59 @@ func (r GetApiResponse) ContentType() string {
 	return ""
 }
 
+type ListCallersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CallerList
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListCallersResponse) GetJSON200() *CallerList {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListCallersResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListCallersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListCallersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListCallersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListCallersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// DeprecateVersionResponse200Headers the declared response headers of an HTTP 200 response for DeprecateVersion
+type DeprecateVersionResponse200Headers struct {
+	ETag string
+}
+
 type DeprecateVersionResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -2665,6 +5745,8 @@ type DeprecateVersionResponse struct {
 	JSON200 *VersionAnswer
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *DeprecateVersionResponse200Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -2747,6 +5829,59 @@ func (r GetDocumentResponse) ContentType() string {
 	return ""
 }
 
+type GetReferenceResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *map[string]interface{}
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetReferenceResponse) GetJSON200() *map[string]interface{} {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetReferenceResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetReferenceResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetReferenceResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetReferenceResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetReferenceResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RestoreVersionResponse200Headers the declared response headers of an HTTP 200 response for RestoreVersion
+type RestoreVersionResponse200Headers struct {
+	ETag string
+}
+
 type RestoreVersionResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -2754,6 +5889,8 @@ type RestoreVersionResponse struct {
 	JSON200 *VersionAnswer
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RestoreVersionResponse200Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -2795,6 +5932,11 @@ func (r RestoreVersionResponse) ContentType() string {
 	return ""
 }
 
+// RetireVersionResponse200Headers the declared response headers of an HTTP 200 response for RetireVersion
+type RetireVersionResponse200Headers struct {
+	ETag string
+}
+
 type RetireVersionResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -2802,6 +5944,8 @@ type RetireVersionResponse struct {
 	JSON200 *VersionAnswer
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RetireVersionResponse200Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -2891,6 +6035,11 @@ func (r ListAppsResponse) ContentType() string {
 	return ""
 }
 
+// AddAppResponse201Headers the declared response headers of an HTTP 201 response for AddApp
+type AddAppResponse201Headers struct {
+	ETag string
+}
+
 type AddAppResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -2898,6 +6047,8 @@ type AddAppResponse struct {
 	JSON201 *AppWithKey
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *AddAppResponse201Headers
 }
 
 // GetJSON201 returns the response for an HTTP 201 `application/json` response
@@ -2939,6 +6090,11 @@ func (r AddAppResponse) ContentType() string {
 	return ""
 }
 
+// GetAppResponse200Headers the declared response headers of an HTTP 200 response for GetApp
+type GetAppResponse200Headers struct {
+	ETag string
+}
+
 type GetAppResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -2946,6 +6102,8 @@ type GetAppResponse struct {
 	JSON200 *AppAnswer
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetAppResponse200Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -2987,6 +6145,66 @@ func (r GetAppResponse) ContentType() string {
 	return ""
 }
 
+// UpdateAppResponse200Headers the declared response headers of an HTTP 200 response for UpdateApp
+type UpdateAppResponse200Headers struct {
+	ETag string
+}
+
+type UpdateAppResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AppAnswer
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UpdateAppResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateAppResponse) GetJSON200() *AppAnswer {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UpdateAppResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateAppResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateAppResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateAppResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateAppResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// IssueAppKeyResponse200Headers the declared response headers of an HTTP 200 response for IssueAppKey
+type IssueAppKeyResponse200Headers struct {
+	ETag string
+}
+
 type IssueAppKeyResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -2994,6 +6212,8 @@ type IssueAppKeyResponse struct {
 	JSON200 *AppWithKey
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *IssueAppKeyResponse200Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -3035,6 +6255,11 @@ func (r IssueAppKeyResponse) ContentType() string {
 	return ""
 }
 
+// RevokeAppResponse200Headers the declared response headers of an HTTP 200 response for RevokeApp
+type RevokeAppResponse200Headers struct {
+	ETag string
+}
+
 type RevokeAppResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3042,6 +6267,8 @@ type RevokeAppResponse struct {
 	JSON200 *AppAnswer
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RevokeAppResponse200Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -3131,6 +6358,239 @@ func (r ListAuditResponse) ContentType() string {
 	return ""
 }
 
+type ListCapturesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CaptureList
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListCapturesResponse) GetJSON200() *CaptureList {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListCapturesResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListCapturesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListCapturesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListCapturesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListCapturesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type StartCaptureResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Capture
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r StartCaptureResponse) GetJSON201() *Capture {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r StartCaptureResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r StartCaptureResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r StartCaptureResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r StartCaptureResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r StartCaptureResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type EndCaptureResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r EndCaptureResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r EndCaptureResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EndCaptureResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EndCaptureResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EndCaptureResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetCaptureResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CaptureDetail
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetCaptureResponse) GetJSON200() *CaptureDetail {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetCaptureResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetCaptureResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetCaptureResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetCaptureResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetCaptureResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ClaimResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Session
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r ClaimResponse) GetJSON201() *Session {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ClaimResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ClaimResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ClaimResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ClaimResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ClaimResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListDevicesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3179,6 +6639,11 @@ func (r ListDevicesResponse) ContentType() string {
 	return ""
 }
 
+// AddDeviceResponse201Headers the declared response headers of an HTTP 201 response for AddDevice
+type AddDeviceResponse201Headers struct {
+	ETag string
+}
+
 type AddDeviceResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3186,6 +6651,8 @@ type AddDeviceResponse struct {
 	JSON201 *DeviceWithToken
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *AddDeviceResponse201Headers
 }
 
 // GetJSON201 returns the response for an HTTP 201 `application/json` response
@@ -3227,6 +6694,11 @@ func (r AddDeviceResponse) ContentType() string {
 	return ""
 }
 
+// GetDeviceResponse200Headers the declared response headers of an HTTP 200 response for GetDevice
+type GetDeviceResponse200Headers struct {
+	ETag string
+}
+
 type GetDeviceResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3234,6 +6706,8 @@ type GetDeviceResponse struct {
 	JSON200 *DeviceAnswer
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetDeviceResponse200Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -3275,6 +6749,11 @@ func (r GetDeviceResponse) ContentType() string {
 	return ""
 }
 
+// UpdateDeviceResponse200Headers the declared response headers of an HTTP 200 response for UpdateDevice
+type UpdateDeviceResponse200Headers struct {
+	ETag string
+}
+
 type UpdateDeviceResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3282,6 +6761,8 @@ type UpdateDeviceResponse struct {
 	JSON200 *DeviceAnswer
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UpdateDeviceResponse200Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -3323,6 +6804,11 @@ func (r UpdateDeviceResponse) ContentType() string {
 	return ""
 }
 
+// QuarantineDeviceResponse200Headers the declared response headers of an HTTP 200 response for QuarantineDevice
+type QuarantineDeviceResponse200Headers struct {
+	ETag string
+}
+
 type QuarantineDeviceResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3330,6 +6816,8 @@ type QuarantineDeviceResponse struct {
 	JSON200 *DeviceAnswer
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *QuarantineDeviceResponse200Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -3371,6 +6859,11 @@ func (r QuarantineDeviceResponse) ContentType() string {
 	return ""
 }
 
+// ReleaseDeviceResponse200Headers the declared response headers of an HTTP 200 response for ReleaseDevice
+type ReleaseDeviceResponse200Headers struct {
+	ETag string
+}
+
 type ReleaseDeviceResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3378,6 +6871,8 @@ type ReleaseDeviceResponse struct {
 	JSON200 *DeviceAnswer
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ReleaseDeviceResponse200Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -3419,6 +6914,11 @@ func (r ReleaseDeviceResponse) ContentType() string {
 	return ""
 }
 
+// RevokeDeviceResponse200Headers the declared response headers of an HTTP 200 response for RevokeDevice
+type RevokeDeviceResponse200Headers struct {
+	ETag string
+}
+
 type RevokeDeviceResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3426,6 +6926,8 @@ type RevokeDeviceResponse struct {
 	JSON200 *DeviceAnswer
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RevokeDeviceResponse200Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -3467,6 +6969,11 @@ func (r RevokeDeviceResponse) ContentType() string {
 	return ""
 }
 
+// IssueDeviceTokenResponse200Headers the declared response headers of an HTTP 200 response for IssueDeviceToken
+type IssueDeviceTokenResponse200Headers struct {
+	ETag string
+}
+
 type IssueDeviceTokenResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3474,6 +6981,8 @@ type IssueDeviceTokenResponse struct {
 	JSON200 *DeviceWithToken
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *IssueDeviceTokenResponse200Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -3509,6 +7018,95 @@ func (r IssueDeviceTokenResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r IssueDeviceTokenResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type StreamEventsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r StreamEventsResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r StreamEventsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r StreamEventsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r StreamEventsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r StreamEventsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListFindingsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *FindingPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListFindingsResponse) GetJSON200() *FindingPage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListFindingsResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListFindingsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListFindingsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListFindingsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListFindingsResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -3604,6 +7202,630 @@ func (r GetContractResponse) ContentType() string {
 	return ""
 }
 
+type ListOperatorsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *OperatorPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListOperatorsResponse) GetJSON200() *OperatorPage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListOperatorsResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListOperatorsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListOperatorsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListOperatorsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListOperatorsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AddOperatorResponse201Headers the declared response headers of an HTTP 201 response for AddOperator
+type AddOperatorResponse201Headers struct {
+	ETag string
+}
+
+type AddOperatorResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *OperatorWithInvitation
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *AddOperatorResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r AddOperatorResponse) GetJSON201() *OperatorWithInvitation {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r AddOperatorResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r AddOperatorResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AddOperatorResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AddOperatorResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AddOperatorResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RemoveOperatorResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RemoveOperatorResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RemoveOperatorResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RemoveOperatorResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RemoveOperatorResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RemoveOperatorResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetOperatorResponse200Headers the declared response headers of an HTTP 200 response for GetOperator
+type GetOperatorResponse200Headers struct {
+	ETag string
+}
+
+type GetOperatorResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *OperatorAnswer
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetOperatorResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetOperatorResponse) GetJSON200() *OperatorAnswer {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetOperatorResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetOperatorResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetOperatorResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetOperatorResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetOperatorResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UpdateOperatorResponse200Headers the declared response headers of an HTTP 200 response for UpdateOperator
+type UpdateOperatorResponse200Headers struct {
+	ETag string
+}
+
+type UpdateOperatorResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *OperatorAnswer
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UpdateOperatorResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateOperatorResponse) GetJSON200() *OperatorAnswer {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UpdateOperatorResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateOperatorResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateOperatorResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateOperatorResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateOperatorResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// InviteOperatorResponse200Headers the declared response headers of an HTTP 200 response for InviteOperator
+type InviteOperatorResponse200Headers struct {
+	ETag string
+}
+
+type InviteOperatorResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *OperatorWithInvitation
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *InviteOperatorResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r InviteOperatorResponse) GetJSON200() *OperatorWithInvitation {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r InviteOperatorResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r InviteOperatorResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r InviteOperatorResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r InviteOperatorResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r InviteOperatorResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type SignOutResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SignOutResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SignOutResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SignOutResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SignOutResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SignOutResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetSessionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Session
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetSessionResponse) GetJSON200() *Session {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetSessionResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetSessionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetSessionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetSessionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetSessionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type SignInResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Session
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SignInResponse) GetJSON200() *Session {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SignInResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SignInResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SignInResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SignInResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SignInResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type SetPasswordResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SetPasswordResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SetPasswordResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetPasswordResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetPasswordResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetPasswordResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListSessionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SessionPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListSessionsResponse) GetJSON200() *SessionPage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListSessionsResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListSessionsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListSessionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListSessionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListSessionsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type EndSessionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r EndSessionResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r EndSessionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EndSessionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EndSessionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EndSessionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetSetupResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Setup
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetSetupResponse) GetJSON200() *Setup {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetSetupResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetSetupResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetSetupResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetSetupResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetSetupResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetStatusResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3652,6 +7874,191 @@ func (r GetStatusResponse) ContentType() string {
 	return ""
 }
 
+type GetTimelineResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *TimelinePage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetTimelineResponse) GetJSON200() *TimelinePage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetTimelineResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetTimelineResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetTimelineResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetTimelineResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetTimelineResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListTokensResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *TokenPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListTokensResponse) GetJSON200() *TokenPage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListTokensResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListTokensResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListTokensResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListTokensResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListTokensResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type AddTokenResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *TokenWithSecret
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r AddTokenResponse) GetJSON201() *TokenWithSecret {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r AddTokenResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r AddTokenResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AddTokenResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AddTokenResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AddTokenResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RevokeTokenResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RevokeTokenResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RevokeTokenResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RevokeTokenResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RevokeTokenResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RevokeTokenResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListTrafficResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3694,6 +8101,102 @@ func (r ListTrafficResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListTrafficResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetExchangeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ExchangeDetail
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetExchangeResponse) GetJSON200() *ExchangeDetail {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetExchangeResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetExchangeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetExchangeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetExchangeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetExchangeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetTrafficSeriesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *TrafficSeries
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetTrafficSeriesResponse) GetJSON200() *TrafficSeries {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetTrafficSeriesResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetTrafficSeriesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetTrafficSeriesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetTrafficSeriesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetTrafficSeriesResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -3837,6 +8340,54 @@ func (r ListUndocumentedResponse) ContentType() string {
 	return ""
 }
 
+type DraftContractResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// YAML200 the response for an HTTP 200 `application/yaml` response
+	YAML200 *string
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetYAML200 returns the response for an HTTP 200 `application/yaml` response
+func (r DraftContractResponse) GetYAML200() *string {
+	return r.YAML200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DraftContractResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DraftContractResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DraftContractResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DraftContractResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DraftContractResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetHealthResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3878,7 +8429,64 @@ func (r GetHealthResponse) ContentType() string {
 	return ""
 }
 
-// ListApisWithResponse APIs in the order of their names, each with its newest version
+type GetReadinessResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Readiness
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Readiness
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetReadinessResponse) GetJSON200() *Readiness {
+	return r.JSON200
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r GetReadinessResponse) GetJSON503() *Readiness {
+	return r.JSON503
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetReadinessResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetReadinessResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetReadinessResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetReadinessResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetReadinessResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListApisWithResponse APIs in the order of their names, each with its newest version and its traffic of the last 24 hours
+//
+// Filter keys: `state`, `kind`, `protocol`, `owner`; a word searches in name and title.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -3895,7 +8503,7 @@ func (c *ClientWithResponses) ListApisWithResponse(ctx context.Context, params *
 //
 // The document becomes live on every gateway within a second, without a restart. Publishing what is already published
 // changes nothing and is answered by 200. A document that is invalid is answered by 422 with its findings; one whose
-// routes or topics belong to another API by 409 with one finding for each of them.
+// routes or topics belong to another API by 409 with one finding for each of them. `If-Match` is compared with the ETag of the API.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -3921,13 +8529,26 @@ func (c *ClientWithResponses) GetApiWithResponse(ctx context.Context, api ApiInP
 	return ParseGetApiResponse(rsp)
 }
 
+// ListCallersWithResponse Which firmware still calls a version, busiest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/apis/{api}/versions/{version}/callers (the `ListCallers` operationId).
+func (c *ClientWithResponses) ListCallersWithResponse(ctx context.Context, api ApiInPath, version VersionInPath, params *ListCallersParams, reqEditors ...RequestEditorFn) (*ListCallersResponse, error) {
+	rsp, err := c.ListCallers(ctx, api, version, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListCallersResponse(rsp)
+}
+
 // DeprecateVersionWithBodyWithResponse Keeps serving a version, and tells its callers that it will end
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /api/v1/apis/{api}/versions/{version}/deprecate (the `DeprecateVersion` operationId).
-func (c *ClientWithResponses) DeprecateVersionWithBodyWithResponse(ctx context.Context, api ApiInPath, version VersionInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeprecateVersionResponse, error) {
-	rsp, err := c.DeprecateVersionWithBody(ctx, api, version, contentType, body, reqEditors...)
+func (c *ClientWithResponses) DeprecateVersionWithBodyWithResponse(ctx context.Context, api ApiInPath, version VersionInPath, params *DeprecateVersionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeprecateVersionResponse, error) {
+	rsp, err := c.DeprecateVersionWithBody(ctx, api, version, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -3939,8 +8560,8 @@ func (c *ClientWithResponses) DeprecateVersionWithBodyWithResponse(ctx context.C
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /api/v1/apis/{api}/versions/{version}/deprecate (the `DeprecateVersion` operationId).
-func (c *ClientWithResponses) DeprecateVersionWithResponse(ctx context.Context, api ApiInPath, version VersionInPath, body DeprecateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*DeprecateVersionResponse, error) {
-	rsp, err := c.DeprecateVersion(ctx, api, version, body, reqEditors...)
+func (c *ClientWithResponses) DeprecateVersionWithResponse(ctx context.Context, api ApiInPath, version VersionInPath, params *DeprecateVersionParams, body DeprecateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*DeprecateVersionResponse, error) {
+	rsp, err := c.DeprecateVersion(ctx, api, version, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -3960,6 +8581,21 @@ func (c *ClientWithResponses) GetDocumentWithResponse(ctx context.Context, api A
 	return ParseGetDocumentResponse(rsp)
 }
 
+// GetReferenceWithResponse The document of one version as JSON, with references inside it resolved where they do not recur
+//
+// For pages that show it to people.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/apis/{api}/versions/{version}/reference (the `GetReference` operationId).
+func (c *ClientWithResponses) GetReferenceWithResponse(ctx context.Context, api ApiInPath, version VersionInPath, reqEditors ...RequestEditorFn) (*GetReferenceResponse, error) {
+	rsp, err := c.GetReference(ctx, api, version, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetReferenceResponse(rsp)
+}
+
 // RestoreVersionWithResponse Makes a deprecated, retired or superseded version active again
 //
 // A version of the same API that stands in its place is superseded. Routes of another API are a conflict (409).
@@ -3967,8 +8603,8 @@ func (c *ClientWithResponses) GetDocumentWithResponse(ctx context.Context, api A
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /api/v1/apis/{api}/versions/{version}/restore (the `RestoreVersion` operationId).
-func (c *ClientWithResponses) RestoreVersionWithResponse(ctx context.Context, api ApiInPath, version VersionInPath, reqEditors ...RequestEditorFn) (*RestoreVersionResponse, error) {
-	rsp, err := c.RestoreVersion(ctx, api, version, reqEditors...)
+func (c *ClientWithResponses) RestoreVersionWithResponse(ctx context.Context, api ApiInPath, version VersionInPath, params *RestoreVersionParams, reqEditors ...RequestEditorFn) (*RestoreVersionResponse, error) {
+	rsp, err := c.RestoreVersion(ctx, api, version, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -3980,8 +8616,8 @@ func (c *ClientWithResponses) RestoreVersionWithResponse(ctx context.Context, ap
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /api/v1/apis/{api}/versions/{version}/retire (the `RetireVersion` operationId).
-func (c *ClientWithResponses) RetireVersionWithResponse(ctx context.Context, api ApiInPath, version VersionInPath, reqEditors ...RequestEditorFn) (*RetireVersionResponse, error) {
-	rsp, err := c.RetireVersion(ctx, api, version, reqEditors...)
+func (c *ClientWithResponses) RetireVersionWithResponse(ctx context.Context, api ApiInPath, version VersionInPath, params *RetireVersionParams, reqEditors ...RequestEditorFn) (*RetireVersionResponse, error) {
+	rsp, err := c.RetireVersion(ctx, api, version, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -3989,6 +8625,8 @@ func (c *ClientWithResponses) RetireVersionWithResponse(ctx context.Context, api
 }
 
 // ListAppsWithResponse Apps in the order of their ids
+//
+// Filter keys: `state`, `scope`, `id`; a word is the beginning of an id.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -4006,8 +8644,8 @@ func (c *ClientWithResponses) ListAppsWithResponse(ctx context.Context, params *
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /api/v1/apps (the `AddApp` operationId).
-func (c *ClientWithResponses) AddAppWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AddAppResponse, error) {
-	rsp, err := c.AddAppWithBody(ctx, contentType, body, reqEditors...)
+func (c *ClientWithResponses) AddAppWithBodyWithResponse(ctx context.Context, params *AddAppParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AddAppResponse, error) {
+	rsp, err := c.AddAppWithBody(ctx, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -4019,8 +8657,8 @@ func (c *ClientWithResponses) AddAppWithBodyWithResponse(ctx context.Context, co
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /api/v1/apps (the `AddApp` operationId).
-func (c *ClientWithResponses) AddAppWithResponse(ctx context.Context, body AddAppJSONRequestBody, reqEditors ...RequestEditorFn) (*AddAppResponse, error) {
-	rsp, err := c.AddApp(ctx, body, reqEditors...)
+func (c *ClientWithResponses) AddAppWithResponse(ctx context.Context, params *AddAppParams, body AddAppJSONRequestBody, reqEditors ...RequestEditorFn) (*AddAppResponse, error) {
+	rsp, err := c.AddApp(ctx, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -4040,6 +8678,32 @@ func (c *ClientWithResponses) GetAppWithResponse(ctx context.Context, app AppInP
 	return ParseGetAppResponse(rsp)
 }
 
+// UpdateAppWithBodyWithResponse Changes an app's name or scopes
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /api/v1/apps/{app} (the `UpdateApp` operationId).
+func (c *ClientWithResponses) UpdateAppWithBodyWithResponse(ctx context.Context, app AppInPath, params *UpdateAppParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateAppResponse, error) {
+	rsp, err := c.UpdateAppWithBody(ctx, app, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateAppResponse(rsp)
+}
+
+// UpdateAppWithResponse Changes an app's name or scopes
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /api/v1/apps/{app} (the `UpdateApp` operationId).
+func (c *ClientWithResponses) UpdateAppWithResponse(ctx context.Context, app AppInPath, params *UpdateAppParams, body UpdateAppJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateAppResponse, error) {
+	rsp, err := c.UpdateApp(ctx, app, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateAppResponse(rsp)
+}
+
 // IssueAppKeyWithResponse Issues a new key; the old ones stop working at once unless they are kept
 //
 // Returns a wrapper object for the known response body format(s).
@@ -4053,13 +8717,26 @@ func (c *ClientWithResponses) IssueAppKeyWithResponse(ctx context.Context, app A
 	return ParseIssueAppKeyResponse(rsp)
 }
 
-// RevokeAppWithResponse Shuts an app out for good; its keys are deleted
+// RevokeAppWithBodyWithResponse Shuts an app out for good; its keys are deleted
 //
-// Returns a wrapper object for the known response body format(s).
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /api/v1/apps/{app}/revoke (the `RevokeApp` operationId).
-func (c *ClientWithResponses) RevokeAppWithResponse(ctx context.Context, app AppInPath, reqEditors ...RequestEditorFn) (*RevokeAppResponse, error) {
-	rsp, err := c.RevokeApp(ctx, app, reqEditors...)
+func (c *ClientWithResponses) RevokeAppWithBodyWithResponse(ctx context.Context, app AppInPath, params *RevokeAppParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RevokeAppResponse, error) {
+	rsp, err := c.RevokeAppWithBody(ctx, app, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevokeAppResponse(rsp)
+}
+
+// RevokeAppWithResponse Shuts an app out for good; its keys are deleted
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/apps/{app}/revoke (the `RevokeApp` operationId).
+func (c *ClientWithResponses) RevokeAppWithResponse(ctx context.Context, app AppInPath, params *RevokeAppParams, body RevokeAppJSONRequestBody, reqEditors ...RequestEditorFn) (*RevokeAppResponse, error) {
+	rsp, err := c.RevokeApp(ctx, app, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -4067,6 +8744,8 @@ func (c *ClientWithResponses) RevokeAppWithResponse(ctx context.Context, app App
 }
 
 // ListAuditWithResponse Decisions of operators, newest first
+//
+// Filter keys: `actor`, `action` (such as `device.*`), `target`, `since`; a word searches in actor and target.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -4079,7 +8758,111 @@ func (c *ClientWithResponses) ListAuditWithResponse(ctx context.Context, params 
 	return ParseListAuditResponse(rsp)
 }
 
-// ListDevicesWithResponse Devices in the order of their ids
+// ListCapturesWithResponse Captures of the last quarter of an hour, newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/captures (the `ListCaptures` operationId).
+func (c *ClientWithResponses) ListCapturesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListCapturesResponse, error) {
+	rsp, err := c.ListCaptures(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListCapturesResponse(rsp)
+}
+
+// StartCaptureWithBodyWithResponse Keeps the payloads of the next exchanges that match, for a short while and in memory only
+//
+// Credentials are never kept, and fields that the contract marks as secret or private are replaced before they leave the
+// gateway. Who looked at what stands in the audit log.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/captures (the `StartCapture` operationId).
+func (c *ClientWithResponses) StartCaptureWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*StartCaptureResponse, error) {
+	rsp, err := c.StartCaptureWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStartCaptureResponse(rsp)
+}
+
+// StartCaptureWithResponse Keeps the payloads of the next exchanges that match, for a short while and in memory only
+//
+// Credentials are never kept, and fields that the contract marks as secret or private are replaced before they leave the
+// gateway. Who looked at what stands in the audit log.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/captures (the `StartCapture` operationId).
+func (c *ClientWithResponses) StartCaptureWithResponse(ctx context.Context, body StartCaptureJSONRequestBody, reqEditors ...RequestEditorFn) (*StartCaptureResponse, error) {
+	rsp, err := c.StartCapture(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStartCaptureResponse(rsp)
+}
+
+// EndCaptureWithResponse Ends a capture and forgets what it caught
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/captures/{capture} (the `EndCapture` operationId).
+func (c *ClientWithResponses) EndCaptureWithResponse(ctx context.Context, capture CaptureInPath, reqEditors ...RequestEditorFn) (*EndCaptureResponse, error) {
+	rsp, err := c.EndCapture(ctx, capture, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEndCaptureResponse(rsp)
+}
+
+// GetCaptureWithResponse A capture with what it caught
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/captures/{capture} (the `GetCapture` operationId).
+func (c *ClientWithResponses) GetCaptureWithResponse(ctx context.Context, capture CaptureInPath, reqEditors ...RequestEditorFn) (*GetCaptureResponse, error) {
+	rsp, err := c.GetCapture(ctx, capture, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetCaptureResponse(rsp)
+}
+
+// ClaimWithBodyWithResponse Makes the first owner, and so claims the installation
+//
+// Only with the session of a first sign-in. Afterwards one-time tokens of first sign-ins no longer work.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/claim (the `Claim` operationId).
+func (c *ClientWithResponses) ClaimWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ClaimResponse, error) {
+	rsp, err := c.ClaimWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseClaimResponse(rsp)
+}
+
+// ClaimWithResponse Makes the first owner, and so claims the installation
+//
+// Only with the session of a first sign-in. Afterwards one-time tokens of first sign-ins no longer work.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/claim (the `Claim` operationId).
+func (c *ClientWithResponses) ClaimWithResponse(ctx context.Context, body ClaimJSONRequestBody, reqEditors ...RequestEditorFn) (*ClaimResponse, error) {
+	rsp, err := c.Claim(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseClaimResponse(rsp)
+}
+
+// ListDevicesWithResponse Devices, in the order of their ids or the most recently seen first
+//
+// Filter keys: `state`, `model`, `firmware`, `protocol` (that it used last), `since` (seen since), `id`; a word is the beginning of
+// an id.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -4097,8 +8880,8 @@ func (c *ClientWithResponses) ListDevicesWithResponse(ctx context.Context, param
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /api/v1/devices (the `AddDevice` operationId).
-func (c *ClientWithResponses) AddDeviceWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AddDeviceResponse, error) {
-	rsp, err := c.AddDeviceWithBody(ctx, contentType, body, reqEditors...)
+func (c *ClientWithResponses) AddDeviceWithBodyWithResponse(ctx context.Context, params *AddDeviceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AddDeviceResponse, error) {
+	rsp, err := c.AddDeviceWithBody(ctx, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -4110,8 +8893,8 @@ func (c *ClientWithResponses) AddDeviceWithBodyWithResponse(ctx context.Context,
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /api/v1/devices (the `AddDevice` operationId).
-func (c *ClientWithResponses) AddDeviceWithResponse(ctx context.Context, body AddDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*AddDeviceResponse, error) {
-	rsp, err := c.AddDevice(ctx, body, reqEditors...)
+func (c *ClientWithResponses) AddDeviceWithResponse(ctx context.Context, params *AddDeviceParams, body AddDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*AddDeviceResponse, error) {
+	rsp, err := c.AddDevice(ctx, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -4136,8 +8919,8 @@ func (c *ClientWithResponses) GetDeviceWithResponse(ctx context.Context, device 
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PATCH /api/v1/devices/{device} (the `UpdateDevice` operationId).
-func (c *ClientWithResponses) UpdateDeviceWithBodyWithResponse(ctx context.Context, device DeviceInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateDeviceResponse, error) {
-	rsp, err := c.UpdateDeviceWithBody(ctx, device, contentType, body, reqEditors...)
+func (c *ClientWithResponses) UpdateDeviceWithBodyWithResponse(ctx context.Context, device DeviceInPath, params *UpdateDeviceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateDeviceResponse, error) {
+	rsp, err := c.UpdateDeviceWithBody(ctx, device, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -4149,47 +8932,86 @@ func (c *ClientWithResponses) UpdateDeviceWithBodyWithResponse(ctx context.Conte
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PATCH /api/v1/devices/{device} (the `UpdateDevice` operationId).
-func (c *ClientWithResponses) UpdateDeviceWithResponse(ctx context.Context, device DeviceInPath, body UpdateDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateDeviceResponse, error) {
-	rsp, err := c.UpdateDevice(ctx, device, body, reqEditors...)
+func (c *ClientWithResponses) UpdateDeviceWithResponse(ctx context.Context, device DeviceInPath, params *UpdateDeviceParams, body UpdateDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateDeviceResponse, error) {
+	rsp, err := c.UpdateDevice(ctx, device, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
 	return ParseUpdateDeviceResponse(rsp)
 }
 
-// QuarantineDeviceWithResponse Cuts a device off until it is released
+// QuarantineDeviceWithBodyWithResponse Cuts a device off until it is released
 //
-// Returns a wrapper object for the known response body format(s).
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /api/v1/devices/{device}/quarantine (the `QuarantineDevice` operationId).
-func (c *ClientWithResponses) QuarantineDeviceWithResponse(ctx context.Context, device DeviceInPath, reqEditors ...RequestEditorFn) (*QuarantineDeviceResponse, error) {
-	rsp, err := c.QuarantineDevice(ctx, device, reqEditors...)
+func (c *ClientWithResponses) QuarantineDeviceWithBodyWithResponse(ctx context.Context, device DeviceInPath, params *QuarantineDeviceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*QuarantineDeviceResponse, error) {
+	rsp, err := c.QuarantineDeviceWithBody(ctx, device, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
 	return ParseQuarantineDeviceResponse(rsp)
 }
 
-// ReleaseDeviceWithResponse Ends a quarantine
+// QuarantineDeviceWithResponse Cuts a device off until it is released
 //
-// Returns a wrapper object for the known response body format(s).
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/devices/{device}/quarantine (the `QuarantineDevice` operationId).
+func (c *ClientWithResponses) QuarantineDeviceWithResponse(ctx context.Context, device DeviceInPath, params *QuarantineDeviceParams, body QuarantineDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*QuarantineDeviceResponse, error) {
+	rsp, err := c.QuarantineDevice(ctx, device, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseQuarantineDeviceResponse(rsp)
+}
+
+// ReleaseDeviceWithBodyWithResponse Ends a quarantine
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /api/v1/devices/{device}/release (the `ReleaseDevice` operationId).
-func (c *ClientWithResponses) ReleaseDeviceWithResponse(ctx context.Context, device DeviceInPath, reqEditors ...RequestEditorFn) (*ReleaseDeviceResponse, error) {
-	rsp, err := c.ReleaseDevice(ctx, device, reqEditors...)
+func (c *ClientWithResponses) ReleaseDeviceWithBodyWithResponse(ctx context.Context, device DeviceInPath, params *ReleaseDeviceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReleaseDeviceResponse, error) {
+	rsp, err := c.ReleaseDeviceWithBody(ctx, device, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
 	return ParseReleaseDeviceResponse(rsp)
 }
 
-// RevokeDeviceWithResponse Shuts a device out for good; its tokens are deleted
+// ReleaseDeviceWithResponse Ends a quarantine
 //
-// Returns a wrapper object for the known response body format(s).
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/devices/{device}/release (the `ReleaseDevice` operationId).
+func (c *ClientWithResponses) ReleaseDeviceWithResponse(ctx context.Context, device DeviceInPath, params *ReleaseDeviceParams, body ReleaseDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*ReleaseDeviceResponse, error) {
+	rsp, err := c.ReleaseDevice(ctx, device, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReleaseDeviceResponse(rsp)
+}
+
+// RevokeDeviceWithBodyWithResponse Shuts a device out for good; its tokens are deleted
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /api/v1/devices/{device}/revoke (the `RevokeDevice` operationId).
-func (c *ClientWithResponses) RevokeDeviceWithResponse(ctx context.Context, device DeviceInPath, reqEditors ...RequestEditorFn) (*RevokeDeviceResponse, error) {
-	rsp, err := c.RevokeDevice(ctx, device, reqEditors...)
+func (c *ClientWithResponses) RevokeDeviceWithBodyWithResponse(ctx context.Context, device DeviceInPath, params *RevokeDeviceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RevokeDeviceResponse, error) {
+	rsp, err := c.RevokeDeviceWithBody(ctx, device, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevokeDeviceResponse(rsp)
+}
+
+// RevokeDeviceWithResponse Shuts a device out for good; its tokens are deleted
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/devices/{device}/revoke (the `RevokeDevice` operationId).
+func (c *ClientWithResponses) RevokeDeviceWithResponse(ctx context.Context, device DeviceInPath, params *RevokeDeviceParams, body RevokeDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*RevokeDeviceResponse, error) {
+	rsp, err := c.RevokeDevice(ctx, device, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -4209,16 +9031,50 @@ func (c *ClientWithResponses) IssueDeviceTokenWithResponse(ctx context.Context, 
 	return ParseIssueDeviceTokenResponse(rsp)
 }
 
+// StreamEventsWithResponse Live figures, decisions and what is stale, as server-sent events
+//
+// An event `live` carries LiveFigures each second; an event `changed` carries a Change for each decision, on whatever control
+// node it was taken; an event `health` carries a HealthReport when something became stale or recovered, and at the beginning. An
+// event `missed` says that changes were left out: read anew what is shown. It ends when the session or token ends.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/events (the `StreamEvents` operationId).
+func (c *ClientWithResponses) StreamEventsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*StreamEventsResponse, error) {
+	rsp, err := c.StreamEvents(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStreamEventsResponse(rsp)
+}
+
+// ListFindingsWithResponse What traffic says that needs a look: most severe and newest first
+//
+// Filter keys: `severity`, `finding`, `api`, `version`, `operation`; a word searches in API and operation.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/findings (the `ListFindings` operationId).
+func (c *ClientWithResponses) ListFindingsWithResponse(ctx context.Context, params *ListFindingsParams, reqEditors ...RequestEditorFn) (*ListFindingsResponse, error) {
+	rsp, err := c.ListFindings(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListFindingsResponse(rsp)
+}
+
 // ImportDevicesWithBodyWithResponse Registers many devices, one JSON object on each line
 //
-// Each line is a NewDevice; each line of the answer says, in the same order, what became of it, and is sent only after
-// it was stored. A line that is refused does not hold up the others.
+// Each line is a NewDevice. With `mode=good` lines that are refused do not hold up the others; with `mode=all` nothing is
+// registered unless every line is good. The answer is a stream of ImportLine: one for each device (with its token) or
+// refused line, in the order of the lines and only after it was stored, progress now and then, and a summary at the end. An
+// answer that ends without a summary was cut off: with `mode=all` nothing is registered then, unless the summary says so.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /api/v1/imports/devices (the `ImportDevices` operationId).
-func (c *ClientWithResponses) ImportDevicesWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ImportDevicesResponse, error) {
-	rsp, err := c.ImportDevicesWithBody(ctx, contentType, body, reqEditors...)
+func (c *ClientWithResponses) ImportDevicesWithBodyWithResponse(ctx context.Context, params *ImportDevicesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ImportDevicesResponse, error) {
+	rsp, err := c.ImportDevicesWithBody(ctx, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -4238,6 +9094,237 @@ func (c *ClientWithResponses) GetContractWithResponse(ctx context.Context, reqEd
 	return ParseGetContractResponse(rsp)
 }
 
+// ListOperatorsWithResponse Operators in the order of their names
+//
+// Filter keys: `role`, `state`; a word searches in names.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/operators (the `ListOperators` operationId).
+func (c *ClientWithResponses) ListOperatorsWithResponse(ctx context.Context, params *ListOperatorsParams, reqEditors ...RequestEditorFn) (*ListOperatorsResponse, error) {
+	rsp, err := c.ListOperators(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListOperatorsResponse(rsp)
+}
+
+// AddOperatorWithBodyWithResponse Adds an operator and makes their invitation
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/operators (the `AddOperator` operationId).
+func (c *ClientWithResponses) AddOperatorWithBodyWithResponse(ctx context.Context, params *AddOperatorParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AddOperatorResponse, error) {
+	rsp, err := c.AddOperatorWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAddOperatorResponse(rsp)
+}
+
+// AddOperatorWithResponse Adds an operator and makes their invitation
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/operators (the `AddOperator` operationId).
+func (c *ClientWithResponses) AddOperatorWithResponse(ctx context.Context, params *AddOperatorParams, body AddOperatorJSONRequestBody, reqEditors ...RequestEditorFn) (*AddOperatorResponse, error) {
+	rsp, err := c.AddOperator(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAddOperatorResponse(rsp)
+}
+
+// RemoveOperatorWithResponse Removes an operator with their sessions and tokens
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/operators/{operator} (the `RemoveOperator` operationId).
+func (c *ClientWithResponses) RemoveOperatorWithResponse(ctx context.Context, operator OperatorInPath, params *RemoveOperatorParams, reqEditors ...RequestEditorFn) (*RemoveOperatorResponse, error) {
+	rsp, err := c.RemoveOperator(ctx, operator, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRemoveOperatorResponse(rsp)
+}
+
+// GetOperatorWithResponse One operator
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/operators/{operator} (the `GetOperator` operationId).
+func (c *ClientWithResponses) GetOperatorWithResponse(ctx context.Context, operator OperatorInPath, reqEditors ...RequestEditorFn) (*GetOperatorResponse, error) {
+	rsp, err := c.GetOperator(ctx, operator, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetOperatorResponse(rsp)
+}
+
+// UpdateOperatorWithBodyWithResponse Changes an operator's role, or disables or enables them
+//
+// It counts from the very next request of their sessions and tokens. The last active owner stays one.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /api/v1/operators/{operator} (the `UpdateOperator` operationId).
+func (c *ClientWithResponses) UpdateOperatorWithBodyWithResponse(ctx context.Context, operator OperatorInPath, params *UpdateOperatorParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateOperatorResponse, error) {
+	rsp, err := c.UpdateOperatorWithBody(ctx, operator, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateOperatorResponse(rsp)
+}
+
+// UpdateOperatorWithResponse Changes an operator's role, or disables or enables them
+//
+// It counts from the very next request of their sessions and tokens. The last active owner stays one.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /api/v1/operators/{operator} (the `UpdateOperator` operationId).
+func (c *ClientWithResponses) UpdateOperatorWithResponse(ctx context.Context, operator OperatorInPath, params *UpdateOperatorParams, body UpdateOperatorJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateOperatorResponse, error) {
+	rsp, err := c.UpdateOperator(ctx, operator, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateOperatorResponse(rsp)
+}
+
+// InviteOperatorWithResponse Makes a one-time link by which an operator sets a new password
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/operators/{operator}/invitation (the `InviteOperator` operationId).
+func (c *ClientWithResponses) InviteOperatorWithResponse(ctx context.Context, operator OperatorInPath, reqEditors ...RequestEditorFn) (*InviteOperatorResponse, error) {
+	rsp, err := c.InviteOperator(ctx, operator, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseInviteOperatorResponse(rsp)
+}
+
+// SignOutWithResponse Ends the session that the request came with
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/session (the `SignOut` operationId).
+func (c *ClientWithResponses) SignOutWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*SignOutResponse, error) {
+	rsp, err := c.SignOut(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSignOutResponse(rsp)
+}
+
+// GetSessionWithResponse Who asks, and what they may do
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/session (the `GetSession` operationId).
+func (c *ClientWithResponses) GetSessionWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetSessionResponse, error) {
+	rsp, err := c.GetSession(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetSessionResponse(rsp)
+}
+
+// SignInWithBodyWithResponse Signs in with a one-time token, or with name and password
+//
+// Wrong names, passwords and tokens are not told apart. After a few failures the next are refused with 429 for a while.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/session (the `SignIn` operationId).
+func (c *ClientWithResponses) SignInWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SignInResponse, error) {
+	rsp, err := c.SignInWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSignInResponse(rsp)
+}
+
+// SignInWithResponse Signs in with a one-time token, or with name and password
+//
+// Wrong names, passwords and tokens are not told apart. After a few failures the next are refused with 429 for a while.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/session (the `SignIn` operationId).
+func (c *ClientWithResponses) SignInWithResponse(ctx context.Context, body SignInJSONRequestBody, reqEditors ...RequestEditorFn) (*SignInResponse, error) {
+	rsp, err := c.SignIn(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSignInResponse(rsp)
+}
+
+// SetPasswordWithBodyWithResponse Sets the own password: with the present one, or after an invitation
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/session/password (the `SetPassword` operationId).
+func (c *ClientWithResponses) SetPasswordWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetPasswordResponse, error) {
+	rsp, err := c.SetPasswordWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetPasswordResponse(rsp)
+}
+
+// SetPasswordWithResponse Sets the own password: with the present one, or after an invitation
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/session/password (the `SetPassword` operationId).
+func (c *ClientWithResponses) SetPasswordWithResponse(ctx context.Context, body SetPasswordJSONRequestBody, reqEditors ...RequestEditorFn) (*SetPasswordResponse, error) {
+	rsp, err := c.SetPassword(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetPasswordResponse(rsp)
+}
+
+// ListSessionsWithResponse Own sessions; for owners those of everybody
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/sessions (the `ListSessions` operationId).
+func (c *ClientWithResponses) ListSessionsWithResponse(ctx context.Context, params *ListSessionsParams, reqEditors ...RequestEditorFn) (*ListSessionsResponse, error) {
+	rsp, err := c.ListSessions(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListSessionsResponse(rsp)
+}
+
+// EndSessionWithResponse Ends a session: an own one, or as owner anybody's
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/sessions/{session} (the `EndSession` operationId).
+func (c *ClientWithResponses) EndSessionWithResponse(ctx context.Context, session SessionInPath, reqEditors ...RequestEditorFn) (*EndSessionResponse, error) {
+	rsp, err := c.EndSession(ctx, session, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEndSessionResponse(rsp)
+}
+
+// GetSetupWithResponse Says whether anybody has claimed this installation, and how to sign in
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/setup (the `GetSetup` operationId).
+func (c *ClientWithResponses) GetSetupWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetSetupResponse, error) {
+	rsp, err := c.GetSetup(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetSetupResponse(rsp)
+}
+
 // GetStatusWithResponse Version, counts, and warnings that never let one forget what is open
 //
 // Returns a wrapper object for the known response body format(s).
@@ -4251,9 +9338,82 @@ func (c *ClientWithResponses) GetStatusWithResponse(ctx context.Context, reqEdit
 	return ParseGetStatusResponse(rsp)
 }
 
+// GetTimelineWithResponse What changed, newest first: decisions, new device models and firmware, new findings
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/timeline (the `GetTimeline` operationId).
+func (c *ClientWithResponses) GetTimelineWithResponse(ctx context.Context, params *GetTimelineParams, reqEditors ...RequestEditorFn) (*GetTimelineResponse, error) {
+	rsp, err := c.GetTimeline(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetTimelineResponse(rsp)
+}
+
+// ListTokensWithResponse Own API tokens; for owners those of everybody
+//
+// Filter keys: `operator`, `state`; a word searches in names.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/tokens (the `ListTokens` operationId).
+func (c *ClientWithResponses) ListTokensWithResponse(ctx context.Context, params *ListTokensParams, reqEditors ...RequestEditorFn) (*ListTokensResponse, error) {
+	rsp, err := c.ListTokens(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListTokensResponse(rsp)
+}
+
+// AddTokenWithBodyWithResponse Makes an API token for oneself
+//
+// It can do no more than its operator may, whatever its scopes.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/tokens (the `AddToken` operationId).
+func (c *ClientWithResponses) AddTokenWithBodyWithResponse(ctx context.Context, params *AddTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AddTokenResponse, error) {
+	rsp, err := c.AddTokenWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAddTokenResponse(rsp)
+}
+
+// AddTokenWithResponse Makes an API token for oneself
+//
+// It can do no more than its operator may, whatever its scopes.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/tokens (the `AddToken` operationId).
+func (c *ClientWithResponses) AddTokenWithResponse(ctx context.Context, params *AddTokenParams, body AddTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*AddTokenResponse, error) {
+	rsp, err := c.AddToken(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAddTokenResponse(rsp)
+}
+
+// RevokeTokenWithResponse Revokes an API token: an own one, or as owner anybody's
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/tokens/{token} (the `RevokeToken` operationId).
+func (c *ClientWithResponses) RevokeTokenWithResponse(ctx context.Context, token TokenInPath, reqEditors ...RequestEditorFn) (*RevokeTokenResponse, error) {
+	rsp, err := c.RevokeToken(ctx, token, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevokeTokenResponse(rsp)
+}
+
 // ListTrafficWithResponse The newest exchanges, newest first
 //
 // They are kept in memory, a bounded number of them; rollups are kept longer.
+// Filter keys: `protocol`, `api`, `version`, `operation`, `principal`, `kind`, `model`, `firmware`, `status` (a number, `2xx`, `ok`,
+// `denied` for 4xx, `failed` for 5xx), `problem`, `finding`, `node`, `device` (a principal of kind device), `app`, `since`; a word searches in principal, operation, route and detail.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -4266,10 +9426,38 @@ func (c *ClientWithResponses) ListTrafficWithResponse(ctx context.Context, param
 	return ParseListTrafficResponse(rsp)
 }
 
+// GetExchangeWithResponse One of the newest exchanges, with its stages and the part of the contract that applied
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/traffic/exchanges/{instance} (the `GetExchange` operationId).
+func (c *ClientWithResponses) GetExchangeWithResponse(ctx context.Context, instance InstanceInPath, reqEditors ...RequestEditorFn) (*GetExchangeResponse, error) {
+	rsp, err := c.GetExchange(ctx, instance, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetExchangeResponse(rsp)
+}
+
+// GetTrafficSeriesWithResponse Exchanges over time, by protocol and outcome
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/traffic/series (the `GetTrafficSeries` operationId).
+func (c *ClientWithResponses) GetTrafficSeriesWithResponse(ctx context.Context, params *GetTrafficSeriesParams, reqEditors ...RequestEditorFn) (*GetTrafficSeriesResponse, error) {
+	rsp, err := c.GetTrafficSeries(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetTrafficSeriesResponse(rsp)
+}
+
 // StreamTrafficWithResponse Exchanges as they happen, as server-sent events
 //
 // An event `exchange` carries a TrafficRecord; an event `dropped` carries `{"count": n}` when this reader was too slow and
-// n exchanges were left out. Comments keep the connection alive.
+// n exchanges were left out. Comments keep the connection alive. It ends when the session or token ends.
+// Filter keys: `protocol`, `api`, `version`, `operation`, `principal`, `kind`, `model`, `firmware`, `status` (a number, `2xx`, `ok`,
+// `denied` for 4xx, `failed` for 5xx), `problem`, `finding`, `node`, `device` (a principal of kind device), `app`, `since`; a word searches in principal, operation, route and detail.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -4297,6 +9485,8 @@ func (c *ClientWithResponses) GetTrafficSummaryWithResponse(ctx context.Context,
 
 // ListUndocumentedWithResponse Routes and topics that were seen and that no contract explains, most seen first
 //
+// Filter keys: `protocol`, `api` (the pass-through API; `-api:*` for those that were refused), `method`, `since`; a word searches in the route.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /api/v1/traffic/undocumented (the `ListUndocumented` operationId).
@@ -4308,7 +9498,22 @@ func (c *ClientWithResponses) ListUndocumentedWithResponse(ctx context.Context, 
 	return ParseListUndocumentedResponse(rsp)
 }
 
-// GetHealthWithResponse Says that the control plane answers
+// DraftContractWithResponse A draft of a contract for undocumented traffic, to be completed by a person
+//
+// It takes the same filter as the list. Segments that vary become parameters.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/traffic/undocumented/draft (the `DraftContract` operationId).
+func (c *ClientWithResponses) DraftContractWithResponse(ctx context.Context, params *DraftContractParams, reqEditors ...RequestEditorFn) (*DraftContractResponse, error) {
+	rsp, err := c.DraftContract(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDraftContractResponse(rsp)
+}
+
+// GetHealthWithResponse Says that the program answers
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -4319,6 +9524,21 @@ func (c *ClientWithResponses) GetHealthWithResponse(ctx context.Context, reqEdit
 		return nil, err
 	}
 	return ParseGetHealthResponse(rsp)
+}
+
+// GetReadinessWithResponse Says whether this node can do its work
+//
+// For load balancers and service managers. It names what is missing, never where it is.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /readyz (the `GetReadiness` operationId).
+func (c *ClientWithResponses) GetReadinessWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetReadinessResponse, error) {
+	rsp, err := c.GetReadiness(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetReadinessResponse(rsp)
 }
 
 // ParseListApisResponse parses an HTTP response from a ListApisWithResponse call
@@ -4424,6 +9644,52 @@ func ParseGetApiResponse(rsp *http.Response) (*GetApiResponse, error) {
 
 	}
 
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetApiResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListCallersResponse parses an HTTP response from a ListCallersWithResponse call
+func ParseListCallersResponse(rsp *http.Response) (*ListCallersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListCallersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CallerList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
 	return response, nil
 }
 
@@ -4457,6 +9723,19 @@ func ParseDeprecateVersionResponse(rsp *http.Response) (*DeprecateVersionRespons
 
 	}
 
+	switch {
+	case rsp.StatusCode == 200:
+		var headers DeprecateVersionResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
 	return response, nil
 }
 
@@ -4474,6 +9753,39 @@ func ParseGetDocumentResponse(rsp *http.Response) (*GetDocumentResponse, error) 
 	}
 
 	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetReferenceResponse parses an HTTP response from a GetReferenceWithResponse call
+func ParseGetReferenceResponse(rsp *http.Response) (*GetReferenceResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetReferenceResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest map[string]interface{}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest ProblemAnswer
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -4516,6 +9828,19 @@ func ParseRestoreVersionResponse(rsp *http.Response) (*RestoreVersionResponse, e
 
 	}
 
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RestoreVersionResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
 	return response, nil
 }
 
@@ -4547,6 +9872,19 @@ func ParseRetireVersionResponse(rsp *http.Response) (*RetireVersionResponse, err
 		}
 		response.ApplicationproblemJSONDefault = &dest
 
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RetireVersionResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil
@@ -4615,6 +9953,19 @@ func ParseAddAppResponse(rsp *http.Response) (*AddAppResponse, error) {
 
 	}
 
+	switch {
+	case rsp.StatusCode == 201:
+		var headers AddAppResponse201Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers201 = &headers
+	}
+
 	return response, nil
 }
 
@@ -4646,6 +9997,65 @@ func ParseGetAppResponse(rsp *http.Response) (*GetAppResponse, error) {
 		}
 		response.ApplicationproblemJSONDefault = &dest
 
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetAppResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUpdateAppResponse parses an HTTP response from a UpdateAppWithResponse call
+func ParseUpdateAppResponse(rsp *http.Response) (*UpdateAppResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateAppResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AppAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UpdateAppResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil
@@ -4681,6 +10091,19 @@ func ParseIssueAppKeyResponse(rsp *http.Response) (*IssueAppKeyResponse, error) 
 
 	}
 
+	switch {
+	case rsp.StatusCode == 200:
+		var headers IssueAppKeyResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
 	return response, nil
 }
 
@@ -4714,6 +10137,19 @@ func ParseRevokeAppResponse(rsp *http.Response) (*RevokeAppResponse, error) {
 
 	}
 
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RevokeAppResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
 	return response, nil
 }
 
@@ -4737,6 +10173,167 @@ func ParseListAuditResponse(rsp *http.Response) (*ListAuditResponse, error) {
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListCapturesResponse parses an HTTP response from a ListCapturesWithResponse call
+func ParseListCapturesResponse(rsp *http.Response) (*ListCapturesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListCapturesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CaptureList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseStartCaptureResponse parses an HTTP response from a StartCaptureWithResponse call
+func ParseStartCaptureResponse(rsp *http.Response) (*StartCaptureResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &StartCaptureResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Capture
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseEndCaptureResponse parses an HTTP response from a EndCaptureWithResponse call
+func ParseEndCaptureResponse(rsp *http.Response) (*EndCaptureResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EndCaptureResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetCaptureResponse parses an HTTP response from a GetCaptureWithResponse call
+func ParseGetCaptureResponse(rsp *http.Response) (*GetCaptureResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetCaptureResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CaptureDetail
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseClaimResponse parses an HTTP response from a ClaimWithResponse call
+func ParseClaimResponse(rsp *http.Response) (*ClaimResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ClaimResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Session
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest ProblemAnswer
@@ -4813,6 +10410,19 @@ func ParseAddDeviceResponse(rsp *http.Response) (*AddDeviceResponse, error) {
 
 	}
 
+	switch {
+	case rsp.StatusCode == 201:
+		var headers AddDeviceResponse201Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers201 = &headers
+	}
+
 	return response, nil
 }
 
@@ -4844,6 +10454,19 @@ func ParseGetDeviceResponse(rsp *http.Response) (*GetDeviceResponse, error) {
 		}
 		response.ApplicationproblemJSONDefault = &dest
 
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetDeviceResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil
@@ -4879,6 +10502,19 @@ func ParseUpdateDeviceResponse(rsp *http.Response) (*UpdateDeviceResponse, error
 
 	}
 
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UpdateDeviceResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
 	return response, nil
 }
 
@@ -4910,6 +10546,19 @@ func ParseQuarantineDeviceResponse(rsp *http.Response) (*QuarantineDeviceRespons
 		}
 		response.ApplicationproblemJSONDefault = &dest
 
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers QuarantineDeviceResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil
@@ -4945,6 +10594,19 @@ func ParseReleaseDeviceResponse(rsp *http.Response) (*ReleaseDeviceResponse, err
 
 	}
 
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ReleaseDeviceResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
 	return response, nil
 }
 
@@ -4978,6 +10640,19 @@ func ParseRevokeDeviceResponse(rsp *http.Response) (*RevokeDeviceResponse, error
 
 	}
 
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RevokeDeviceResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
 	return response, nil
 }
 
@@ -4997,6 +10672,78 @@ func ParseIssueDeviceTokenResponse(rsp *http.Response) (*IssueDeviceTokenRespons
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest DeviceWithToken
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers IssueDeviceTokenResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseStreamEventsResponse parses an HTTP response from a StreamEventsWithResponse call
+func ParseStreamEventsResponse(rsp *http.Response) (*StreamEventsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &StreamEventsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListFindingsResponse parses an HTTP response from a ListFindingsWithResponse call
+func ParseListFindingsResponse(rsp *http.Response) (*ListFindingsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListFindingsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest FindingPage
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -5073,6 +10820,471 @@ func ParseGetContractResponse(rsp *http.Response) (*GetContractResponse, error) 
 	return response, nil
 }
 
+// ParseListOperatorsResponse parses an HTTP response from a ListOperatorsWithResponse call
+func ParseListOperatorsResponse(rsp *http.Response) (*ListOperatorsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListOperatorsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest OperatorPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseAddOperatorResponse parses an HTTP response from a AddOperatorWithResponse call
+func ParseAddOperatorResponse(rsp *http.Response) (*AddOperatorResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AddOperatorResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest OperatorWithInvitation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers AddOperatorResponse201Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRemoveOperatorResponse parses an HTTP response from a RemoveOperatorWithResponse call
+func ParseRemoveOperatorResponse(rsp *http.Response) (*RemoveOperatorResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RemoveOperatorResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetOperatorResponse parses an HTTP response from a GetOperatorWithResponse call
+func ParseGetOperatorResponse(rsp *http.Response) (*GetOperatorResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetOperatorResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest OperatorAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetOperatorResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUpdateOperatorResponse parses an HTTP response from a UpdateOperatorWithResponse call
+func ParseUpdateOperatorResponse(rsp *http.Response) (*UpdateOperatorResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateOperatorResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest OperatorAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UpdateOperatorResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseInviteOperatorResponse parses an HTTP response from a InviteOperatorWithResponse call
+func ParseInviteOperatorResponse(rsp *http.Response) (*InviteOperatorResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &InviteOperatorResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest OperatorWithInvitation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers InviteOperatorResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSignOutResponse parses an HTTP response from a SignOutWithResponse call
+func ParseSignOutResponse(rsp *http.Response) (*SignOutResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SignOutResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetSessionResponse parses an HTTP response from a GetSessionWithResponse call
+func ParseGetSessionResponse(rsp *http.Response) (*GetSessionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetSessionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Session
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSignInResponse parses an HTTP response from a SignInWithResponse call
+func ParseSignInResponse(rsp *http.Response) (*SignInResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SignInResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Session
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSetPasswordResponse parses an HTTP response from a SetPasswordWithResponse call
+func ParseSetPasswordResponse(rsp *http.Response) (*SetPasswordResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetPasswordResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListSessionsResponse parses an HTTP response from a ListSessionsWithResponse call
+func ParseListSessionsResponse(rsp *http.Response) (*ListSessionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListSessionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SessionPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseEndSessionResponse parses an HTTP response from a EndSessionWithResponse call
+func ParseEndSessionResponse(rsp *http.Response) (*EndSessionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EndSessionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetSetupResponse parses an HTTP response from a GetSetupWithResponse call
+func ParseGetSetupResponse(rsp *http.Response) (*GetSetupResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetSetupResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Setup
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseGetStatusResponse parses an HTTP response from a GetStatusWithResponse call
 func ParseGetStatusResponse(rsp *http.Response) (*GetStatusResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -5106,6 +11318,134 @@ func ParseGetStatusResponse(rsp *http.Response) (*GetStatusResponse, error) {
 	return response, nil
 }
 
+// ParseGetTimelineResponse parses an HTTP response from a GetTimelineWithResponse call
+func ParseGetTimelineResponse(rsp *http.Response) (*GetTimelineResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetTimelineResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest TimelinePage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListTokensResponse parses an HTTP response from a ListTokensWithResponse call
+func ParseListTokensResponse(rsp *http.Response) (*ListTokensResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListTokensResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest TokenPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseAddTokenResponse parses an HTTP response from a AddTokenWithResponse call
+func ParseAddTokenResponse(rsp *http.Response) (*AddTokenResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AddTokenResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest TokenWithSecret
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRevokeTokenResponse parses an HTTP response from a RevokeTokenWithResponse call
+func ParseRevokeTokenResponse(rsp *http.Response) (*RevokeTokenResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RevokeTokenResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseListTrafficResponse parses an HTTP response from a ListTrafficWithResponse call
 func ParseListTrafficResponse(rsp *http.Response) (*ListTrafficResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -5122,6 +11462,72 @@ func ParseListTrafficResponse(rsp *http.Response) (*ListTrafficResponse, error) 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest TrafficPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetExchangeResponse parses an HTTP response from a GetExchangeWithResponse call
+func ParseGetExchangeResponse(rsp *http.Response) (*GetExchangeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetExchangeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ExchangeDetail
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetTrafficSeriesResponse parses an HTTP response from a GetTrafficSeriesWithResponse call
+func ParseGetTrafficSeriesResponse(rsp *http.Response) (*GetTrafficSeriesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetTrafficSeriesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest TrafficSeries
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -5231,6 +11637,39 @@ func ParseListUndocumentedResponse(rsp *http.Response) (*ListUndocumentedRespons
 	return response, nil
 }
 
+// ParseDraftContractResponse parses an HTTP response from a DraftContractWithResponse call
+func ParseDraftContractResponse(rsp *http.Response) (*DraftContractResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DraftContractResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "yaml") && rsp.StatusCode == 200:
+		var dest string
+		if err := yaml.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.YAML200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseGetHealthResponse parses an HTTP response from a GetHealthWithResponse call
 func ParseGetHealthResponse(rsp *http.Response) (*GetHealthResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -5247,6 +11686,46 @@ func ParseGetHealthResponse(rsp *http.Response) (*GetHealthResponse, error) {
 	switch {
 	case rsp.StatusCode == 204:
 		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetReadinessResponse parses an HTTP response from a GetReadinessWithResponse call
+func ParseGetReadinessResponse(rsp *http.Response) (*GetReadinessResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetReadinessResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Readiness
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Readiness
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest ProblemAnswer

@@ -121,7 +121,7 @@ func changeText(plan *api.Plan) string {
 }
 
 func apiList(c *cli) *cobra.Command {
-	var params api.ListApisParams
+	var wanted *filterFlags
 	command := &cobra.Command{
 		Use:     "list",
 		Short:   "List APIs, each with its newest version",
@@ -133,8 +133,7 @@ func apiList(c *cli) *cobra.Command {
 				return err
 			}
 			return printPages(c, command.OutOrStdout(), []string{"API", "VERSION", "STATE", "KIND", "OPERATIONS", "VERSIONS", "CHANGED", "TITLE"}, func(cursor string) ([]api.Api, string, error) {
-				params.Cursor, params.Limit = cursor, pageSize
-				answer, err := admin.ListApisWithResponse(command.Context(), &params)
+				answer, err := admin.ListApisWithResponse(command.Context(), &api.ListApisParams{Filter: wanted.String(), Cursor: cursor, Limit: pageSize})
 				if err != nil {
 					return nil, "", err
 				}
@@ -145,8 +144,9 @@ func apiList(c *cli) *cobra.Command {
 			})
 		},
 	}
-	command.Flags().StringVar((*string)(&params.State), "state", "", "only APIs in this state: active, deprecated, retired or superseded")
-	command.Flags().StringVar((*string)(&params.Kind), "kind", "", "only this kind: openapi, asyncapi or pass-through")
+	wanted = addFilter(command, "state, kind, protocol and owner").
+		key("state", "state", "", "only APIs in this state: active, deprecated, retired or superseded").
+		key("kind", "kind", "", "only this kind: openapi, asyncapi or pass-through")
 	return command
 }
 

@@ -26,7 +26,7 @@ func apiDeprecate(c *cli) *cobra.Command {
 				}
 				body.Sunset = at
 			}
-			answer, err := admin.DeprecateVersionWithResponse(ctx, name, version, body)
+			answer, err := admin.DeprecateVersionWithResponse(ctx, name, version, nil, body)
 			if err != nil {
 				return nil, err
 			}
@@ -41,7 +41,7 @@ func apiRetire(c *cli) *cobra.Command {
 	return apiDecision(c, "retire", "End a version; its callers are answered 410 Gone",
 		[]api.Lifecycle{api.LifecycleActive, api.LifecycleDeprecated},
 		func(ctx context.Context, admin *client.ClientWithResponses, name, version string) (*api.Version, error) {
-			answer, err := admin.RetireVersionWithResponse(ctx, name, version)
+			answer, err := admin.RetireVersionWithResponse(ctx, name, version, nil)
 			if err != nil {
 				return nil, err
 			}
@@ -53,7 +53,7 @@ func apiRestore(c *cli) *cobra.Command {
 	return apiDecision(c, "restore", "Make a deprecated, retired or superseded version active again",
 		[]api.Lifecycle{api.LifecycleDeprecated, api.LifecycleRetired, api.LifecycleSuperseded},
 		func(ctx context.Context, admin *client.ClientWithResponses, name, version string) (*api.Version, error) {
-			answer, err := admin.RestoreVersionWithResponse(ctx, name, version)
+			answer, err := admin.RestoreVersionWithResponse(ctx, name, version, nil)
 			if err != nil {
 				return nil, err
 			}

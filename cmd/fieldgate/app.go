@@ -35,7 +35,7 @@ func appAdd(c *cli) *cobra.Command {
 				return err
 			}
 			app.Id = args[0]
-			answer, err := admin.AddAppWithResponse(command.Context(), app)
+			answer, err := admin.AddAppWithResponse(command.Context(), nil, app)
 			if err != nil {
 				return err
 			}
@@ -73,7 +73,7 @@ func appKey(c *cli) *cobra.Command {
 }
 
 func appList(c *cli) *cobra.Command {
-	var params api.ListAppsParams
+	var wanted *filterFlags
 	command := &cobra.Command{
 		Use:     "list",
 		Short:   "List apps in the order of their ids",
@@ -85,8 +85,7 @@ func appList(c *cli) *cobra.Command {
 				return err
 			}
 			return printPages(c, command.OutOrStdout(), []string{"APP", "STATE", "NAME", "SCOPES", "KEYS", "CHANGED"}, func(cursor string) ([]api.App, string, error) {
-				params.Cursor, params.Limit = cursor, pageSize
-				answer, err := admin.ListAppsWithResponse(command.Context(), &params)
+				answer, err := admin.ListAppsWithResponse(command.Context(), &api.ListAppsParams{Filter: wanted.String(), Cursor: cursor, Limit: pageSize})
 				if err != nil {
 					return nil, "", err
 				}
@@ -96,7 +95,8 @@ func appList(c *cli) *cobra.Command {
 			})
 		},
 	}
-	command.Flags().StringVar((*string)(&params.State), "state", "", "only apps in this state: active or revoked")
+	wanted = addFilter(command, "state, scope and id").
+		key("state", "state", "", "only apps in this state: active or revoked")
 	return command
 }
 
@@ -131,7 +131,7 @@ func appRevoke(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			answer, err := admin.RevokeAppWithResponse(command.Context(), args[0])
+			answer, err := admin.RevokeAppWithResponse(command.Context(), args[0], nil, api.Reason{})
 			if err != nil {
 				return hinted(err, appListing)
 			}

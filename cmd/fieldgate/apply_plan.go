@@ -176,7 +176,7 @@ func planRetirements(ctx context.Context, admin *client.ClientWithResponses, pla
 				continue
 			}
 			plan.add(&step{Action: actionEnd, Kind: "api", ID: v.Api + " " + v.Version, Detail: "retire: no document is about it", apply: func(ctx context.Context) (string, error) {
-				_, err := admin.RetireVersionWithResponse(ctx, v.Api, v.Version)
+				_, err := admin.RetireVersionWithResponse(ctx, v.Api, v.Version, nil)
 				return "", err
 			}})
 		}
@@ -213,7 +213,7 @@ func planDevices(ctx context.Context, admin *client.ClientWithResponses, plan *c
 			continue
 		}
 		plan.add(&step{Action: actionEnd, Kind: "device", ID: d.Id, Detail: "revoke: it is not listed", apply: func(ctx context.Context) (string, error) {
-			_, err := admin.RevokeDeviceWithResponse(ctx, d.Id)
+			_, err := admin.RevokeDeviceWithResponse(ctx, d.Id, nil, api.Reason{})
 			return "", err
 		}})
 	}
@@ -225,7 +225,7 @@ func planDevice(admin *client.ClientWithResponses, wanted *desiredDevice, is *ap
 	if is == nil {
 		s.Action, s.Detail = actionCreate, strings.TrimSpace(wanted.Model+" "+wanted.Firmware)
 		s.apply = func(ctx context.Context) (string, error) {
-			answer, err := admin.AddDeviceWithResponse(ctx, api.NewDevice{Id: wanted.ID, Model: wanted.Model, Firmware: wanted.Firmware})
+			answer, err := admin.AddDeviceWithResponse(ctx, nil, api.NewDevice{Id: wanted.ID, Model: wanted.Model, Firmware: wanted.Firmware})
 			if err != nil || wanted.State == api.PrincipalStateActive {
 				return tokenOf(answer), err
 			}
@@ -257,7 +257,7 @@ func planDevice(admin *client.ClientWithResponses, wanted *desiredDevice, is *ap
 	s.Action, s.Detail = actionChange, strings.Join(parts, ", ")
 	s.apply = func(ctx context.Context) (string, error) {
 		if update != (api.DeviceUpdate{}) {
-			if _, err := admin.UpdateDeviceWithResponse(ctx, wanted.ID, update); err != nil {
+			if _, err := admin.UpdateDeviceWithResponse(ctx, wanted.ID, nil, update); err != nil {
 				return "", err
 			}
 		}
@@ -278,10 +278,10 @@ func tokenOf(answer *client.AddDeviceResponse) string {
 
 func setState(ctx context.Context, admin *client.ClientWithResponses, id string, state api.PrincipalState) error {
 	if state == api.PrincipalStateQuarantined {
-		_, err := admin.QuarantineDeviceWithResponse(ctx, id)
+		_, err := admin.QuarantineDeviceWithResponse(ctx, id, nil, api.Reason{})
 		return err
 	}
-	_, err := admin.ReleaseDeviceWithResponse(ctx, id)
+	_, err := admin.ReleaseDeviceWithResponse(ctx, id, nil, api.Reason{})
 	return err
 }
 
@@ -301,7 +301,7 @@ func planApps(ctx context.Context, admin *client.ClientWithResponses, plan *chan
 		at := slices.IndexFunc(existing, func(a api.App) bool { return a.Id == w.ID })
 		if at < 0 {
 			plan.add(&step{Action: actionCreate, Kind: "app", ID: w.ID, Detail: strings.Join(w.Scopes, ", "), apply: func(ctx context.Context) (string, error) {
-				answer, err := admin.AddAppWithResponse(ctx, api.NewApp{Id: w.ID, Name: w.Name, Scopes: w.Scopes})
+				answer, err := admin.AddAppWithResponse(ctx, nil, api.NewApp{Id: w.ID, Name: w.Name, Scopes: w.Scopes})
 				if err != nil {
 					return "", err
 				}
@@ -328,7 +328,7 @@ func planApps(ctx context.Context, admin *client.ClientWithResponses, plan *chan
 			continue
 		}
 		plan.add(&step{Action: actionEnd, Kind: "app", ID: a.Id, Detail: "revoke: it is not listed", apply: func(ctx context.Context) (string, error) {
-			_, err := admin.RevokeAppWithResponse(ctx, a.Id)
+			_, err := admin.RevokeAppWithResponse(ctx, a.Id, nil, api.Reason{})
 			return "", err
 		}})
 	}

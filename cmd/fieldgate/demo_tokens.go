@@ -114,14 +114,14 @@ func (d *demo) importDevices(ctx context.Context, lines *bytes.Buffer) error {
 		return nil
 	}
 	// Not through the generated reader, which would take the lines for one object.
-	answer, err := d.admin.ImportDevicesWithBody(ctx, "application/x-ndjson", lines)
+	answer, err := d.admin.ImportDevicesWithBody(ctx, nil, "application/x-ndjson", lines)
 	if err != nil {
 		return err
 	}
 	defer answer.Body.Close()
 	decoder := json.NewDecoder(answer.Body)
 	for {
-		var imported api.ImportedDevice
+		var imported api.ImportLine
 		if err := decoder.Decode(&imported); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
@@ -130,7 +130,9 @@ func (d *demo) importDevices(ctx context.Context, lines *bytes.Buffer) error {
 		if imported.Problem != nil {
 			return fmt.Errorf("device %s: %w", imported.Id, imported.Problem)
 		}
-		d.tokens.Devices[imported.Id] = imported.Token
+		if imported.Token != "" {
+			d.tokens.Devices[imported.Id] = imported.Token
+		}
 	}
 }
 
@@ -142,7 +144,7 @@ func (d *demo) registerApp(ctx context.Context) error {
 	at := slices.IndexFunc(apps.JSON200.Items, func(a api.App) bool { return a.Id == dashboard })
 	switch {
 	case at < 0:
-		answer, err := d.admin.AddAppWithResponse(ctx, api.NewApp{Id: dashboard, Name: "Demo dashboard", Scopes: []string{"positions.read", "commands.send", "state.read", "tariff.read"}})
+		answer, err := d.admin.AddAppWithResponse(ctx, nil, api.NewApp{Id: dashboard, Name: "Demo dashboard", Scopes: []string{"positions.read", "commands.send", "state.read", "tariff.read"}})
 		if err != nil {
 			return err
 		}

@@ -20,21 +20,21 @@ func newDevice(c *cli) *cobra.Command {
 		Example: "  fieldgate device add d7 --model T2\n  fieldgate device list --state quarantined",
 	}, deviceAdd(c), deviceList(c), deviceShow(c), deviceToken(c), deviceUpdate(c),
 		deviceDecision(c, "revoke", "Shut a device out for good; its tokens are deleted", func(ctx context.Context, admin *client.ClientWithResponses, id string) (*api.Device, error) {
-			answer, err := admin.RevokeDeviceWithResponse(ctx, id)
+			answer, err := admin.RevokeDeviceWithResponse(ctx, id, nil, api.Reason{})
 			if err != nil {
 				return nil, err
 			}
 			return answer.JSON200, nil
 		}),
 		deviceDecision(c, "quarantine", "Cut a device off until it is released", func(ctx context.Context, admin *client.ClientWithResponses, id string) (*api.Device, error) {
-			answer, err := admin.QuarantineDeviceWithResponse(ctx, id)
+			answer, err := admin.QuarantineDeviceWithResponse(ctx, id, nil, api.Reason{})
 			if err != nil {
 				return nil, err
 			}
 			return answer.JSON200, nil
 		}),
 		deviceDecision(c, "release", "End a device's quarantine", func(ctx context.Context, admin *client.ClientWithResponses, id string) (*api.Device, error) {
-			answer, err := admin.ReleaseDeviceWithResponse(ctx, id)
+			answer, err := admin.ReleaseDeviceWithResponse(ctx, id, nil, api.Reason{})
 			if err != nil {
 				return nil, err
 			}
@@ -58,7 +58,7 @@ func deviceAdd(c *cli) *cobra.Command {
 				return err
 			}
 			device.Id = args[0]
-			answer, err := admin.AddDeviceWithResponse(command.Context(), device)
+			answer, err := admin.AddDeviceWithResponse(command.Context(), nil, device)
 			if err != nil {
 				return err
 			}
@@ -121,7 +121,7 @@ func deviceUpdate(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			answer, err := admin.UpdateDeviceWithResponse(command.Context(), args[0], update)
+			answer, err := admin.UpdateDeviceWithResponse(command.Context(), args[0], nil, update)
 			if err != nil {
 				return hinted(err, deviceListing)
 			}
@@ -155,7 +155,7 @@ func deviceDecision(c *cli, verb, short string, decide func(context.Context, *cl
 }
 
 func deviceList(c *cli) *cobra.Command {
-	var params api.ListDevicesParams
+	var wanted *filterFlags
 	command := &cobra.Command{
 		Use:     "list",
 		Short:   "List devices in the order of their ids",
@@ -167,8 +167,7 @@ func deviceList(c *cli) *cobra.Command {
 				return err
 			}
 			return printPages(c, command.OutOrStdout(), []string{"DEVICE", "STATE", "MODEL", "FIRMWARE", "TOKENS", "CHANGED"}, func(cursor string) ([]api.Device, string, error) {
-				params.Cursor, params.Limit = cursor, pageSize
-				answer, err := admin.ListDevicesWithResponse(command.Context(), &params)
+				answer, err := admin.ListDevicesWithResponse(command.Context(), &api.ListDevicesParams{Filter: wanted.String(), Cursor: cursor, Limit: pageSize})
 				if err != nil {
 					return nil, "", err
 				}
@@ -176,9 +175,10 @@ func deviceList(c *cli) *cobra.Command {
 			}, deviceRow)
 		},
 	}
-	command.Flags().StringVar((*string)(&params.State), "state", "", "only devices in this state: active, quarantined or revoked")
-	command.Flags().StringVar(&params.Model, "model", "", "only devices of this model")
-	command.Flags().StringVar(&params.Prefix, "prefix", "", "only devices whose id begins so")
+	wanted = addFilter(command, "state, model, firmware, protocol, since and id").
+		key("state", "state", "", "only devices in this state: active, quarantined or revoked").
+		key("model", "model", "", "only devices of this model").
+		key("prefix", "id", "*", "only devices whose id begins so")
 	return command
 }
 

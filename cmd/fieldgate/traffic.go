@@ -15,7 +15,7 @@ import (
 )
 
 func newTraffic(c *cli) *cobra.Command {
-	var filter api.StreamTrafficParams
+	var wanted *filterFlags
 	var follow bool
 	var limit int
 	command := &cobra.Command{
@@ -34,10 +34,9 @@ func newTraffic(c *cli) *cobra.Command {
 				return err
 			}
 			if follow {
-				return followTraffic(command.Context(), c, command.OutOrStdout(), command.ErrOrStderr(), admin, &filter)
+				return followTraffic(command.Context(), c, command.OutOrStdout(), command.ErrOrStderr(), admin, wanted.String())
 			}
-			answer, err := admin.ListTrafficWithResponse(command.Context(), &api.ListTrafficParams{Limit: limit, Protocol: filter.Protocol, Api: filter.Api,
-				Principal: filter.Principal, Status: filter.Status, Finding: filter.Finding})
+			answer, err := admin.ListTrafficWithResponse(command.Context(), &api.ListTrafficParams{Filter: wanted.String(), Limit: limit})
 			if err != nil {
 				return err
 			}
@@ -55,11 +54,12 @@ func newTraffic(c *cli) *cobra.Command {
 	flags := command.Flags()
 	flags.BoolVarP(&follow, "follow", "f", false, "show exchanges as they happen, until Ctrl-C")
 	flags.IntVarP(&limit, "limit", "n", 100, "how many of the newest, up to 1000")
-	flags.StringVar((*string)(&filter.Protocol), "protocol", "", "only http, websocket, sse, mqtt or coap")
-	flags.StringVar(&filter.Api, "api", "", "only this API")
-	flags.StringVar(&filter.Principal, "principal", "", "only this device or app")
-	flags.StringVar((*string)(&filter.Status), "status", "", "only 2xx, 3xx, 4xx or 5xx")
-	flags.StringVar((*string)(&filter.Finding), "finding", "", "only with this finding, such as undocumented or invalid-request")
+	wanted = addFilter(command, "protocol, api, version, operation, principal, kind, model, firmware, status, problem, finding, node, device, app and since").
+		key("protocol", "protocol", "", "only http, websocket, sse, mqtt or coap").
+		key("api", "api", "", "only this API").
+		key("principal", "principal", "", "only this device or app").
+		key("status", "status", "", "only a status such as 404, 2xx, ok, denied or failed").
+		key("finding", "finding", "", "only with this finding, such as undocumented or invalid-request")
 	return command
 }
 
@@ -121,8 +121,8 @@ func verdictCell(r *api.TrafficRecord) cell {
 }
 
 // followTraffic prints exchanges as they happen: a table's line for people, a JSON object on each line for programs.
-func followTraffic(ctx context.Context, c *cli, out, notes io.Writer, admin *client.ClientWithResponses, filter *api.StreamTrafficParams) error {
-	stream, err := admin.StreamTraffic(ctx, filter)
+func followTraffic(ctx context.Context, c *cli, out, notes io.Writer, admin *client.ClientWithResponses, wanted string) error {
+	stream, err := admin.StreamTraffic(ctx, &api.StreamTrafficParams{Filter: wanted})
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"fieldgate"
 	"fieldgate/api"
 	"fieldgate/control/catalog"
+	"fieldgate/control/filter"
 	"fieldgate/control/refusal"
 )
 
@@ -25,14 +26,11 @@ func (o *operations) ListApis(ctx context.Context, request ListApisRequestObject
 	if err != nil {
 		return nil, err
 	}
-	if err := checkEnum("state", request.Params.State); err != nil {
+	terms, err := filter.Parse(request.Params.Filter, time.Now(), catalog.Keys...)
+	if err != nil {
 		return nil, err
 	}
-	if err := checkEnum("kind", request.Params.Kind); err != nil {
-		return nil, err
-	}
-	list, err := o.config.Catalog.List(ctx, catalog.Filter{State: fieldgate.Lifecycle(request.Params.State),
-		Kind: fieldgate.ContractKind(request.Params.Kind), After: page.after, Limit: page.limit + 1})
+	list, err := o.config.Catalog.List(ctx, catalog.Filter{Terms: terms, After: page.after, Limit: page.limit + 1})
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +87,7 @@ func (o *operations) GetApi(ctx context.Context, request GetApiRequestObject) (G
 		return nil, err
 	}
 	newest := versions[0]
-	answer := GetApi200JSONResponse{Name: newest.API, Title: newest.Title, Kind: api.ContractKind(newest.Kind),
+	answer := api.ApiDetail{Name: newest.API, Title: newest.Title, Kind: api.ContractKind(newest.Kind),
 		Operations: []api.Operation{}, Traffic: operationTraffic(traffic)}
 	for _, v := range versions {
 		answer.Versions = append(answer.Versions, version(v))
@@ -99,7 +97,7 @@ func (o *operations) GetApi(ctx context.Context, request GetApiRequestObject) (G
 			answer.Operations = append(answer.Operations, operation(k.Version, &k.Operations[i]))
 		}
 	}
-	return answer, nil
+	return GetApi200JSONResponse{Body: answer}, nil
 }
 
 func version(v *catalog.Version) api.Version {
@@ -161,7 +159,7 @@ func (o *operations) DeprecateVersion(ctx context.Context, request DeprecateVers
 	if err != nil {
 		return nil, err
 	}
-	return DeprecateVersion200JSONResponse{VersionAnswerJSONResponse(version(v))}, nil
+	return DeprecateVersion200JSONResponse{VersionAnswerJSONResponse{Body: version(v)}}, nil
 }
 
 func (o *operations) RetireVersion(ctx context.Context, request RetireVersionRequestObject) (RetireVersionResponseObject, error) {
@@ -169,7 +167,7 @@ func (o *operations) RetireVersion(ctx context.Context, request RetireVersionReq
 	if err != nil {
 		return nil, err
 	}
-	return RetireVersion200JSONResponse{VersionAnswerJSONResponse(version(v))}, nil
+	return RetireVersion200JSONResponse{VersionAnswerJSONResponse{Body: version(v)}}, nil
 }
 
 func (o *operations) RestoreVersion(ctx context.Context, request RestoreVersionRequestObject) (RestoreVersionResponseObject, error) {
@@ -177,5 +175,5 @@ func (o *operations) RestoreVersion(ctx context.Context, request RestoreVersionR
 	if err != nil {
 		return nil, err
 	}
-	return RestoreVersion200JSONResponse{VersionAnswerJSONResponse(version(v))}, nil
+	return RestoreVersion200JSONResponse{VersionAnswerJSONResponse{Body: version(v)}}, nil
 }

@@ -6,11 +6,12 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"time"
 
-	"fieldgate"
 	"fieldgate/api"
 	"fieldgate/control/access"
 	"fieldgate/control/directory"
+	"fieldgate/control/filter"
 	"fieldgate/control/fleet"
 	"fieldgate/control/refusal"
 )
@@ -29,19 +30,13 @@ func app(a *access.App) api.App {
 		CreatedAt: a.Created, UpdatedAt: a.Updated}
 }
 
-func principalFilter(cursor string, limit int, state api.PrincipalState) (directory.Filter, error) {
+func principalFilter(cursor string, limit int, text string, keys []filter.Key) (directory.Filter, error) {
 	page, err := newPage(cursor, limit)
 	if err != nil {
 		return directory.Filter{}, err
 	}
-	if err := checkEnum("state", state); err != nil {
-		return directory.Filter{}, err
-	}
-	filter := directory.Filter{After: page.after, Limit: page.limit + 1}
-	if known, ok := fieldgate.ParsePrincipalState(string(state)); ok {
-		filter.State = &known
-	}
-	return filter, nil
+	terms, err := filter.Parse(text, time.Now(), keys...)
+	return directory.Filter{Terms: terms, After: page.after, Limit: page.limit + 1}, err
 }
 
 // next is the cursor of the page that follows, and the page without the entry that proved that there is one.
@@ -53,17 +48,16 @@ func next(list []*directory.Principal, limit int) (string, []*directory.Principa
 }
 
 func (o *operations) ListDevices(ctx context.Context, request ListDevicesRequestObject) (ListDevicesResponseObject, error) {
-	filter, err := principalFilter(request.Params.Cursor, request.Params.Limit, request.Params.State)
+	wanted, err := principalFilter(request.Params.Cursor, request.Params.Limit, request.Params.Filter, directory.DeviceKeys)
 	if err != nil {
 		return nil, err
 	}
-	filter.Model, filter.Prefix = request.Params.Model, request.Params.Prefix
-	list, err := o.config.Fleet.List(ctx, filter)
+	list, err := o.config.Fleet.List(ctx, wanted)
 	if err != nil {
 		return nil, err
 	}
 	answer := ListDevices200JSONResponse{Items: []api.Device{}}
-	answer.Next, list = next(list, filter.Limit-1)
+	answer.Next, list = next(list, wanted.Limit-1)
 	for _, d := range list {
 		answer.Items = append(answer.Items, device(d))
 	}
@@ -75,7 +69,7 @@ func (o *operations) AddDevice(ctx context.Context, request AddDeviceRequestObje
 	if err != nil {
 		return nil, err
 	}
-	return AddDevice201JSONResponse{Device: device(added), Token: token}, nil
+	return AddDevice201JSONResponse{Body: api.DeviceWithToken{Device: device(added), Token: token}}, nil
 }
 
 func (o *operations) GetDevice(ctx context.Context, request GetDeviceRequestObject) (GetDeviceResponseObject, error) {
@@ -83,7 +77,7 @@ func (o *operations) GetDevice(ctx context.Context, request GetDeviceRequestObje
 	if err != nil {
 		return nil, err
 	}
-	return GetDevice200JSONResponse{DeviceAnswerJSONResponse(device(d))}, nil
+	return GetDevice200JSONResponse{DeviceAnswerJSONResponse{Body: device(d)}}, nil
 }
 
 func (o *operations) UpdateDevice(ctx context.Context, request UpdateDeviceRequestObject) (UpdateDeviceResponseObject, error) {
@@ -91,7 +85,7 @@ func (o *operations) UpdateDevice(ctx context.Context, request UpdateDeviceReque
 	if err != nil {
 		return nil, err
 	}
-	return UpdateDevice200JSONResponse{DeviceAnswerJSONResponse(device(d))}, nil
+	return UpdateDevice200JSONResponse{DeviceAnswerJSONResponse{Body: device(d)}}, nil
 }
 
 func (o *operations) IssueDeviceToken(ctx context.Context, request IssueDeviceTokenRequestObject) (IssueDeviceTokenResponseObject, error) {
@@ -99,7 +93,7 @@ func (o *operations) IssueDeviceToken(ctx context.Context, request IssueDeviceTo
 	if err != nil {
 		return nil, err
 	}
-	return IssueDeviceToken200JSONResponse{Device: device(d), Token: token}, nil
+	return IssueDeviceToken200JSONResponse{Body: api.DeviceWithToken{Device: device(d), Token: token}}, nil
 }
 
 func (o *operations) RevokeDevice(ctx context.Context, request RevokeDeviceRequestObject) (RevokeDeviceResponseObject, error) {
@@ -107,7 +101,7 @@ func (o *operations) RevokeDevice(ctx context.Context, request RevokeDeviceReque
 	if err != nil {
 		return nil, err
 	}
-	return RevokeDevice200JSONResponse{DeviceAnswerJSONResponse(device(d))}, nil
+	return RevokeDevice200JSONResponse{DeviceAnswerJSONResponse{Body: device(d)}}, nil
 }
 
 func (o *operations) QuarantineDevice(ctx context.Context, request QuarantineDeviceRequestObject) (QuarantineDeviceResponseObject, error) {
@@ -115,7 +109,7 @@ func (o *operations) QuarantineDevice(ctx context.Context, request QuarantineDev
 	if err != nil {
 		return nil, err
 	}
-	return QuarantineDevice200JSONResponse{DeviceAnswerJSONResponse(device(d))}, nil
+	return QuarantineDevice200JSONResponse{DeviceAnswerJSONResponse{Body: device(d)}}, nil
 }
 
 func (o *operations) ReleaseDevice(ctx context.Context, request ReleaseDeviceRequestObject) (ReleaseDeviceResponseObject, error) {
@@ -123,20 +117,20 @@ func (o *operations) ReleaseDevice(ctx context.Context, request ReleaseDeviceReq
 	if err != nil {
 		return nil, err
 	}
-	return ReleaseDevice200JSONResponse{DeviceAnswerJSONResponse(device(d))}, nil
+	return ReleaseDevice200JSONResponse{DeviceAnswerJSONResponse{Body: device(d)}}, nil
 }
 
 func (o *operations) ListApps(ctx context.Context, request ListAppsRequestObject) (ListAppsResponseObject, error) {
-	filter, err := principalFilter(request.Params.Cursor, request.Params.Limit, request.Params.State)
+	wanted, err := principalFilter(request.Params.Cursor, request.Params.Limit, request.Params.Filter, directory.AppKeys)
 	if err != nil {
 		return nil, err
 	}
-	list, err := o.config.Apps.List(ctx, filter)
+	list, err := o.config.Apps.List(ctx, wanted)
 	if err != nil {
 		return nil, err
 	}
 	answer := ListApps200JSONResponse{Items: []api.App{}}
-	answer.Next, list = next(list, filter.Limit-1)
+	answer.Next, list = next(list, wanted.Limit-1)
 	for _, a := range list {
 		answer.Items = append(answer.Items, app(a))
 	}
@@ -148,7 +142,7 @@ func (o *operations) AddApp(ctx context.Context, request AddAppRequestObject) (A
 	if err != nil {
 		return nil, err
 	}
-	return AddApp201JSONResponse{App: app(added), Key: key}, nil
+	return AddApp201JSONResponse{Body: api.AppWithKey{App: app(added), Key: key}}, nil
 }
 
 func (o *operations) GetApp(ctx context.Context, request GetAppRequestObject) (GetAppResponseObject, error) {
@@ -156,7 +150,7 @@ func (o *operations) GetApp(ctx context.Context, request GetAppRequestObject) (G
 	if err != nil {
 		return nil, err
 	}
-	return GetApp200JSONResponse{AppAnswerJSONResponse(app(a))}, nil
+	return GetApp200JSONResponse{AppAnswerJSONResponse{Body: app(a)}}, nil
 }
 
 func (o *operations) IssueAppKey(ctx context.Context, request IssueAppKeyRequestObject) (IssueAppKeyResponseObject, error) {
@@ -164,7 +158,7 @@ func (o *operations) IssueAppKey(ctx context.Context, request IssueAppKeyRequest
 	if err != nil {
 		return nil, err
 	}
-	return IssueAppKey200JSONResponse{App: app(a), Key: key}, nil
+	return IssueAppKey200JSONResponse{Body: api.AppWithKey{App: app(a), Key: key}}, nil
 }
 
 func (o *operations) RevokeApp(ctx context.Context, request RevokeAppRequestObject) (RevokeAppResponseObject, error) {
@@ -172,7 +166,7 @@ func (o *operations) RevokeApp(ctx context.Context, request RevokeAppRequestObje
 	if err != nil {
 		return nil, err
 	}
-	return RevokeApp200JSONResponse{AppAnswerJSONResponse(app(a))}, nil
+	return RevokeApp200JSONResponse{AppAnswerJSONResponse{Body: app(a)}}, nil
 }
 
 const (
@@ -204,7 +198,7 @@ func (i *importer) Read(p []byte) (int, error) {
 		if err := i.nextBatch(); err != nil {
 			// The status is sent already: the last line says what happened.
 			i.ended = true
-			i.tell(api.ImportedDevice{Problem: new(problemOf(err))})
+			i.tell(api.ImportLine{Problem: new(problemOf(err))})
 		}
 	}
 	return i.answer.Read(p)
@@ -235,7 +229,7 @@ func (i *importer) nextBatch() error {
 			return err
 		}
 		for place, result := range imported {
-			told := api.ImportedDevice{Id: result.ID, Token: result.Token}
+			told := api.ImportLine{Id: result.ID, Token: result.Token}
 			if result.Refused != nil {
 				told.Problem = new(problemOf(result.Refused))
 			}
@@ -251,7 +245,7 @@ func (i *importer) nextBatch() error {
 	return i.lines.Err()
 }
 
-func (i *importer) tell(result api.ImportedDevice) {
+func (i *importer) tell(result api.ImportLine) {
 	if err := json.NewEncoder(&i.answer).Encode(result); err != nil {
 		panic(err) // plain strings and numbers
 	}

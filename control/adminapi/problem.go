@@ -31,6 +31,8 @@ func problemOf(err error) api.Problem {
 			return newProblem(http.StatusNotFound, "not-found", "Not found", refused.Detail)
 		case refusal.CodeConflict:
 			return newProblem(http.StatusConflict, "conflict", "The decision does not fit the present state", refused.Detail)
+		case refusal.CodeChanged:
+			return newProblem(http.StatusPreconditionFailed, "changed", "Somebody else was faster", refused.Detail)
 		case refusal.CodeUnauthenticated:
 			return newProblem(http.StatusUnauthorized, "unauthenticated", "Sign in, or send a valid token", refused.Detail)
 		case refusal.CodeForbidden:
@@ -58,6 +60,8 @@ func problemOf(err error) api.Problem {
 		return newProblem(http.StatusRequestEntityTooLarge, "too-large", "The request is too large", "A document has at most 8 MiB, any other request 64 KiB.")
 	case errors.Is(err, store.ErrFull):
 		return newProblem(http.StatusInsufficientStorage, "disk-full", "The disk is full", "Nothing was changed: free some disk space and try again.")
+	case errors.Is(err, errPending):
+		return newProblem(http.StatusNotImplemented, "not-implemented", "Not available", "This version of the program cannot do that.")
 	case errors.Is(err, insight.ErrTooManySubscribers):
 		return newProblem(http.StatusServiceUnavailable, "overloaded", "Overloaded", err.Error())
 	}

@@ -47,7 +47,7 @@ func (o *operations) ListAudit(ctx context.Context, request ListAuditRequestObje
 
 func (o *operations) GetStatus(ctx context.Context, _ GetStatusRequestObject) (GetStatusResponseObject, error) {
 	answer := GetStatus200JSONResponse{Version: o.config.Version, Node: o.config.Node, StartedAt: o.started,
-		Listeners: []api.Listener{}, Gateways: []api.Gateway{}, Warnings: []api.Warning{}}
+		Role: "all", Listeners: []api.Listener{}, Health: []api.HealthItem{}, Gateways: []api.Gateway{}, Warnings: []api.Warning{}}
 	if address := o.Address(); address != "" {
 		answer.Listeners = append(answer.Listeners, api.Listener{Name: "admin", Address: address})
 	}

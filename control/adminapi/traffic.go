@@ -10,6 +10,7 @@ import (
 
 	"fieldgate"
 	"fieldgate/api"
+	"fieldgate/control/filter"
 	"fieldgate/control/insight"
 	"fieldgate/control/refusal"
 )
@@ -23,27 +24,40 @@ const (
 	keepAlive = 15 * time.Second
 )
 
-func trafficFilter(protocol api.Protocol, name, principal string, class api.StatusClass, finding api.FindingName) (insight.Filter, error) {
-	filter := insight.Filter{API: name, Principal: principal}
-	if protocol != "" {
-		known, ok := fieldgate.ParseProtocol(string(protocol))
-		if !ok {
-			return filter, refusal.Invalid("%.60q is no protocol that is known.", string(protocol))
-		}
-		filter.Protocol = &known
+var trafficKeys = []filter.Key{{Name: "protocol"}, {Name: "api"}, {Name: "principal"}, {Name: "finding"},
+	{Name: "status", Values: []string{"2xx", "3xx", "4xx", "5xx"}}}
+
+func trafficFilter(text string) (insight.Filter, error) {
+	var wanted insight.Filter
+	terms, err := filter.Parse(text, time.Now(), trafficKeys...)
+	if err != nil {
+		return wanted, err
 	}
-	if class != "" {
-		if !class.Valid() {
-			return filter, refusal.Invalid("%.60q is no class of status: give 2xx, 3xx, 4xx or 5xx.", string(class))
+	for _, t := range terms {
+		if t.Key == "" || t.Not || len(t.Values) > 1 || t.Values[0].Prefix {
+			return wanted, errPending
 		}
-		filter.StatusClass = int(class[0] - '0')
-	}
-	if finding != "" {
-		if filter.Finding = fieldgate.ParseFinding(string(finding)); filter.Finding == 0 {
-			return filter, refusal.Invalid("%.60q is no finding that is known.", string(finding))
+		value := t.Values[0].Text
+		switch t.Key {
+		case "api":
+			wanted.API = value
+		case "principal":
+			wanted.Principal = value
+		case "status":
+			wanted.StatusClass = int(value[0] - '0')
+		case "protocol":
+			known, ok := fieldgate.ParseProtocol(value)
+			if !ok {
+				return wanted, refusal.Invalid("%.60q is no protocol that is known.", value)
+			}
+			wanted.Protocol = &known
+		case "finding":
+			if wanted.Finding = fieldgate.ParseFinding(value); wanted.Finding == 0 {
+				return wanted, refusal.Invalid("%.60q is no finding that is known.", value)
+			}
 		}
 	}
-	return filter, nil
+	return wanted, nil
 }
 
 func trafficRecord(e *insight.Exchange) api.TrafficRecord {
@@ -61,29 +75,27 @@ func trafficRecord(e *insight.Exchange) api.TrafficRecord {
 }
 
 func (o *operations) ListTraffic(_ context.Context, request ListTrafficRequestObject) (ListTrafficResponseObject, error) {
-	p := request.Params
-	filter, err := trafficFilter(p.Protocol, p.Api, p.Principal, p.Status, p.Finding)
+	wanted, err := trafficFilter(request.Params.Filter)
 	if err != nil {
 		return nil, err
 	}
-	limit, err := bounded("limit", p.Limit, defaultLimit, maxLimit)
+	limit, err := bounded("limit", request.Params.Limit, defaultLimit, maxLimit)
 	if err != nil {
 		return nil, err
 	}
 	answer := ListTraffic200JSONResponse{Items: []api.TrafficRecord{}}
-	for _, exchange := range o.config.Insight.Recent(filter, limit) {
+	for _, exchange := range o.config.Insight.Recent(wanted, limit) {
 		answer.Items = append(answer.Items, trafficRecord(&exchange))
 	}
 	return answer, nil
 }
 
 func (o *operations) StreamTraffic(ctx context.Context, request StreamTrafficRequestObject) (StreamTrafficResponseObject, error) {
-	p := request.Params
-	filter, err := trafficFilter(p.Protocol, p.Api, p.Principal, p.Status, p.Finding)
+	wanted, err := trafficFilter(request.Params.Filter)
 	if err != nil {
 		return nil, err
 	}
-	subscriber, err := o.config.Insight.Subscribe(filter)
+	subscriber, err := o.config.Insight.Subscribe(wanted)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"fieldgate"
 	"fieldgate/contract"
+	"fieldgate/control/filter"
 	"fieldgate/control/refusal"
 	"fieldgate/engine/store"
 )
@@ -180,11 +181,18 @@ func (c *Catalog) part(ctx context.Context, content string, offset int) (part []
 	return part, total, err
 }
 
+// Keys are what the list of APIs is filtered by.
+var Keys = []filter.Key{
+	{Name: "state", Values: []string{string(fieldgate.LifecycleActive), string(fieldgate.LifecycleDeprecated), string(fieldgate.LifecycleRetired), string(fieldgate.LifecycleSuperseded)}},
+	{Name: "kind", Values: []string{string(fieldgate.KindOpenAPI), string(fieldgate.KindAsyncAPI), string(fieldgate.KindPassThrough)}},
+}
+
+var keyColumns = map[string]filter.Column{"state": {Name: "state"}, "kind": {Name: "kind"}}
+
 // Filter selects APIs; empty members select all.
 type Filter struct {
-	State fieldgate.Lifecycle
-	Kind  fieldgate.ContractKind
-	After string // the name that the page follows
+	Terms filter.Filter // with Keys; words search in name and title
+	After string        // the name that the page follows
 	Limit int
 }
 
@@ -195,21 +203,17 @@ type API struct {
 }
 
 // List is one page of APIs in the order of their names.
-func (c *Catalog) List(ctx context.Context, filter Filter) (page []*API, err error) {
+func (c *Catalog) List(ctx context.Context, wanted Filter) (page []*API, err error) {
 	query := "SELECT " + versionColumns + `, (SELECT COUNT(*) FROM contract AS all_versions WHERE all_versions.api = newest.api)
 		FROM contract AS newest
 		WHERE api > ? AND published = (SELECT MAX(published) FROM contract AS other WHERE other.api = newest.api)`
-	values := []any{filter.After}
-	if filter.State != "" {
-		query += " AND state = ?"
-		values = append(values, filter.State)
-	}
-	if filter.Kind != "" {
-		query += " AND kind = ?"
-		values = append(values, filter.Kind)
+	values := []any{wanted.After}
+	if conditions, more := wanted.Terms.Where(keyColumns, "api", "title"); conditions != "" {
+		query += " AND " + conditions
+		values = append(values, more...)
 	}
 	query += " ORDER BY api LIMIT ?"
-	values = append(values, filter.Limit)
+	values = append(values, wanted.Limit)
 	err = c.store.View(ctx, func(tx *store.Tx) error {
 		rows, err := tx.QueryContext(ctx, query, values...)
 		if err != nil {

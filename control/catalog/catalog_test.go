@@ -14,6 +14,7 @@ import (
 	"fieldgate/contract"
 	"fieldgate/control/audit"
 	"fieldgate/control/controltest"
+	"fieldgate/control/filter"
 	"fieldgate/control/refusal"
 	"fieldgate/engine/bus"
 )
@@ -379,14 +380,23 @@ func TestListFilters(t *testing.T) {
 	if _, err := c.Retire(controltest.Context(t), "beta", "1.0.0"); err != nil {
 		t.Fatal(err)
 	}
-	for want, filter := range map[string]Filter{
-		"alpha beta gamma": {Limit: 10},
-		"alpha beta":       {Limit: 2},
-		"gamma":            {Limit: 10, After: "beta"},
-		"beta":             {Limit: 10, State: fieldgate.LifecycleRetired},
-		"":                 {Limit: 10, Kind: fieldgate.KindAsyncAPI},
+	for want, test := range map[string]struct {
+		filter string
+		page   Filter
+	}{
+		"alpha beta gamma": {"", Filter{Limit: 10}},
+		"alpha beta":       {"", Filter{Limit: 2}},
+		"gamma":            {"", Filter{Limit: 10, After: "beta"}},
+		"beta":             {"state:retired", Filter{Limit: 10}},
+		"":                 {"kind:asyncapi", Filter{Limit: 10}},
+		"alpha gamma":      {"-BETA", Filter{Limit: 10}},
 	} {
-		page, err := c.List(t.Context(), filter)
+		terms, err := filter.Parse(test.filter, time.Now(), Keys...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		test.page.Terms = terms
+		page, err := c.List(t.Context(), test.page)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -395,7 +405,7 @@ func TestListFilters(t *testing.T) {
 			names = append(names, a.API)
 		}
 		if got := strings.Join(names, " "); got != want {
-			t.Errorf("%+v: got %q, want %q", filter, got, want)
+			t.Errorf("%+v: got %q, want %q", test, got, want)
 		}
 	}
 }

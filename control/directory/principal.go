@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"fieldgate"
+	"fieldgate/control/filter"
 	"fieldgate/control/refusal"
 	"fieldgate/engine/store"
 )
@@ -126,39 +127,42 @@ func hashes(p *Principal) []byte {
 	return joined
 }
 
+var states = filter.Key{Name: "state", Values: []string{fieldgate.StateActive.String(), fieldgate.StateQuarantined.String(), fieldgate.StateRevoked.String()}}
+
+// What lists of devices and of apps are filtered by.
+var (
+	DeviceKeys = []filter.Key{states, {Name: "model"}, {Name: "firmware"}, {Name: "id"}}
+	AppKeys    = []filter.Key{states, {Name: "scope"}, {Name: "id"}}
+)
+
+var keyColumns = map[string]filter.Column{
+	"state": {Name: "state", Value: func(text string) any {
+		state, _ := fieldgate.ParsePrincipalState(text)
+		return state
+	}},
+	"model":    {Name: "model"},
+	"firmware": {Name: "firmware"},
+	"id":       {Name: "id"},
+}
+
 // Filter selects principals of one kind; empty members select all.
 type Filter struct {
-	Kind   fieldgate.PrincipalKind
-	State  *fieldgate.PrincipalState
-	Model  string
-	Prefix string // of the id
-	After  string // the id that the page follows
-	Limit  int
+	Kind  fieldgate.PrincipalKind
+	Terms filter.Filter // with DeviceKeys or AppKeys; a word is the beginning of an id
+	After string        // the id that the page follows
+	Limit int
 }
 
 // List is one page of principals in the order of their ids.
-func List(ctx context.Context, db *store.Store, filter Filter) (page []*Principal, err error) {
-	// One lower bound only: of two the database may search by the one that excludes little.
+func List(ctx context.Context, db *store.Store, wanted Filter) (page []*Principal, err error) {
 	query := "SELECT " + columns + " FROM principal WHERE kind = ? AND id > ?"
-	values := []any{filter.Kind, filter.After}
-	if filter.Prefix > filter.After {
-		query = "SELECT " + columns + " FROM principal WHERE kind = ? AND id >= ?"
-		values = []any{filter.Kind, filter.Prefix}
-	}
-	if filter.Prefix != "" {
-		query += " AND id < ?"
-		values = append(values, filter.Prefix+"\x7f") // 0x7F follows every byte that an id can have
-	}
-	if filter.State != nil {
-		query += " AND state = ?"
-		values = append(values, *filter.State)
-	}
-	if filter.Model != "" {
-		query += " AND model = ?"
-		values = append(values, filter.Model)
+	values := []any{wanted.Kind, wanted.After}
+	if conditions, more := wanted.Terms.WordsBegin("id").Where(keyColumns); conditions != "" {
+		query += " AND " + conditions
+		values = append(values, more...)
 	}
 	query += " ORDER BY id LIMIT ?"
-	values = append(values, filter.Limit)
+	values = append(values, wanted.Limit)
 	err = db.View(ctx, func(tx *store.Tx) error {
 		rows, err := tx.QueryContext(ctx, query, values...)
 		if err != nil {

@@ -16,6 +16,7 @@ import (
 	"fieldgate/control/audit"
 	"fieldgate/control/controltest"
 	"fieldgate/control/directory"
+	"fieldgate/control/filter"
 	"fieldgate/control/refusal"
 	"fieldgate/engine/bus"
 	"fieldgate/engine/store"
@@ -230,37 +231,41 @@ func TestList(t *testing.T) {
 	}
 	n.Add(ctx, NewDevice{ID: "b"})
 	n.Quarantine(ctx, "a03")
-	quarantined := fieldgate.StateQuarantined
-	for name, test := range map[string]struct {
-		filter directory.Filter
-		want   int
-		first  string
+	for text, test := range map[string]struct {
+		want  int
+		first string
 	}{
-		"all":    {directory.Filter{}, 26, "a00"},
-		"prefix": {directory.Filter{Prefix: "a1"}, 10, "a10"},
-		"whole":  {directory.Filter{Prefix: "a24"}, 1, "a24"},
-		"model":  {directory.Filter{Model: "T1"}, 12, "a01"},
-		"state":  {directory.Filter{State: &quarantined}, 1, "a03"},
-		"none":   {directory.Filter{State: &quarantined, Model: "T0"}, 0, ""},
+		"":                           {26, "a00"},
+		"id:a1*":                     {10, "a10"},
+		"a1":                         {10, "a10"},
+		"-a1 -id:a2*":                {11, "a00"},
+		"id:a24":                     {1, "a24"},
+		"model:T1":                   {12, "a01"},
+		"-model:*":                   {1, "b"},
+		"state:quarantined":          {1, "a03"},
+		"state:quarantined model:T0": {0, ""},
 	} {
+		terms, err := filter.Parse(text, time.Now(), directory.DeviceKeys...)
+		if err != nil {
+			t.Fatal(err)
+		}
 		var ids []string
-		filter := test.filter
-		filter.Limit = 7
+		wanted := directory.Filter{Terms: terms, Limit: 7}
 		for {
-			page, err := n.List(ctx, filter)
+			page, err := n.List(ctx, wanted)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, device := range page {
 				ids = append(ids, device.ID)
 			}
-			if len(page) < filter.Limit {
+			if len(page) < wanted.Limit {
 				break
 			}
-			filter.After = page[len(page)-1].ID
+			wanted.After = page[len(page)-1].ID
 		}
 		if len(ids) != test.want || test.want > 0 && ids[0] != test.first || !slices.IsSorted(ids) {
-			t.Errorf("%s: %s", name, ids)
+			t.Errorf("%s: %s", text, ids)
 		}
 	}
 }
