@@ -28,7 +28,10 @@ func (p *parser) skip(char byte) bool {
 
 func (p *parser) term() (t Term, err error) {
 	t.Not = p.skip('-')
-	if at := strings.IndexAny(p.rest, ": \t\","); at > 0 && p.rest[at] == ':' {
+	if at := strings.IndexAny(p.rest, ": \t\","); at >= 0 && p.rest[at] == ':' {
+		if at == 0 {
+			return t, errNoValue("")
+		}
 		t.Key, p.rest = p.rest[:at], p.rest[at+1:]
 	}
 	for {
