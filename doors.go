@@ -68,13 +68,18 @@ const GatewayStateInterval = 5 * time.Second
 // GatewayState is what a gateway has in force. The control plane waits for it before it calls a decision live.
 type GatewayState struct {
 	Node      string `json:"node"`
-	Snapshot  uint64 `json:"snapshot"`          // version in force
-	Directory uint64 `json:"directory"`         // sequence in force
-	Problem   string `json:"problem,omitempty"` // why a newer snapshot is not in force
+	Epoch     uint64 `json:"epoch"`               // tells one start of the gateway from another; larger than all before it
+	NameTaken bool   `json:"nameTaken,omitempty"` // another gateway that calls itself Node was heard within the last seconds
+	Snapshot  uint64 `json:"snapshot"`            // version in force
+	Directory uint64 `json:"directory"`           // sequence in force
+	Problem   string `json:"problem,omitempty"`   // why a newer snapshot is not in force
 
 	Connections map[string]int `json:"connections,omitempty"` // open now, by protocol; of CoAP peers known now
 	// Counted since the gateway started.
-	RecordsDropped  uint64 `json:"recordsDropped"`  // the bus did not take them for too long
+	RecordsDropped  uint64 `json:"recordsDropped"`  // the bus did not take them for so long that the outbox was full
 	MessagesDropped uint64 `json:"messagesDropped"` // not delivered to some subscriber: too slow, queue full, expired, too large
 	Malformed       uint64 `json:"malformed"`       // connections and datagrams that broke their protocol
+
+	OutboxBytes  uint64    `json:"outboxBytes"`           // Records that wait on the gateway's disk for the bus
+	OutboxOldest time.Time `json:"outboxOldest,omitzero"` // when the oldest of them began; zero when none waits
 }

@@ -2,8 +2,8 @@
 // what feeds them: the snapshot of contracts, the directory of principals, the broker and the recorder.
 //
 // It owns its folder: the disk copies of snapshot and directory, with which a restart serves before the control plane answers,
-// and the journal of sessions and messages. It promises that no exchange waits for the control plane, and that what is in
-// force stays in force while the control plane is away.
+// the journal of sessions and messages, and the outbox of Records. It promises that no exchange waits for the control plane or
+// the bus, and that what is in force stays in force while they are away.
 package gateway
 
 import (
@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"fieldgate"
@@ -40,8 +41,10 @@ type Config struct {
 	HTTP, MQTT, CoAP string // host:port to listen on; empty: not at all
 
 	Upstreams []fieldgate.Upstream
-	Bus       *bus.Bus
+	Bus       *bus.Bus // may be away, at the start and later
 	Logger    *slog.Logger
+
+	OutboxMaxBytes int64 // of Records that wait on disk for the bus, beyond which the oldest are dropped; 0: 1 GiB
 }
 
 // Gateway is one node of the data plane.
@@ -56,6 +59,7 @@ type Gateway struct {
 	listeners []net.Listener
 	addresses map[string]string
 	changed   chan struct{} // something in the GatewayState changed
+	namesake  atomic.Int64  // when another gateway with this one's name was heard, in nanoseconds since 1970
 }
 
 // New reads the files of the last run and binds the listeners; it serves nobody before Run. A port that is taken is an error
@@ -68,16 +72,21 @@ func New(config Config) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	principals, err := directory.Open(filepath.Join(config.Folder, "directory"), config.Logger)
+	// The outbox comes first: it holds the lock that keeps a second gateway out of the folder.
+	records, err := recorder.Open(recorder.Config{Node: config.Node, Folder: filepath.Join(config.Folder, "outbox"), OutboxMaxBytes: config.OutboxMaxBytes,
+		Sink: func(ctx context.Context, id string, batch []byte) error {
+			return config.Bus.Append(ctx, fieldgate.SubjectRecords+config.Node, id, batch)
+		}, Logger: config.Logger})
 	if err != nil {
 		return nil, err
 	}
-	epoch := uint64(time.Now().UnixMilli())
-	g := &Gateway{config: config, directory: principals, addresses: make(map[string]string), changed: make(chan struct{}, 1)}
-	g.recorder = recorder.New(config.Node, epoch, func(ctx context.Context, id string, batch []byte) error {
-		return config.Bus.Append(ctx, fieldgate.SubjectRecords+config.Node, id, batch)
-	}, config.Logger)
-	g.pipeline = pipeline.New(pipeline.Config{Node: config.Node, Epoch: epoch, Directory: principals, Upstreams: upstreams, Broker: broker.New(), Recorder: g.recorder})
+	principals, err := directory.Open(filepath.Join(config.Folder, "directory"), config.Logger)
+	if err != nil {
+		records.Close()
+		return nil, err
+	}
+	g := &Gateway{config: config, directory: principals, recorder: records, addresses: make(map[string]string), changed: make(chan struct{}, 1)}
+	g.pipeline = pipeline.New(pipeline.Config{Node: config.Node, Epoch: records.Epoch(), Directory: principals, Upstreams: upstreams, Broker: broker.New(), Recorder: g.recorder})
 	g.snapshots = &snapshots{file: filepath.Join(config.Folder, "snapshot"), bus: config.Bus, pipeline: g.pipeline, logger: config.Logger, report: g.report}
 	if err = g.snapshots.load(); err == nil {
 		err = g.listen()
@@ -155,7 +164,7 @@ func listenError(setting, address string, err error) error {
 func (g *Gateway) Addresses() map[string]string { return g.addresses }
 
 // Run serves until the context ends or a part fails: then the fronts let exchanges under way finish, the last Records go to the
-// bus, and it returns when all has ended.
+// bus or stay in the outbox, and it returns when all has ended.
 func (g *Gateway) Run(ctx context.Context) error {
 	defer g.release()
 	// Records are sent until the last exchange has ended.
@@ -197,16 +206,24 @@ func (g *Gateway) report() { wake(g.changed) }
 
 // tell says what is in force whenever it changes, and now and then.
 func (g *Gateway) tell(ctx context.Context) error {
+	stop, err := g.config.Bus.Subscribe(fieldgate.SubjectGatewayState, g.hear)
+	if err != nil {
+		return fmt.Errorf("gateway: %w", err)
+	}
+	defer stop()
 	ticker := time.NewTicker(fieldgate.GatewayStateInterval)
 	defer ticker.Stop()
+	unheard := false
 	for {
 		state, err := json.Marshal(g.state())
 		if err != nil {
 			return err
 		}
-		if err := g.config.Bus.Publish(fieldgate.SubjectGatewayState, state); err != nil {
-			g.config.Logger.Warn("the gateway's state was not sent", "error", err)
+		err = g.config.Bus.Publish(fieldgate.SubjectGatewayState, state)
+		if err != nil && !unheard {
+			g.config.Logger.Warn("the gateway's state cannot be sent; it is sent when the bus answers", "error", err)
 		}
+		unheard = err != nil
 		select {
 		case <-ctx.Done():
 			return nil
@@ -216,9 +233,31 @@ func (g *Gateway) tell(ctx context.Context) error {
 	}
 }
 
+// hear notices another gateway that has this one's name: their states and Records would be taken for one gateway's.
+func (g *Gateway) hear(_ string, data []byte) {
+	var other struct {
+		Node  string `json:"node"`
+		Epoch uint64 `json:"epoch"`
+	}
+	if json.Unmarshal(data, &other) != nil || other.Node != g.config.Node || other.Epoch == g.recorder.Epoch() || other.Epoch == 0 {
+		return
+	}
+	if !g.nameTaken() {
+		g.config.Logger.Error("another gateway has this one's name; give each a name of its own (setting node)", "node", other.Node)
+		defer g.report()
+	}
+	g.namesake.Store(time.Now().UnixNano())
+}
+
+func (g *Gateway) nameTaken() bool {
+	return time.Since(time.Unix(0, g.namesake.Load())) < 3*fieldgate.GatewayStateInterval
+}
+
 func (g *Gateway) state() *fieldgate.GatewayState {
-	state := &fieldgate.GatewayState{Node: g.config.Node, Snapshot: g.pipeline.Program().Version, Directory: g.directory.Sequence(),
-		Problem: g.snapshots.why(), Connections: make(map[string]int), RecordsDropped: g.recorder.Dropped()}
+	records := g.recorder.Stats()
+	state := &fieldgate.GatewayState{Node: g.config.Node, Epoch: g.recorder.Epoch(), NameTaken: g.nameTaken(),
+		Snapshot: g.pipeline.Program().Version, Directory: g.directory.Sequence(), Problem: g.snapshots.why(), Connections: make(map[string]int),
+		RecordsDropped: records.Dropped, OutboxBytes: records.OutboxBytes, OutboxOldest: records.OutboxOldest}
 	for _, count := range g.counts {
 		count(state)
 	}
@@ -233,4 +272,5 @@ func (g *Gateway) release() {
 	if err := g.directory.Close(); err != nil {
 		g.config.Logger.Error("the directory's log was not closed cleanly", "error", err)
 	}
+	g.recorder.Close()
 }

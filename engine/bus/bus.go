@@ -1,8 +1,13 @@
-// Package bus carries messages within a node: an embedded NATS server with JetStream, reached in process. It
-// offers messages without a trace (Publish, Subscribe), requests (Request, Serve) and streams on disk (Append, Read).
+// Package bus carries messages within a node and between nodes: over a NATS server with JetStream in this process (Open),
+// or over a NATS cluster (Connect). It offers messages without a trace (Publish, Subscribe), requests (Request, Serve) and
+// streams on disk (Append, Read).
 //
-// Messages of Publish may be lost; what Append has acknowledged survives a crash of the process, and a power cut but for
-// its last second.
+// Messages of Publish may be lost. What Append has acknowledged survives, in process, a crash of the process, and a power
+// cut but for its last second; on a cluster of three servers or more it is held by a majority of the stream's three
+// replicas, and survives the loss of any one server for good, a crash of all, and a power cut of all but for the servers'
+// sync_interval.
+//
+// A cluster that is away makes operations fail with ErrUnavailable, and is connected to again for as long as the Bus is open.
 package bus
 
 import (
@@ -12,17 +17,16 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"fieldgate"
 )
 
-// Config says where a bus keeps its streams. Only this process reaches the bus.
+// Config says where a bus in this process keeps its streams. Nobody else reaches it.
 type Config struct {
 	Directory string       // of the streams; created if missing; one process at a time
 	MaxStore  int64        // bytes of all streams on disk; 0: 1 GiB
@@ -43,21 +47,28 @@ var (
 	ErrCorrupt = errors.New("the stream store is corrupt: restore it from a backup, or move it away to start with an empty one (contracts and devices are not in it)")
 )
 
-// ErrNoResponder says that nobody serves the subject of a request at present.
-var ErrNoResponder = errors.New("nobody answers")
-
-// Bus is a running server and this process's connection to it.
+// Bus is a connection to a server, which may run in this process. It is safe for concurrent use.
 type Bus struct {
 	log        *slog.Logger
-	lock       *os.File
-	server     *server.Server
 	connection *nats.Conn
 	streams    jetstream.JetStream
+	health     health
+
+	// In this process.
+	lock   *os.File
+	server *server.Server
+
+	// Of a cluster.
+	look      chan struct{} // the connection changed: examine the cluster
+	stopWatch context.CancelFunc
+	watching  sync.WaitGroup
+	mu        sync.Mutex
+	growing   map[string]Stream // kept on fewer servers than wanted
 }
 
-// Open starts the server and connects to it.
+// Open starts a server in this process and connects to it.
 func Open(config Config) (_ *Bus, err error) {
-	b := &Bus{log: config.Log}
+	b := &Bus{log: config.Log, health: health{since: time.Now()}}
 	defer func() {
 		if err != nil {
 			b.Close()
@@ -125,18 +136,23 @@ func lock(path string) (*os.File, error) {
 	return file, nil
 }
 
-// Close delivers what is under way, ends the server and returns when it has ended.
+// Close delivers what is under way, ends the connection and the server in this process, and returns when they have ended.
 func (b *Bus) Close() {
+	if b.stopWatch != nil {
+		b.stopWatch()
+		b.watching.Wait()
+	}
 	if b.connection != nil {
 		closed := make(chan struct{})
+		b.connection.SetDisconnectErrHandler(nil)
 		b.connection.SetClosedHandler(func(*nats.Conn) { close(closed) })
 		if b.connection.Drain() == nil {
 			select {
 			case <-closed:
 			case <-time.After(drainTimeout):
-				b.connection.Close()
 			}
 		}
+		b.connection.Close()
 	}
 	if b.server != nil {
 		b.server.Shutdown()
@@ -145,80 +161,4 @@ func (b *Bus) Close() {
 	if b.lock != nil {
 		b.lock.Close()
 	}
-}
-
-// Publish sends a message to whoever subscribes to its subject at this moment.
-func (b *Bus) Publish(subject string, data []byte) error {
-	return b.connection.Publish(subject, data)
-}
-
-// Subscribe calls handle with each message on a subject, one after the other, until stop is called.
-func (b *Bus) Subscribe(subject string, handle func(subject string, data []byte)) (stop func(), err error) {
-	subscription, err := b.connection.Subscribe(subject, func(message *nats.Msg) { handle(message.Subject, message.Data) })
-	if err != nil {
-		return nil, err
-	}
-	// Only after a round trip is the server sure to know of the subscription.
-	if err := b.connection.Flush(); err != nil {
-		return nil, err
-	}
-	return func() { subscription.Unsubscribe() }, nil
-}
-
-// Answer is what a request is answered with.
-type Answer struct {
-	Header map[string]string
-	Data   []byte
-}
-
-// Refusal is the answer of a server that could not carry out a request.
-type Refusal struct{ Reason string }
-
-func (r *Refusal) Error() string { return r.Reason }
-
-// Serve answers requests on a subject, one after the other, until stop is called. An error is sent as a Refusal, and
-// logged here; it must hold nothing that the requester may not know.
-func (b *Bus) Serve(subject string, answer func(request []byte) (Answer, error)) (stop func(), err error) {
-	subscription, err := b.connection.Subscribe(subject, func(request *nats.Msg) {
-		reply := nats.NewMsg(request.Reply)
-		given, err := answer(request.Data)
-		if err != nil {
-			b.log.Warn("a request on the bus was refused", "subject", subject, "error", err)
-			reply.Header.Set(fieldgate.HeaderError, err.Error())
-		} else {
-			reply.Data = given.Data
-			for name, value := range given.Header {
-				reply.Header.Set(name, value)
-			}
-		}
-		if err := b.connection.PublishMsg(reply); err != nil {
-			b.log.Error("an answer on the bus was not sent", "subject", subject, "error", err)
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	if err := b.connection.Flush(); err != nil {
-		return nil, err
-	}
-	return func() { subscription.Unsubscribe() }, nil
-}
-
-// Request waits for the answer to a request until the context ends. A refused request is a *Refusal.
-func (b *Bus) Request(ctx context.Context, subject string, data []byte) (Answer, error) {
-	reply, err := b.connection.RequestWithContext(ctx, subject, data)
-	if errors.Is(err, nats.ErrNoResponders) {
-		return Answer{}, fmt.Errorf("%s: %w", subject, ErrNoResponder)
-	}
-	if err != nil {
-		return Answer{}, fmt.Errorf("%s: %w", subject, err)
-	}
-	if reason := reply.Header.Get(fieldgate.HeaderError); reason != "" {
-		return Answer{}, fmt.Errorf("%s: %w", subject, &Refusal{reason})
-	}
-	answer := Answer{Data: reply.Data, Header: make(map[string]string, len(reply.Header))}
-	for name := range reply.Header {
-		answer.Header[name] = reply.Header.Get(name)
-	}
-	return answer, nil
 }

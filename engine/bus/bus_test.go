@@ -2,8 +2,6 @@ package bus
 
 import (
 	"bufio"
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,8 +13,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/nats-io/nats.go"
 )
 
 func openTest(t *testing.T, directory string) *Bus {
@@ -31,179 +27,28 @@ func openTest(t *testing.T, directory string) *Bus {
 
 var letters = Stream{Name: "LETTERS", Subjects: []string{"letters.>"}, MaxBytes: 1 << 20, MaxAge: time.Hour}
 
-func keep(t *testing.T, b *Bus) StreamState {
-	t.Helper()
-	state, err := b.Keep(t.Context(), letters)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return state
+// The bus in this process does all that a bus does.
+func TestInProcess(t *testing.T) {
+	suite(t, func(t *testing.T) *Bus { return openTest(t, t.TempDir()) })
 }
 
-func write(t *testing.T, b *Bus, from, to int) {
-	t.Helper()
-	for i := from; i <= to; i++ {
-		if err := b.Append(t.Context(), "letters.a", strconv.Itoa(i), []byte(strconv.Itoa(i))); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-var errEnough = errors.New("enough")
-
-// read collects the texts from a sequence on until there are n, and checks that sequences have no gap.
-func read(t *testing.T, b *Bus, from uint64, n int) (texts []string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	next := max(from, 1)
-	err := b.Read(ctx, letters.Name, from, 7, func(entries []Entry) error {
-		if len(entries) == 0 || len(entries) > 7 {
-			t.Errorf("%d entries at once", len(entries))
-		}
-		for _, entry := range entries {
-			if entry.Sequence != next || entry.Subject != "letters.a" {
-				t.Errorf("got %d, want %d", entry.Sequence, next)
-			}
-			next++
-			if texts = append(texts, string(entry.Data)); len(texts) == n {
-				return errEnough
-			}
-		}
-		return nil
-	})
-	if !errors.Is(err, errEnough) {
-		t.Fatalf("after %d: %v", len(texts), err)
-	}
-	return texts
-}
-
-func TestPublishSubscribe(t *testing.T) {
-	b := openTest(t, t.TempDir())
-	got := make(chan string, 1)
-	stop, err := b.Subscribe("news.*", func(subject string, data []byte) { got <- subject + " " + string(data) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stop()
-	if err := b.Publish("news.a", []byte("x")); err != nil {
-		t.Fatal(err)
-	}
-	if text := <-got; text != "news.a x" {
-		t.Fatal(text)
-	}
-}
-
-func TestRequest(t *testing.T) {
-	b := openTest(t, t.TempDir())
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	if _, err := b.Request(ctx, "double", nil); !errors.Is(err, ErrNoResponder) {
-		t.Fatalf("nobody answers: %v", err)
-	}
-	stop, err := b.Serve("double", func(request []byte) (Answer, error) {
-		if len(request) == 0 {
-			return Answer{}, errors.New("nothing to double")
-		}
-		return Answer{Data: bytes.Repeat(request, 2), Header: map[string]string{"Fieldgate-Total": "2"}}, nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	answer, err := b.Request(ctx, "double", []byte("ab"))
-	if err != nil || string(answer.Data) != "abab" || answer.Header["Fieldgate-Total"] != "2" {
-		t.Fatalf("%+v %v", answer, err)
-	}
-	var refusal *Refusal
-	if _, err := b.Request(ctx, "double", nil); !errors.As(err, &refusal) || refusal.Reason != "nothing to double" {
-		t.Fatalf("a refusal: %v", err)
-	}
-	stop()
-	if _, err := b.Request(ctx, "double", []byte("ab")); !errors.Is(err, ErrNoResponder) {
-		t.Fatalf("stopped: %v", err)
-	}
-}
-
-func TestAppendAndRead(t *testing.T) {
+func TestRestart(t *testing.T) {
 	directory := t.TempDir()
 	b := openTest(t, directory)
-	created := keep(t, b).Created
-	write(t, b, 1, 100)
-	write(t, b, 1, 100) // the same ids again are stored once
-	if state := keep(t, b); state.Messages != 100 || state.First != 1 || state.Last != 100 {
-		t.Fatalf("%+v", state)
-	}
-	if texts := read(t, b, 0, 100); texts[0] != "1" || texts[99] != "100" {
-		t.Fatal(texts)
-	}
+	created := keep(t, b, letters).Created
+	write(t, b, letters, 1, 100)
 	b.Close()
 
 	b = openTest(t, directory)
-	if state := keep(t, b); state.Messages != 100 || !state.Created.Equal(created) {
+	if state := keep(t, b, letters); state.Messages != 100 || !state.Created.Equal(created) {
 		t.Fatalf("after a restart: %+v", state)
 	}
-	write(t, b, 101, 120)
-	if texts := read(t, b, 91, 30); texts[0] != "91" || texts[29] != "120" {
+	write(t, b, letters, 101, 120)
+	if texts := read(t, b, letters, 91, 30); texts[0] != "91" || texts[29] != "120" {
 		t.Fatal(texts)
 	}
-}
-
-func TestReadWaitsForMore(t *testing.T) {
-	b := openTest(t, t.TempDir())
-	keep(t, b)
-	go func() {
-		for i := range 20 {
-			b.Append(t.Context(), "letters.a", strconv.Itoa(i), []byte("x"))
-		}
-	}()
-	read(t, b, 1, 20)
-}
-
-func TestReadEndsWithItsContext(t *testing.T) {
-	b := openTest(t, t.TempDir())
-	keep(t, b)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error)
-	go func() { done <- b.Read(ctx, letters.Name, 1, 10, func([]Entry) error { return nil }) }()
-	cancel()
-	if err := <-done; !errors.Is(err, context.Canceled) {
-		t.Fatal(err)
-	}
-}
-
-func TestStreamIsBounded(t *testing.T) {
-	b := openTest(t, t.TempDir())
-	keep(t, b)
-	for i := range 200 {
-		if err := b.Append(t.Context(), "letters.a", strconv.Itoa(i), make([]byte, 10_000)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	state := keep(t, b)
-	if state.Last != 200 || state.First == 1 || state.Bytes > uint64(letters.MaxBytes) {
-		t.Fatalf("%+v", state)
-	}
-	// What is discarded is skipped.
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	b.Read(ctx, letters.Name, 1, 1, func(entries []Entry) error {
-		if entries[0].Sequence != state.First {
-			t.Errorf("first is %d, want %d", entries[0].Sequence, state.First)
-		}
-		return errEnough
-	})
-}
-
-func TestAppendRefused(t *testing.T) {
-	b := openTest(t, t.TempDir())
-	keep(t, b)
-	if err := b.Append(t.Context(), "letters.a", "1", make([]byte, 2<<20)); !errors.Is(err, nats.ErrMaxPayload) {
-		t.Fatalf("a message of 2 MiB: %v", err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	if err := b.Append(ctx, "nowhere.a", "1", nil); !errors.Is(err, context.DeadlineExceeded) {
-		t.Fatalf("no stream keeps it: %v", err)
+	if err := b.Health(); err != nil || time.Since(b.Since()) > time.Minute {
+		t.Fatalf("%v since %s", err, b.Since())
 	}
 }
 
@@ -219,8 +64,8 @@ func TestCorruptStore(t *testing.T) {
 	for _, name := range []string{"meta.inf", "meta.sum"} {
 		directory := t.TempDir()
 		b := openTest(t, directory)
-		keep(t, b)
-		write(t, b, 1, 10)
+		keep(t, b, letters)
+		write(t, b, letters, 1, 10)
 		b.Close()
 		damaged := 0
 		err := filepath.WalkDir(directory, func(path string, entry fs.DirEntry, err error) error {
@@ -244,9 +89,9 @@ func TestCorruptStore(t *testing.T) {
 func TestKilledProcess(t *testing.T) {
 	if directory := os.Getenv("BUS_KILL_TEST"); directory != "" {
 		b := openTest(t, directory)
-		for i := keep(t, b).Last + 1; ; i++ {
+		for i := keep(t, b, letters).Last + 1; ; i++ {
 			text := strconv.FormatUint(i, 10)
-			if err := b.Append(t.Context(), "letters.a", text, []byte(text)); err != nil {
+			if err := b.Append(t.Context(), letters.subject(), text, []byte(text)); err != nil {
 				t.Fatal(err)
 			}
 			fmt.Printf("appended %s\n", text)
@@ -279,11 +124,11 @@ func TestKilledProcess(t *testing.T) {
 		}
 		command.Wait()
 		b := openTest(t, directory)
-		state := keep(t, b)
+		state := keep(t, b, letters)
 		if last == 0 || state.Last < uint64(last) {
 			t.Fatalf("round %d: %d were acknowledged, the stream ends at %d", round, last, state.Last)
 		}
-		for i, text := range read(t, b, 1, int(state.Last)) {
+		for i, text := range read(t, b, letters, 1, int(state.Last)) {
 			if text != strconv.Itoa(i+1) {
 				t.Fatalf("round %d: %q is number %d", round, text, i+1)
 			}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -34,17 +36,56 @@ type Entry struct {
 }
 
 const (
-	appendTimeout = 5 * time.Second        // for one attempt
-	appendPause   = 100 * time.Millisecond // before the next
+	appendTimeout  = 2 * time.Second        // for one attempt
+	appendPause    = 100 * time.Millisecond // before the second attempt; then more
+	maxAppendPause = time.Second
+
+	readTimeout   = 2 * time.Second // to begin
 	readPause     = time.Second
 	readIdle      = 5 * time.Second // one request for messages waits so long
+	readHeartbeat = time.Second     // a reader whose server is silent for two of them looks for another
 
 	consumerExpiry = time.Minute // of the server's side of a reader that is gone
+
+	wantedReplicas = 3 // of a stream, where the cluster has as many servers with JetStream
+	keepAttempts   = 3
 )
 
-// Keep creates the stream, or adapts the bounds of the one that is there.
+// Codes of the server, of those that package jetstream does not name.
+const (
+	codeNoPeers               jetstream.ErrorCode = 10005
+	codeInsufficientResources jetstream.ErrorCode = 10023
+	codeReplicasNotSupported  jetstream.ErrorCode = 10074
+	codeMessageTooLarge       jetstream.ErrorCode = 10054
+)
+
+// Errors of streams.
+var (
+	// ErrRefused says that a message will never be taken by the stream.
+	ErrRefused = errors.New("the stream takes no such message")
+	// ErrReplaced says that the stream is no longer the one that was read: it was deleted and made anew, or lost its end.
+	ErrReplaced = errors.New("the stream was replaced, or lost its end, while it was read")
+)
+
+func refusedWith(err error, codes ...jetstream.ErrorCode) bool {
+	var refused *jetstream.APIError
+	return errors.As(err, &refused) && slices.Contains(codes, refused.ErrorCode)
+}
+
+// Keep creates the stream, or adapts the bounds of the one that is there. On a cluster it has three replicas as soon as three
+// servers can hold them, and one until then.
 func (b *Bus) Keep(ctx context.Context, stream Stream) (StreamState, error) {
-	_, err := b.streams.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	if err := b.usable(); err != nil {
+		return StreamState{}, fmt.Errorf("stream %s: %w", stream.Name, err)
+	}
+	if err := b.keep(ctx, stream); err != nil {
+		return StreamState{}, fmt.Errorf("stream %s: %w", stream.Name, err)
+	}
+	return b.State(ctx, stream.Name)
+}
+
+func (b *Bus) keep(ctx context.Context, stream Stream) error {
+	config := jetstream.StreamConfig{
 		Name:       stream.Name,
 		Subjects:   stream.Subjects,
 		Storage:    jetstream.FileStorage,
@@ -52,15 +93,67 @@ func (b *Bus) Keep(ctx context.Context, stream Stream) (StreamState, error) {
 		MaxBytes:   stream.MaxBytes,
 		MaxAge:     stream.MaxAge,
 		Duplicates: time.Minute, // Append repeats within it
-	})
-	if err != nil {
-		return StreamState{}, fmt.Errorf("stream %s: %w", stream.Name, err)
+		Replicas:   1,
 	}
-	return b.State(ctx, stream.Name)
+	if there, err := b.streams.Stream(ctx, stream.Name); err == nil {
+		config.Replicas = max(there.CachedInfo().Config.Replicas, 1)
+	} else if !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return err
+	}
+	if b.connection.ConnectedClusterName() == "" || config.Replicas >= wantedReplicas {
+		return b.createOrUpdate(ctx, config)
+	}
+	wider := config
+	wider.Replicas = wantedReplicas
+	err := b.createOrUpdate(ctx, wider)
+	few := refusedWith(err, codeNoPeers, codeInsufficientResources, codeReplicasNotSupported)
+	b.mu.Lock()
+	_, said := b.growing[stream.Name]
+	delete(b.growing, stream.Name)
+	if few {
+		b.growing[stream.Name] = stream
+	}
+	b.mu.Unlock()
+	if few && !said {
+		b.log.Warn("a stream is on one server only, because the cluster has too few servers with JetStream that are up; what it holds is away with that server",
+			"stream", stream.Name, "wanted", wantedReplicas, "error", err)
+	}
+	if few {
+		return b.createOrUpdate(ctx, config)
+	}
+	if said && err == nil {
+		b.log.Info("a stream is on more servers now", "stream", stream.Name, "replicas", wantedReplicas)
+	}
+	return err
+}
+
+// createOrUpdate tries again where another node creates the same stream at the same time.
+func (b *Bus) createOrUpdate(ctx context.Context, config jetstream.StreamConfig) error {
+	for attempt := 1; ; attempt++ {
+		_, err := b.streams.CreateOrUpdateStream(ctx, config)
+		if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) || attempt == keepAttempts {
+			return err
+		}
+	}
+}
+
+// grow tries to keep streams on as many servers as wanted, now that there may be more.
+func (b *Bus) grow(ctx context.Context) {
+	b.mu.Lock()
+	streams := slices.Collect(maps.Values(b.growing))
+	b.mu.Unlock()
+	for _, stream := range streams {
+		if err := b.keep(ctx, stream); err != nil {
+			b.log.Warn("a stream could not be kept on more servers yet", "stream", stream.Name, "error", err)
+		}
+	}
 }
 
 // State is what the stream holds.
 func (b *Bus) State(ctx context.Context, name string) (StreamState, error) {
+	if err := b.usable(); err != nil {
+		return StreamState{}, fmt.Errorf("stream %s: %w", name, err)
+	}
 	stream, err := b.streams.Stream(ctx, name)
 	if err != nil {
 		return StreamState{}, fmt.Errorf("stream %s: %w", name, err)
@@ -70,30 +163,43 @@ func (b *Bus) State(ctx context.Context, name string) (StreamState, error) {
 		Bytes: info.State.Bytes}, nil
 }
 
-// Append stores a message in the stream that keeps its subject and returns when it is stored. It tries again until the
-// context ends, so that messages appended by one goroutine stand in their order. id names the message: the same id within
-// a minute is stored once.
+// Append stores a message in the stream that keeps its subject and returns when it is stored; see the package for what that
+// survives. It tries again until the context ends, also while the bus is away, so that messages appended by one goroutine stand
+// in their order. Only a message that the stream will never take is given up: ErrRefused. id names the message: the same id
+// within a minute is stored once.
 func (b *Bus) Append(ctx context.Context, subject, id string, data []byte) error {
+	pause := appendPause
 	for {
 		err := b.appendOnce(ctx, subject, id, data)
 		if err == nil {
+			if pause > appendPause {
+				b.log.Info("messages are stored again", "subject", subject)
+			}
 			return nil
 		}
-		var refused *jetstream.APIError
-		if errors.As(err, &refused) && refused.Code < 500 || errors.Is(err, nats.ErrMaxPayload) || errors.Is(err, nats.ErrConnectionClosed) {
+		switch {
+		case refusedWith(err, codeMessageTooLarge), errors.Is(err, nats.ErrMaxPayload):
+			return fmt.Errorf("append to %s: %w: %w", subject, ErrRefused, err)
+		case errors.Is(err, nats.ErrConnectionClosed):
 			return fmt.Errorf("append to %s: %w", subject, err)
 		}
-		// A stall, a time-out or a store that is full for the moment is back-pressure: wait and try again.
-		b.log.Warn("a message could not be stored yet", "subject", subject, "error", err)
+		// A stall, a time-out, a stream without a leader or a store that is full for the moment is back-pressure: wait and try again.
+		if pause == appendPause {
+			b.log.Warn("a message cannot be stored yet; it is tried again", "subject", subject, "error", err)
+		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("append to %s: %w", subject, errors.Join(ctx.Err(), err))
-		case <-time.After(appendPause):
+		case <-time.After(pause):
 		}
+		pause = min(2*pause, maxAppendPause)
 	}
 }
 
 func (b *Bus) appendOnce(ctx context.Context, subject, id string, data []byte) error {
+	if err := b.usable(); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
 	defer cancel()
 	_, err := b.streams.Publish(ctx, subject, data, jetstream.WithMsgID(id))
@@ -101,8 +207,8 @@ func (b *Bus) appendOnce(ctx context.Context, subject, id string, data []byte) e
 }
 
 // Read hands all messages of a stream from a sequence on, in their order and without gaps but for what the stream has
-// discarded, to handle: as many at once as are there, at the most batch. It returns when the context ends or with the
-// error of handle; whatever else happens it tries again. Where it stands is for the caller to keep, best in the
+// discarded, to handle: as many at once as are there, at the most batch. It returns when the context ends, with the error of
+// handle, or with ErrReplaced; whatever else happens it tries again. Where it stands is for the caller to keep, best in the
 // transaction that uses the messages.
 func (b *Bus) Read(ctx context.Context, stream string, from uint64, batch int, handle func([]Entry) error) error {
 	r := reader{bus: b, stream: stream, next: max(from, 1), batch: batch, handle: handle}
@@ -114,7 +220,10 @@ func (b *Bus) Read(ctx context.Context, stream string, from uint64, batch int, h
 		if r.refused != nil {
 			return r.refused
 		}
-		b.log.Warn("reading a stream is delayed", "stream", stream, "next", r.next, "error", err)
+		if !r.delayed {
+			b.log.Warn("reading a stream is delayed; it is tried again", "stream", stream, "next", r.next, "error", err)
+		}
+		r.delayed = true
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -130,26 +239,43 @@ type reader struct {
 	next    uint64 // sequence
 	batch   int
 	handle  func([]Entry) error
-	refused error // by handle
+	refused error // by handle, or ErrReplaced
+	delayed bool  // and said to be
+
+	created time.Time // of the stream
+	short   int       // times in a row that the stream ended before what was read of it
 }
+
+// maxShort is how often a stream may seem to have lost its end, as it does while a new leader catches up.
+const maxShort = 15
 
 var errGap = errors.New("a message was not delivered")
 
-// run reads with one consumer of the server until something fails. The consumer needs no acknowledgements: the reader
-// itself sees to it that nothing is missing.
+// run reads with one consumer of the server until something fails. The consumer needs no acknowledgements, nor replicas: the
+// reader itself sees to it that nothing is missing.
 func (r *reader) run(ctx context.Context) error {
-	consumer, err := r.bus.streams.CreateConsumer(ctx, r.stream, jetstream.ConsumerConfig{
+	beginning, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	if err := r.recognise(beginning); err != nil {
+		return err
+	}
+	consumer, err := r.bus.streams.CreateConsumer(beginning, r.stream, jetstream.ConsumerConfig{
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       r.next,
 		AckPolicy:         jetstream.AckNonePolicy,
 		MemoryStorage:     true,
+		Replicas:          1,
 		InactiveThreshold: consumerExpiry,
 	})
 	if err != nil {
 		return err
 	}
+	if r.delayed {
+		r.bus.log.Info("reading a stream goes on", "stream", r.stream, "next", r.next)
+		r.delayed = false
+	}
 	for {
-		fetched, err := consumer.Fetch(r.batch, jetstream.FetchMaxWait(readIdle))
+		fetched, err := consumer.Fetch(r.batch, jetstream.FetchMaxWait(readIdle), jetstream.FetchHeartbeat(readHeartbeat))
 		if err != nil {
 			return err
 		}
@@ -160,6 +286,31 @@ func (r *reader) run(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// recognise makes sure that the stream is the one that was read so far.
+func (r *reader) recognise(ctx context.Context) error {
+	state, err := r.bus.State(ctx, r.stream)
+	if err != nil {
+		return err
+	}
+	if r.created.IsZero() {
+		r.created = state.Created
+		return nil
+	}
+	if !state.Created.Equal(r.created) {
+		r.refused = fmt.Errorf("stream %s: %w", r.stream, ErrReplaced)
+		return r.refused
+	}
+	if state.Last+1 >= r.next {
+		r.short = 0
+		return nil
+	}
+	err = fmt.Errorf("stream %s ends at %d: %w", r.stream, state.Last, ErrReplaced)
+	if r.short++; r.short >= maxShort {
+		r.refused = err
+	}
+	return err
 }
 
 // take handles what one fetch brings, in as many pieces as it arrives in.
@@ -208,7 +359,7 @@ func (r *reader) check(ctx context.Context, entries []Entry) error {
 		if err != nil {
 			return err
 		}
-		if i > 0 || state.First < entry.Sequence {
+		if i > 0 || state.First < entry.Sequence || entry.Sequence < r.next {
 			return fmt.Errorf("%w: %d came instead of %d", errGap, entry.Sequence, r.next+uint64(i))
 		}
 		r.next = entry.Sequence

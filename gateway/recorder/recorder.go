@@ -1,30 +1,56 @@
-// Package recorder carries Records from the pipeline to the bus in batches.
+// Package recorder carries Records from the pipeline to the bus in batches, by way of an outbox on the gateway's disk.
 //
-// It owns a bounded buffer. It promises that adding a Record never blocks and that what had to be dropped, because the bus did
-// not take batches for longer than the buffer lasts, is counted.
+// It owns the outbox and the epoch, which numbers the starts of a gateway. It promises that adding a Record never blocks; that
+// Records in the outbox survive a crash of the process, and a power cut but for about the last second; that they arrive in
+// their order, however long the bus is away; and that what had to be dropped, because outbox and buffer were full, is counted
+// and leaves a gap in the Records' numbers. A Record is in the outbox at once when the gateway was quiet, and otherwise 25
+// milliseconds after its exchange at the latest. Batches that were sent and not acknowledged before a crash are sent
+// again with the same numbers.
 package recorder
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"fieldgate"
+	"fieldgate/engine/bus"
 )
 
 const (
-	batchInterval = 25 * time.Millisecond // a Record waits no longer than this for its batch
+	batchInterval = 25 * time.Millisecond // Records of so long are written together
 	bufferRecords = 64 << 10              // about 20 MB
 	keepRecords   = 4 << 10               // a buffer that grew beyond this is not used again
 	retryInterval = time.Second
+	tidyInterval  = time.Second
 	lastEffort    = 3 * time.Second // to hand over what is left at the end
 )
 
-// Sink stores an encoded batch durably, or says why not. id names the batch: one that comes twice is to be stored once. The batch is
-// the Sink's until it returns.
+// Sink stores an encoded batch durably, or says why not; bus.ErrRefused says that it never will. id names the batch: one that
+// comes twice is to be counted once. The batch is the Sink's until it returns.
 type Sink func(ctx context.Context, id string, batch []byte) error
+
+// Config is all that a Recorder works with.
+type Config struct {
+	Node           string
+	Folder         string // of the outbox; created if missing; one process at a time
+	OutboxMaxBytes int64  // on disk; 0: 1 GiB. Beyond it the oldest Records are dropped.
+	Sink           Sink
+	Logger         *slog.Logger
+}
+
+const defaultOutboxMaxBytes = 1 << 30
+
+// Stats is how a Recorder stands.
+type Stats struct {
+	Dropped      uint64    // Records lost since the start, because outbox or buffer was full, or the bus refused them
+	OutboxBytes  uint64    // waiting
+	OutboxOldest time.Time // of what is waiting; zero when nothing is
+}
 
 // Recorder is safe for concurrent use.
 type Recorder struct {
@@ -32,28 +58,52 @@ type Recorder struct {
 	epoch   uint64
 	sink    Sink
 	logger  *slog.Logger
+	outbox  *outbox
 	some    chan struct{} // there is a Record
 	full    chan struct{} // there is a whole batch
+	written chan struct{} // there is a batch in the outbox
 	dropped atomic.Uint64
 
-	mu     sync.Mutex
-	buffer []fieldgate.Record
+	mu      sync.Mutex
+	buffer  []fieldgate.Record
+	skipped uint64 // Records dropped after those in buffer
 
-	// Only Run's goroutine touches these.
-	first uint64             // number of the next Record to send
-	spare []fieldgate.Record // the next buffer
-	batch []byte             // encoded
+	// Only the goroutine that writes touches these.
+	first   uint64             // number of the next Record to write
+	records []fieldgate.Record // being written
+	next    int                // place in records
+	gap     uint64             // Records dropped after those in records
+	spare   []fieldgate.Record // the next buffer
+	frame   []byte
+	failing bool // the disk takes nothing, and it was said
 }
 
-// New makes a recorder; nothing is sent before Run.
-func New(node string, epoch uint64, sink Sink, logger *slog.Logger) *Recorder {
-	return &Recorder{node: node, epoch: epoch, sink: sink, logger: logger, some: make(chan struct{}, 1), full: make(chan struct{}, 1), first: 1}
+// Open opens the outbox, with what an earlier run left in it, and begins a new epoch; nothing is sent before Run. Another process
+// that uses the folder is ErrInUse.
+func Open(config Config) (*Recorder, error) {
+	if config.OutboxMaxBytes == 0 {
+		config.OutboxMaxBytes = defaultOutboxMaxBytes
+	}
+	o, err := openOutbox(config.Folder, config.OutboxMaxBytes, config.Logger)
+	if err != nil {
+		return nil, fmt.Errorf("outbox %s: %w", config.Folder, err)
+	}
+	return &Recorder{node: config.Node, epoch: o.epoch, sink: config.Sink, logger: config.Logger, outbox: o, first: 1,
+		some: make(chan struct{}, 1), full: make(chan struct{}, 1), written: make(chan struct{}, 1)}, nil
 }
+
+// Epoch tells this start of the gateway from all others; it is larger than those of all earlier ones. It is the milliseconds since
+// 1970 unless the clock went back.
+func (r *Recorder) Epoch() uint64 { return r.epoch }
+
+// Close gives the outbox free. It must not be called while Run runs.
+func (r *Recorder) Close() { r.outbox.close() }
 
 // Add takes in a copy of the Record.
 func (r *Recorder) Add(record *fieldgate.Record) {
 	r.mu.Lock()
 	if len(r.buffer) >= bufferRecords {
+		r.skipped++
 		r.mu.Unlock()
 		r.dropped.Add(1)
 		return
@@ -77,70 +127,164 @@ func wake(channel chan<- struct{}) {
 	}
 }
 
-// Dropped is how many Records were lost because the buffer was full.
-func (r *Recorder) Dropped() uint64 { return r.dropped.Load() }
+// Stats is how the recorder stands now.
+func (r *Recorder) Stats() Stats {
+	stats := r.outbox.stats()
+	stats.Dropped += r.dropped.Load()
+	return stats
+}
 
-// Run sends batches until the context ends, and then what is left.
+// Run writes Records to the outbox and sends them, until the context ends. Then what has come is written, and for three seconds
+// more sent; the rest stays in the outbox for the next start.
 func (r *Recorder) Run(ctx context.Context) {
-	// What is under way when the context ends is not cut off, but given a last effort.
 	sending, giveUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer giveUp()
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(lastEffort, giveUp) })
-	defer stop()
+	allWritten := make(chan struct{})
+	var parts sync.WaitGroup
+	parts.Go(func() { r.send(sending, allWritten) })
+	parts.Go(func() { r.tidy(allWritten) })
+	r.write(ctx)
+	close(allWritten)
+	effort := time.AfterFunc(lastEffort, giveUp)
+	defer effort.Stop()
+	parts.Wait()
+	if left := r.Stats().OutboxBytes; left > 0 {
+		r.logger.Info("records stay in the outbox for the next start: the bus did not take them", "bytes", left)
+	}
+}
+
+// write brings Records into the outbox until the context ends.
+func (r *Recorder) write(ctx context.Context) {
+	interval, retry := time.NewTimer(0), time.NewTimer(0)
+	defer interval.Stop()
+	defer retry.Stop()
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
+		case <-retry.C:
+			if r.next < len(r.records) && !r.writeAll() {
+				retry.Reset(retryInterval)
+			}
 		case <-r.some:
-			// More come soon: send them together.
-			select {
+			select { // the interval since the last write has passed, or there is a whole batch
 			case <-ctx.Done():
 			case <-r.full:
-			case <-time.After(batchInterval):
+			case <-interval.C:
 			}
-			r.sendAll(sending)
+			if !r.writeAll() {
+				retry.Reset(retryInterval)
+			}
+			interval.Reset(batchInterval)
 		}
 	}
-	r.sendAll(sending)
-}
-
-// sendAll sends what has come so far. Meanwhile Records come into the other of two buffers.
-func (r *Recorder) sendAll(ctx context.Context) {
-	r.mu.Lock()
-	records := r.buffer
-	r.buffer = r.spare
-	r.mu.Unlock()
-	r.send(ctx, records)
-	r.spare = nil
-	if cap(records) <= keepRecords {
-		clear(records)
-		r.spare = records[:0]
+	if r.writeAll() {
+		r.writeAll() // what came while older Records waited
+	}
+	if lost := len(r.records) - r.next; lost > 0 {
+		r.dropped.Add(uint64(lost))
+		r.logger.Error("records were lost at the end: neither disk nor bus takes them", "records", lost)
 	}
 }
 
-// send hands Records over in order. A batch that the bus does not take is sent again, with the same numbers, until it does.
-func (r *Recorder) send(ctx context.Context, records []fieldgate.Record) {
-	for len(records) > 0 {
-		n := min(len(records), fieldgate.MaxBatchRecords)
-		batch := fieldgate.EncodeRecords(r.batch[:0], &fieldgate.RecordBatch{Node: r.node, Epoch: r.epoch, First: r.first, Records: records[:n]})
-		r.batch = batch
-		id := string(fieldgate.AppendInstance(nil, r.node, r.epoch, r.first))
-		for {
-			err := r.sink(ctx, id, batch)
-			if err == nil {
-				break
+// writeAll writes what has come so far, and says whether the outbox took it. Meanwhile Records come into the other of two buffers.
+func (r *Recorder) writeAll() bool {
+	if r.next == len(r.records) {
+		r.mu.Lock()
+		r.records, r.gap, r.next = r.buffer, r.skipped, 0
+		r.buffer, r.skipped = r.spare, 0
+		r.mu.Unlock()
+		r.spare = nil
+	}
+	for r.next < len(r.records) {
+		records := r.records[r.next:min(len(r.records), r.next+fieldgate.MaxBatchRecords)]
+		r.frame = appendBatchFrame(r.frame[:0], &fieldgate.RecordBatch{Node: r.node, Epoch: r.epoch, First: r.first, Records: records})
+		err := r.outbox.append(r.frame)
+		if wasFailing := r.failing; wasFailing != (r.outbox.failure() != nil) {
+			r.failing = !wasFailing
+			if r.failing {
+				r.logger.Error("the outbox cannot be written; traffic goes on, and records that the bus does not take soon are lost", "error", r.outbox.failure())
+			} else {
+				r.logger.Info("the outbox is written again")
 			}
-			if ctx.Err() != nil {
-				r.dropped.Add(uint64(len(records)))
-				r.logger.Error("records were lost at the end: the bus did not take them", "records", len(records), "error", err)
-				return
+		}
+		if err != nil {
+			return false
+		}
+		wake(r.written)
+		r.first += uint64(len(records))
+		r.next += len(records)
+	}
+	r.first += r.gap // numbers that never arrive tell the control plane what was lost
+	r.gap = 0
+	if cap(r.records) <= keepRecords {
+		clear(r.records)
+		r.spare = r.records[:0]
+	}
+	r.records, r.next = nil, 0
+	return true
+}
+
+// send empties the outbox until the context ends, or everything was written and sent.
+func (r *Recorder) send(ctx context.Context, allWritten <-chan struct{}) {
+	failing := false
+	for {
+		s, ok := r.outbox.next()
+		if !ok {
+			select {
+			case <-r.written:
+				continue
+			default:
 			}
-			r.logger.Warn("the bus does not take records; they are kept and sent again", "records", len(records), "error", err)
 			select {
 			case <-ctx.Done():
+				return
+			case <-r.written:
+			case <-allWritten:
+				if s, ok = r.outbox.next(); !ok {
+					return
+				}
+			}
+			continue
+		}
+		err := r.sink(ctx, s.id, s.batch)
+		switch {
+		case err == nil:
+			failing = false
+			r.outbox.done(s)
+		case errors.Is(err, bus.ErrRefused):
+			r.dropped.Add(uint64(s.records))
+			r.logger.Error("a batch of records is lost: the bus refuses it", "batch", s.id, "records", s.records, "error", err)
+			r.outbox.done(s)
+		case ctx.Err() != nil:
+			return
+		default:
+			if !failing {
+				r.logger.Warn("the bus does not take records; they are kept in the outbox and sent again", "error", err)
+			}
+			failing = true
+			select {
+			case <-ctx.Done():
+				return
 			case <-time.After(retryInterval):
 			}
 		}
-		r.first += uint64(n)
-		records = records[n:]
+		if s.held != nil {
+			wake(r.some) // there is room for what waits
+		}
+	}
+}
+
+// tidy removes what was sent, and makes the rest survive a power cut, about once a second.
+func (r *Recorder) tidy(allWritten <-chan struct{}) {
+	ticker := time.NewTicker(tidyInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-allWritten:
+			return
+		case <-ticker.C:
+			r.outbox.tidy()
+			r.outbox.sync()
+		}
 	}
 }
