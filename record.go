@@ -74,6 +74,10 @@ type Record struct {
 	Route     string // path or topic as it came, at most MaxRecordRoute bytes, where no contract's template explains it
 	Detail    string // where and what an invalid payload breaks ("/temp /properties/temp/maximum"), at most MaxRecordDetail bytes
 
+	Stages  [Stages]StageTime // by Stage
+	Decided Stage             // that refused; StageNone when the exchange passed, or was refused before its first stage
+	Rule    string            // what refused, in the contract's words ("rate 20/min per principal", "scope telemetry.read"), at most MaxRecordRule bytes
+
 	Principal string
 	Kind      PrincipalKind
 	Model     string
@@ -88,11 +92,16 @@ type Record struct {
 const (
 	MaxRecordRoute    = 256
 	MaxRecordDetail   = 256
+	MaxRecordRule     = 128
 	MaxBatchRecords   = 1024 // a batch of the longest records stays below the 1 MiB that NATS takes
 	maxBatchStrings   = 13 * MaxBatchRecords
 	maxBatchString    = 1024
-	recordFormVersion = 1
+	recordFormVersion = 2
 )
+
+// recordFormStageless is the form of gateways that did not tell about stages. It is read, because batches of it may wait in a
+// stream when a control plane is upgraded.
+const recordFormStageless = 1
 
 // RecordBatch is a run of Records of one node. Node, Epoch and First identify it for exactly-once ingestion: within an epoch
 // (one start of the node) Records are numbered from 1 without gaps.
@@ -122,6 +131,7 @@ func EncodeRecords(dst []byte, batch *RecordBatch) []byte {
 		rows = binary.AppendUvarint(rows, uint64(r.Findings))
 		rows = binary.AppendUvarint(rows, r.BytesIn)
 		rows = binary.AppendUvarint(rows, r.BytesOut)
+		rows = r.appendStages(rows)
 		for _, text := range r.texts() {
 			rows = binary.AppendUvarint(rows, table.number(text))
 		}
@@ -138,19 +148,45 @@ func EncodeRecords(dst []byte, batch *RecordBatch) []byte {
 	return append(dst, rows...)
 }
 
+// appendStages appends which stages ran and which of these were timed, as bits, the times, and which stage decided.
+func (r *Record) appendStages(dst []byte) []byte {
+	var ran, timed byte
+	for stage, t := range r.Stages {
+		if t.Ran() {
+			ran |= 1 << stage
+		}
+		if t.Timed() {
+			timed |= 1 << stage
+		}
+	}
+	dst = append(dst, ran, timed)
+	for _, t := range r.Stages {
+		if t.Timed() {
+			dst = binary.AppendUvarint(dst, uint64(t))
+		}
+	}
+	return append(dst, byte(r.Decided))
+}
+
 // texts lists the text fields in the order of the wire form; setTexts is its inverse.
-func (r *Record) texts() [11]string {
+func (r *Record) texts() [recordTexts]string {
 	source := ""
 	if r.Source.IsValid() {
 		source = r.Source.String()
 	}
-	return [11]string{string(r.Problem), r.API, r.Version, r.Operation, r.Route, r.Detail, r.Principal, string(r.Kind), r.Model,
-		r.Firmware, source}
+	return [...]string{string(r.Problem), r.API, r.Version, r.Operation, r.Route, r.Detail, r.Principal, string(r.Kind), r.Model,
+		r.Firmware, source, r.Rule}
 }
 
-func (r *Record) setTexts(t [11]string) error {
+// How many texts a Record has on the wire, in either form.
+const (
+	recordTexts          = 12
+	recordTextsStageless = 11
+)
+
+func (r *Record) setTexts(t [recordTexts]string) error {
 	r.Problem, r.API, r.Version, r.Operation, r.Route, r.Detail = ProblemCode(t[0]), t[1], t[2], t[3], t[4], t[5]
-	r.Principal, r.Kind, r.Model, r.Firmware = t[6], PrincipalKind(t[7]), t[8], t[9]
+	r.Principal, r.Kind, r.Model, r.Firmware, r.Rule = t[6], PrincipalKind(t[7]), t[8], t[9], t[11]
 	if t[10] == "" {
 		return nil
 	}
@@ -211,11 +247,12 @@ func appendBase36(dst []byte, n uint64) []byte {
 
 var errRecords = errors.New("malformed batch of records")
 
-// DecodeRecords reads what EncodeRecords wrote. Every count is bounded before memory is taken for it.
+// DecodeRecords reads what EncodeRecords wrote, in this version or the one before. Every count is bounded before memory is taken for it.
 func DecodeRecords(encoded []byte) (*RecordBatch, error) {
 	d := recordReader{rest: encoded}
-	if v := d.byte(); v != recordFormVersion {
-		return nil, fmt.Errorf("%w: form %d is unknown", errRecords, v)
+	form := d.byte()
+	if form != recordFormVersion && form != recordFormStageless {
+		return nil, fmt.Errorf("%w: form %d is unknown", errRecords, form)
 	}
 	batch := &RecordBatch{Node: d.text()}
 	batch.Epoch, batch.First = d.uint(), d.uint()
@@ -234,8 +271,13 @@ func DecodeRecords(encoded []byte) (*RecordBatch, error) {
 		r.Protocol, r.Method = Protocol(d.byte()), Method(d.byte())
 		r.Status, r.Findings = int(d.uint()), Findings(d.uint())
 		r.BytesIn, r.BytesOut = d.uint(), d.uint()
-		var texts [11]string
-		for j := range texts {
+		count := recordTextsStageless
+		if form == recordFormVersion {
+			d.stages(r)
+			count = recordTexts
+		}
+		var texts [recordTexts]string
+		for j := range count {
 			n := d.uint()
 			if n >= uint64(len(table)) {
 				return nil, errRecords
@@ -278,6 +320,24 @@ func (d *recordReader) uint() uint64 {
 	}
 	d.rest = d.rest[n:]
 	return v
+}
+
+// stages reads what appendStages wrote.
+func (d *recordReader) stages(r *Record) {
+	ran, timed := d.byte(), d.byte()
+	d.bad = d.bad || ran&(1<<StageNone) != 0 || timed&^ran != 0
+	for stage := range r.Stages {
+		switch bit := byte(1) << stage; {
+		case timed&bit != 0:
+			t := d.uint()
+			d.bad = d.bad || t == 0 || t >= uint64(StageUntimed)
+			r.Stages[stage] = StageTime(t)
+		case ran&bit != 0:
+			r.Stages[stage] = StageUntimed
+		}
+	}
+	r.Decided = Stage(d.byte())
+	d.bad = d.bad || r.Decided >= Stages
 }
 
 func (d *recordReader) int() int64 {

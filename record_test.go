@@ -1,8 +1,12 @@
 package fieldgate
 
 import (
+	"fmt"
+	"math"
 	"net/netip"
+	"os"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 )
@@ -14,6 +18,8 @@ func sampleBatch() *RecordBatch {
 		batch.Records = append(batch.Records, Record{Time: at.Add(time.Duration(i) * time.Millisecond), Exchange: uint64(100 - i), Duration: 1500, Upstream: 900,
 			Protocol: ProtocolCoAP, Method: MethodPost, Status: 422, Problem: ProblemInvalidPayload, Findings: FindingInvalidRequest,
 			API: "thermo", Version: "2.4.0", Operation: "sendTelemetry", Detail: "/temp /properties/temp/maximum", Principal: "d7",
+			Stages:  [Stages]StageTime{StageMatch: 2, StageIdentify: 4, StageAdmit: 1, StageCheck: 9, StageForward: StageUntimed, StageRecord: 1},
+			Decided: StageCheck, Rule: "/properties/temp/maximum",
 			Kind: PrincipalDevice, Model: "T2", Firmware: "1.8.3", Source: netip.MustParseAddr("127.0.0.1"), BytesIn: 276, BytesOut: 80})
 	}
 	return batch
@@ -29,7 +35,7 @@ func TestRecordsRoundTrip(t *testing.T) {
 	if !reflect.DeepEqual(batch, back) {
 		t.Fatalf("got %+v", back.Records[0])
 	}
-	if perRecord := len(encoded) / len(batch.Records); perRecord > 48 {
+	if perRecord := len(encoded) / len(batch.Records); perRecord > 56 {
 		t.Errorf("%d bytes per record", perRecord)
 	}
 	for cut := range encoded {
@@ -39,8 +45,96 @@ func TestRecordsRoundTrip(t *testing.T) {
 	}
 }
 
+// A batch as version 1 wrote it, with the first two Records of sampleBatch, is what it was, without stages.
+func TestRecordsOfAnOlderGateway(t *testing.T) {
+	encoded, err := os.ReadFile("testdata/records-1.bin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	batch, err := DecodeRecords(encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := sampleBatch()
+	want.Records = want.Records[:2]
+	for i := range want.Records {
+		r := &want.Records[i]
+		r.Stages, r.Decided, r.Rule = [Stages]StageTime{}, StageNone, ""
+	}
+	if !reflect.DeepEqual(batch, want) {
+		t.Fatalf("got %+v", batch.Records)
+	}
+}
+
+// A batch of the longest Records that one node can leave, each with texts of its own where a caller chooses them, fits a message
+// of the bus.
+func TestLongestBatchFitsTheBus(t *testing.T) {
+	batch := &RecordBatch{Node: strings.Repeat("n", MaxIdentifierBytes), Epoch: math.MaxUint64, First: math.MaxUint64}
+	for i := range MaxBatchRecords {
+		chosen := func(n int) string { return fmt.Sprintf("%0*d", n, i) }
+		r := Record{Time: time.Unix(0, int64(i)<<40), Duration: math.MaxInt64, Upstream: math.MaxInt64, Status: 422, Findings: findingsEnd - 1, BytesIn: math.MaxUint64,
+			BytesOut: math.MaxUint64, Exchange: math.MaxUint64, Detail: chosen(MaxRecordDetail), Route: chosen(MaxRecordRoute), Principal: chosen(MaxIdentifierBytes),
+			Rule: chosen(MaxRecordRule), Source: netip.MustParseAddr(fmt.Sprintf("2001:db8:ffff:ffff:ffff:ffff:ffff:%x", i+0x1000)), Decided: StageCheck}
+		for stage := StageMatch; stage < Stages; stage++ {
+			r.Stages[stage] = StageUntimed - 1
+		}
+		batch.Records = append(batch.Records, r)
+	}
+	if n := len(EncodeRecords(nil, batch)); n > 1<<20 {
+		t.Errorf("%d bytes", n)
+	}
+}
+
+func TestMalformedStages(t *testing.T) {
+	one := func(change func(*Record)) []byte {
+		batch := sampleBatch()
+		batch.Records = batch.Records[:1]
+		change(&batch.Records[0])
+		return EncodeRecords(nil, batch)
+	}
+	for name, change := range map[string]func(*Record){
+		"no such stage decided": func(r *Record) { r.Decided = Stages },
+		"the stage none ran":    func(r *Record) { r.Stages[StageNone] = StageUntimed },
+		"the stage none timed":  func(r *Record) { r.Stages[StageNone] = 1 },
+	} {
+		if _, err := DecodeRecords(one(change)); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func TestStageTime(t *testing.T) {
+	for _, c := range []struct {
+		before StageTime
+		more   time.Duration
+		want   time.Duration
+	}{
+		{0, 0, 100 * time.Nanosecond}, // it ran
+		{0, 101 * time.Nanosecond, 200 * time.Nanosecond},
+		{3, 100 * time.Nanosecond, 400 * time.Nanosecond},
+		{StageUntimed, time.Microsecond, time.Microsecond},
+		{3, time.Hour, time.Duration(StageUntimed-1) * 100},
+		{StageUntimed - 1, math.MaxInt64, time.Duration(StageUntimed-1) * 100},
+		{0, -1, 100 * time.Nanosecond},
+	} {
+		if got := c.before.Add(c.more); got.Duration() != c.want || !got.Timed() {
+			t.Errorf("%v + %v: %v", c.before, c.more, got.Duration())
+		}
+	}
+	for stage := StageNone; stage < Stages; stage++ {
+		if back, ok := ParseStage(stage.String()); !ok || back != stage {
+			t.Errorf("stage %d is named %q", stage, stage)
+		}
+	}
+}
+
 func FuzzDecodeRecords(f *testing.F) {
 	f.Add(EncodeRecords(nil, sampleBatch()))
+	older, err := os.ReadFile("testdata/records-1.bin")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(older)
 	f.Add([]byte{recordFormVersion, 0, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, encoded []byte) {
 		batch, err := DecodeRecords(encoded)

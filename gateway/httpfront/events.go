@@ -83,6 +83,8 @@ func (c *connection) subscribe() (*subscription, *fieldgate.Problem) {
 	if problem != nil {
 		return nil, problem
 	}
+	x.Enter(fieldgate.StageForward)
+	defer x.Leave()
 	s := &subscription{stream: c.openStream(), queue: newQueue()}
 	unsubscribe := c.front.pipeline.Broker.Subscribe(filter, x.Operation.MQTT.QoS, s.queue)
 	c.front.pipeline.Broker.Retained(filter, func(m *broker.Message) { s.queue.Deliver(m, 0) })

@@ -19,15 +19,13 @@ const (
 	spliceStep = 4 << 20
 )
 
-var errNoUpstream = fieldgate.NewProblem(fieldgate.ProblemUpstreamUnreachable, "The gateway's environment does not name the service of this operation.")
-
 // relay streams the request to the operation's upstream and the answer back.
 func (c *connection) relay() {
 	x := &c.exchange
 	o := x.Operation
 	service := c.front.pipeline.Upstreams.Upstream(o.Upstream)
 	if service == nil {
-		c.answerProblem(errNoUpstream)
+		c.answerProblem(x.NoUpstream())
 		return
 	}
 	if !o.PassThrough && c.request.Length > x.MaxBody() {
@@ -41,6 +39,7 @@ func (c *connection) relay() {
 	upgrade := c.request.WantsWebSocket() && (o.PassThrough || o.HTTP.WebSocket)
 	c.prepare(upgrade)
 
+	x.Enter(fieldgate.StageForward)
 	began := time.Now()
 	c.call.Began = began
 	problem := c.send(service)
@@ -48,6 +47,7 @@ func (c *connection) relay() {
 		problem = c.call.Answer()
 	}
 	x.UpstreamTime = time.Since(began)
+	x.Leave()
 	defer c.call.End()
 	if problem != nil {
 		c.answerProblem(problem)

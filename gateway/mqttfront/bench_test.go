@@ -26,6 +26,7 @@ func BenchmarkPublishToSubscriber(b *testing.B) {
 	for _, qos := range []byte{0, 1} {
 		b.Run(fmt.Sprint("QoS", qos), func(b *testing.B) {
 			g := newGateway(b, nil)
+			g.records.discard = true
 			ear := rawDial(b, g, "dash", "ear")
 			ear.write((&mqtt.Subscribe{PacketID: 1, Filters: []mqtt.Filter{{Filter: []byte("d/+/raw"), QoS: 0}}}).Append(nil, mqtt.V5))
 			ear.packet(mqtt.SUBACK)

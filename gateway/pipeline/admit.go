@@ -36,6 +36,15 @@ func undocumented(_ *Pipeline, x *Exchange) *fieldgate.Problem {
 	return nil
 }
 
+// admitState is the stage: has an operator cut the caller off?
+func admitState(p *Pipeline, x *Exchange) *fieldgate.Problem {
+	problem := p.stateProblem(x.caller)
+	if problem == errWrongCredential {
+		return x.by("state revoked", problem)
+	}
+	return problem
+}
+
 // admitKind is the stage: is the operation for this kind of caller, and does an app have the scopes?
 func admitKind(_ *Pipeline, x *Exchange) *fieldgate.Problem {
 	access := &x.Operation.Access
@@ -43,12 +52,12 @@ func admitKind(_ *Pipeline, x *Exchange) *fieldgate.Problem {
 		return nil // admitted as anonymous
 	}
 	if !slices.Contains(access.Kinds, x.Principal.Kind) && !access.Anonymous {
-		return errKind
+		return x.by(x.Operation.rules.kind, errKind)
 	}
 	if x.Principal.Kind == fieldgate.PrincipalApp {
-		for _, scope := range access.Scopes {
+		for i, scope := range access.Scopes {
 			if !slices.Contains(x.Principal.Scopes, scope) {
-				return errScope
+				return x.by(x.Operation.rules.scopes[i], errScope)
 			}
 		}
 	}
@@ -66,9 +75,9 @@ func own(_ *Pipeline, x *Exchange) *fieldgate.Problem {
 		case x.Principal.Kind == fieldgate.PrincipalDevice && x.values[i] == nil:
 			x.values[i] = append(x.ownID[:0], x.Principal.ID...)
 		case x.Principal.Kind == fieldgate.PrincipalDevice && string(x.values[i]) != x.Principal.ID:
-			return errNotOwner
+			return x.by(x.Operation.rules.owners[i], errNotOwner)
 		case x.Principal.Kind != fieldgate.PrincipalDevice && x.Principal.Kind != fieldgate.PrincipalApp:
-			return errNotOwner
+			return x.by(x.Operation.rules.owners[i], errNotOwner)
 		}
 	}
 	return nil
@@ -80,10 +89,10 @@ func admitMessage(_ *Pipeline, x *Exchange) *fieldgate.Problem {
 		return nil
 	}
 	if x.QoS > x.Operation.MQTT.QoS {
-		return errQoS
+		return x.by(x.Operation.rules.qos, errQoS)
 	}
 	if x.Retain && !x.Operation.MQTT.Retain {
-		return errNoRetain
+		return x.by("retain", errNoRetain)
 	}
 	return nil
 }

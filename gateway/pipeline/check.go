@@ -38,8 +38,14 @@ func checkBody(_ *Pipeline, x *Exchange) *fieldgate.Problem {
 	if problem == nil || x.Operation.OnInvalid != fieldgate.InvalidShadow {
 		return problem
 	}
-	x.Findings |= fieldgate.FindingShadowed | fieldgate.FindingInvalidRequest
+	x.shadow()
 	return nil
+}
+
+// shadow lets an invalid exchange through, because the contract says so.
+func (x *Exchange) shadow() {
+	x.Findings |= fieldgate.FindingShadowed | fieldgate.FindingInvalidRequest
+	x.rule = ""
 }
 
 func (x *Exchange) checkMedia() *fieldgate.Problem {
@@ -50,9 +56,9 @@ func (x *Exchange) checkMedia() *fieldgate.Problem {
 	case len(x.Body) == 0 && x.Retain:
 		return nil // MQTT 5 section 3.3.1.3: an empty payload removes the retained message
 	case len(x.Body) == 0:
-		return errBodyNeeded
+		return x.by("body required", errBodyNeeded)
 	case request == nil:
-		return errNoBody
+		return x.by("no body", errNoBody)
 	}
 	media := x.media()
 	if media == nil {
@@ -83,6 +89,11 @@ func (x *Exchange) violation(code fieldgate.ProblemCode, parameter string, err e
 		problem.Detail, problem.Clause, problem.Cause = violation.Message, violation.Clause, nil
 		problem.Pointer += violation.Instance
 		x.Detail = strings.TrimSpace(problem.Pointer + " " + violation.Clause)
+		if violation.Kind == schema.Mismatch {
+			x.rule = ruleText(strings.TrimSpace(parameter + " " + violation.Clause))
+		} else {
+			x.rule = violation.Kind.String()
+		}
 	}
 	return problem
 }

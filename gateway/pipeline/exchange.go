@@ -55,6 +55,7 @@ type Exchange struct {
 	// Detail is put into the Record: where and what an invalid payload breaks.
 	Detail string
 
+	trace
 	program  *Program
 	number   uint64
 	schema   *schema.Schema // that the body was checked by
@@ -103,19 +104,15 @@ func (x *Exchange) MaxBody() int64 { return x.Operation.MaxBody }
 // Value is the value of a parameter by the operation's parameter number, percent-decoding undone; nil when absent.
 func (x *Exchange) Value(parameter int) []byte { return x.values[parameter] }
 
-// refuse notes the exchange's first problem with the finding that belongs to it.
-func (x *Exchange) refuse(problem *fieldgate.Problem) *fieldgate.Problem {
-	x.Fail(problem)
-	return problem
-}
-
-// Fail notes a problem that the front met itself (a body too large, a connection lost), for the Record.
+// Fail notes the exchange's first problem with the finding that belongs to it, and what decided. Fronts call it for a problem that
+// they met themselves: a body too large, a connection lost.
 func (x *Exchange) Fail(problem *fieldgate.Problem) {
 	if x.Problem != nil {
 		return
 	}
 	x.Problem = problem
 	x.Findings |= findingOf(problem.Code)
+	x.decide(problem)
 }
 
 func findingOf(code fieldgate.ProblemCode) fieldgate.Findings {

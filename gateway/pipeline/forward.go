@@ -32,10 +32,12 @@ var (
 // Forward takes the exchange where it goes: to the upstream or the mock, then to the operation's topic; or to the topic alone.
 // It fills x.Answer. It returns when the upstream has answered and the message is durable.
 func (p *Pipeline) Forward(ctx context.Context, x *Exchange) *fieldgate.Problem {
-	problem := p.forward(ctx, x)
-	if problem != nil {
-		return x.refuse(problem)
+	x.Enter(fieldgate.StageForward)
+	if problem := p.forward(ctx, x); problem != nil {
+		x.Fail(problem)
+		return problem
 	}
+	x.Leave()
 	x.BytesOut = uint64(len(x.Answer.Body))
 	return nil
 }
@@ -65,7 +67,7 @@ func (p *Pipeline) call(ctx context.Context, x *Exchange) *fieldgate.Problem {
 	o := x.Operation
 	service := p.Upstreams.Upstream(o.Upstream)
 	if service == nil {
-		return errNoUpstream
+		return x.NoUpstream()
 	}
 	body, contentType, problem := x.upstreamBody()
 	if problem != nil {
@@ -90,6 +92,11 @@ func (p *Pipeline) call(ctx context.Context, x *Exchange) *fieldgate.Problem {
 	}
 	x.Answer = answerOf(response)
 	return nil
+}
+
+// NoUpstream is the problem of an operation whose upstream the node does not know.
+func (x *Exchange) NoUpstream() *fieldgate.Problem {
+	return x.by(x.Operation.rules.unknown, errNoUpstream)
 }
 
 // AppendUpstreamFields appends the field lines by which the gateway tells an upstream who calls, by which protocol and operation.
@@ -255,8 +262,10 @@ func (p *Pipeline) publish(ctx context.Context, x *Exchange) *fieldgate.Problem 
 	}
 }
 
-// Message is the exchange as a message on its topic, with a body of its own. The MQTT front adds properties.
+// Message is the exchange as a message on its topic, with a body of its own. The MQTT front adds properties. From here on the
+// exchange is being forwarded, until Finish at the latest.
 func (p *Pipeline) Message(x *Exchange) (*broker.Message, *fieldgate.Problem) {
+	x.Enter(fieldgate.StageForward)
 	message := &broker.Message{Payload: bytes.Clone(x.Body), ContentType: x.messageType(), Publisher: x.Principal, Client: x.ClientID, Time: x.Started}
 	if x.Protocol == fieldgate.ProtocolMQTT {
 		message.Topic, message.QoS, message.Retain = string(x.Path), x.QoS, x.Retain

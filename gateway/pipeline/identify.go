@@ -99,10 +99,10 @@ func (p *Pipeline) recognise(x *Exchange) {
 func identify(p *Pipeline, x *Exchange) *fieldgate.Problem {
 	if x.Caller != nil {
 		x.setCaller(p, x.Caller)
-		if problem := p.Valid(x.Caller); problem != nil {
-			return problem
+		if x.Caller.Ref != 0 && p.Directory.Lookup(&x.Caller.Hash) != x.Caller.Ref {
+			return errWrongCredential
 		}
-		return x.admitUnproven()
+		return x.demandCredential()
 	}
 	secret := x.Secret
 	if len(secret) == 0 {
@@ -118,18 +118,15 @@ func identify(p *Pipeline, x *Exchange) *fieldgate.Problem {
 		return errWrongCredential
 	}
 	x.setCaller(p, &x.own)
-	if problem := p.stateProblem(&x.own); problem != nil {
-		return problem
-	}
-	return x.admitUnproven()
+	return x.demandCredential()
 }
 
-// admitUnproven refuses callers that are nobody we know, unless the operation is for them.
-func (x *Exchange) admitUnproven() *fieldgate.Problem {
+// demandCredential refuses callers that are nobody we know, unless the operation is for them.
+func (x *Exchange) demandCredential() *fieldgate.Problem {
 	if x.caller.Ref != 0 || x.Operation.Access.Anonymous {
 		return nil
 	}
-	return errNoCredential
+	return x.by("credential required", errNoCredential)
 }
 
 func (x *Exchange) setCaller(p *Pipeline, caller *Caller) {

@@ -23,8 +23,7 @@ type LimitState struct {
 // overwritten, so that memory is bounded and an attacker with many keys can at most make the limiter forget keys that are
 // nearly free.
 type limiter struct {
-	sets []limiterSet
-	base time.Time // times are nanoseconds since base, on the monotonic clock
+	sets []limiterSet // times are nanoseconds on the clock
 }
 
 const (
@@ -38,7 +37,7 @@ type limiterSet [limiterWays]struct {
 }
 
 func newLimiter() *limiter {
-	return &limiter{sets: make([]limiterSet, limiterSets), base: time.Now()}
+	return &limiter{sets: make([]limiterSet, limiterSets)}
 }
 
 // linkedLimit is a limit with the numbers that GCRA needs, in nanoseconds.
@@ -48,17 +47,18 @@ type linkedLimit struct {
 	interval  int64  // between two exchanges at the steady rate
 	tolerance int64  // how far ahead of the steady rate a burst may run
 	refusal   string // sentence for the caller
+	rule      string // in the contract's words, for Records
 }
 
 func linkLimit(limit fieldgate.Limit, salt uint64) linkedLimit {
 	interval := int64(limit.Period) / int64(limit.Count)
 	return linkedLimit{Limit: limit, salt: salt, interval: interval, tolerance: interval * int64(limit.Burst-1),
-		refusal: fmt.Sprintf("At most %d in %v for each %s.", limit.Count, limit.Period, limit.Key)}
+		refusal: fmt.Sprintf("At most %d in %v for each %s.", limit.Count, limit.Period, limit.Key), rule: limitRule(&limit)}
 }
 
 // take counts one exchange. It says how long to wait when there is none left.
-func (l *limiter) take(limit *linkedLimit, key uint64, now time.Time) (state LimitState, wait time.Duration) {
-	at := int64(now.Sub(l.base))
+func (l *limiter) take(limit *linkedLimit, key uint64, now time.Duration) (state LimitState, wait time.Duration) {
+	at := int64(now)
 	slot := l.slot(key^limit.salt, at)
 	for {
 		old := slot.Load()
@@ -110,7 +110,7 @@ var limitSeed = maphash.MakeSeed()
 
 // limit is the stage: is there room within every rate limit?
 func limit(p *Pipeline, x *Exchange) *fieldgate.Problem {
-	now := time.Now()
+	now := clock()
 	for i := range x.Operation.limits {
 		linked := &x.Operation.limits[i]
 		state, wait := p.limits.take(linked, x.limitKey(linked.Key), now)
@@ -118,7 +118,7 @@ func limit(p *Pipeline, x *Exchange) *fieldgate.Problem {
 			x.Limit = state
 		}
 		if wait > 0 {
-			return &fieldgate.Problem{Code: fieldgate.ProblemRateLimited, Detail: linked.refusal, RetryAfter: wait}
+			return x.by(linked.rule, &fieldgate.Problem{Code: fieldgate.ProblemRateLimited, Detail: linked.refusal, RetryAfter: wait})
 		}
 	}
 	return nil

@@ -16,7 +16,7 @@ var (
 // match finds the operation that the exchange asks for.
 func (p *Pipeline) match(x *Exchange) *fieldgate.Problem {
 	if len(x.Path) > fieldgate.MaxPathBytes {
-		return errTooLong
+		return x.by("path length", errTooLong)
 	}
 	switch x.Protocol {
 	case fieldgate.ProtocolMQTT:
@@ -95,7 +95,7 @@ func (x *Exchange) take(t *target, s *search) *fieldgate.Problem {
 		if x.Protocol != fieldgate.ProtocolMQTT {
 			var ok bool
 			if value, ok = percentDecoded(value, false); !ok {
-				return errPercent
+				return x.by("percent-encoding", errPercent)
 			}
 		}
 		x.values[number] = value

@@ -13,7 +13,7 @@ func checkParameters(_ *Pipeline, x *Exchange) *fieldgate.Problem {
 	if problem == nil || x.Operation.OnInvalid != fieldgate.InvalidShadow {
 		return problem
 	}
-	x.Findings |= fieldgate.FindingShadowed | fieldgate.FindingInvalidRequest
+	x.shadow()
 	return nil
 }
 
@@ -23,12 +23,12 @@ func (x *Exchange) checkParameters() *fieldgate.Problem {
 		if x.values[i] == nil {
 			var ok bool
 			if x.values[i], ok = x.parameterValue(parameter); !ok {
-				return errPercent
+				return x.by("percent-encoding", errPercent)
 			}
 		}
 		if x.values[i] == nil {
 			if parameter.Required && !x.mayLack(parameter) {
-				return &fieldgate.Problem{Code: fieldgate.ProblemInvalidParameter, Detail: "The parameter is missing.", Pointer: parameter.Name}
+				return x.by(x.Operation.rules.parameters[i], &fieldgate.Problem{Code: fieldgate.ProblemInvalidParameter, Detail: "The parameter is missing.", Pointer: parameter.Name})
 			}
 			continue
 		}

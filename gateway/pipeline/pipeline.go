@@ -75,26 +75,31 @@ func (p *Pipeline) Install(program *Program) { p.program.Store(program) }
 // Begin runs the stages that need no body. It starts the exchange's clock unless the front has set x.Started.
 func (p *Pipeline) Begin(x *Exchange) *fieldgate.Problem {
 	p.start(x)
+	x.Enter(fieldgate.StageMatch)
 	if problem := p.match(x); problem != nil {
+		x.Fail(problem)
 		p.recognise(x) // who knocks at doors that do not exist is worth knowing
-		return x.refuse(problem)
+		return problem
 	}
-	for _, stage := range x.Operation.beforeBody {
-		if problem := stage(p, x); problem != nil {
-			return x.refuse(problem)
-		}
-	}
-	return nil
+	return p.run(x, x.Operation.beforeBody)
 }
 
 // Check runs the stages that look at the body.
 func (p *Pipeline) Check(x *Exchange) *fieldgate.Problem {
 	x.BytesIn = uint64(len(x.Body))
-	for _, stage := range x.Operation.withBody {
-		if problem := stage(p, x); problem != nil {
-			return x.refuse(problem)
+	return p.run(x, x.Operation.withBody)
+}
+
+// run takes the exchange through stages, up to the first that refuses it.
+func (p *Pipeline) run(x *Exchange, steps []step) *fieldgate.Problem {
+	for i := range steps {
+		x.Enter(steps[i].stage)
+		if problem := steps[i].run(p, x); problem != nil {
+			x.Fail(problem)
+			return problem
 		}
 	}
+	x.Leave()
 	return nil
 }
 
@@ -104,5 +109,6 @@ func (p *Pipeline) start(x *Exchange) {
 		x.Started = time.Now()
 	}
 	x.number = p.number.Add(1)
+	x.timed = x.number%timedOf == 0
 	x.program = p.program.Load()
 }

@@ -38,9 +38,10 @@ type Operation struct {
 	*fieldgate.Operation
 	Contract *fieldgate.Contract
 
-	beforeBody []stage
-	withBody   []stage
+	beforeBody []step
+	withBody   []step
 	buffered   bool
+	rules      rules
 	limits     []linkedLimit
 	parameters []linkedParameter
 	request    []linkedMedia
@@ -50,8 +51,11 @@ type Operation struct {
 	subscribe  *target // topic that subscribers of the operation hear
 }
 
-// stage is one question about an exchange. A nil answer lets it pass on.
-type stage func(p *Pipeline, x *Exchange) *fieldgate.Problem
+// step is one question about an exchange, as part of a stage. A nil answer lets it pass on.
+type step struct {
+	stage fieldgate.Stage
+	run   func(p *Pipeline, x *Exchange) *fieldgate.Problem
+}
 
 type linkedParameter struct {
 	*fieldgate.Parameter
@@ -113,6 +117,7 @@ func (o *Operation) link(schemas *schemas) error {
 	if len(o.Parameters) > fieldgate.MaxParameters {
 		return fmt.Errorf("%d parameters, more than %d", len(o.Parameters), fieldgate.MaxParameters)
 	}
+	o.rules = linkRules(o.Operation)
 	bound, checked := false, false
 	for i := range o.Parameters {
 		parameter := linkedParameter{Parameter: &o.Parameters[i], field: strings.ToLower(o.Parameters[i].Name)}
@@ -153,26 +158,27 @@ func (o *Operation) link(schemas *schemas) error {
 }
 
 func (o *Operation) linkStages(bound, checkedParameters bool) {
-	use := func(stages *[]stage, needed bool, s stage) {
+	use := func(steps *[]step, needed bool, stage fieldgate.Stage, run func(*Pipeline, *Exchange) *fieldgate.Problem) {
 		if needed {
-			*stages = append(*stages, s)
+			*steps = append(*steps, step{stage, run})
 		}
 	}
 	if o.Contract.State == fieldgate.LifecycleRetired {
-		o.beforeBody = []stage{retired}
+		o.beforeBody = []step{{fieldgate.StageAdmit, retired}}
 		return
 	}
-	use(&o.beforeBody, o.PassThrough, undocumented)
-	use(&o.beforeBody, o.Contract.State == fieldgate.LifecycleDeprecated, deprecated)
-	use(&o.beforeBody, true, identify)
-	use(&o.beforeBody, true, admitKind)
-	use(&o.beforeBody, bound, own)
-	use(&o.beforeBody, o.MQTT != nil && !o.PassThrough, admitMessage)
-	use(&o.beforeBody, len(o.limits) > 0, limit)
-	use(&o.beforeBody, checkedParameters, checkParameters)
+	use(&o.beforeBody, o.PassThrough, fieldgate.StageMatch, undocumented)
+	use(&o.beforeBody, o.Contract.State == fieldgate.LifecycleDeprecated, fieldgate.StageMatch, deprecated)
+	use(&o.beforeBody, true, fieldgate.StageIdentify, identify)
+	use(&o.beforeBody, true, fieldgate.StageAdmit, admitState)
+	use(&o.beforeBody, true, fieldgate.StageAdmit, admitKind)
+	use(&o.beforeBody, bound, fieldgate.StageAdmit, own)
+	use(&o.beforeBody, o.MQTT != nil && !o.PassThrough, fieldgate.StageAdmit, admitMessage)
+	use(&o.beforeBody, len(o.limits) > 0, fieldgate.StageLimit, limit)
+	use(&o.beforeBody, checkedParameters, fieldgate.StageCheck, checkParameters)
 
-	use(&o.withBody, !o.PassThrough, checkSize)
-	use(&o.withBody, !o.PassThrough, checkBody)
+	use(&o.withBody, !o.PassThrough, fieldgate.StageCheck, checkSize)
+	use(&o.withBody, !o.PassThrough, fieldgate.StageCheck, checkBody)
 	// Without an upstream the answer is made here; with a topic the body is needed twice; a schema needs it whole.
 	o.buffered = !o.PassThrough && (o.Upstream == "" || o.publish != nil || o.checksBody())
 }

@@ -13,6 +13,7 @@ func (p *Pipeline) Finish(x *Exchange) {
 		return
 	}
 	x.finished = true
+	x.Enter(fieldgate.StageRecord) // and whatever stage is under way ends
 	record := &x.record
 	*record = fieldgate.Record{
 		Time: x.Started, Duration: time.Since(x.Started), Upstream: x.UpstreamTime,
@@ -21,7 +22,7 @@ func (p *Pipeline) Finish(x *Exchange) {
 		Model: x.Principal.Model, Firmware: x.Principal.Firmware, BytesIn: x.BytesIn, BytesOut: x.BytesOut, Exchange: x.number, Source: x.Source.Addr().Unmap(),
 	}
 	if x.Problem != nil {
-		record.Problem = x.Problem.Code
+		record.Problem, record.Decided, record.Rule = x.Problem.Code, x.decided, x.rule
 	}
 	if op := x.Operation; op != nil {
 		record.API, record.Version, record.Operation = op.Contract.API, op.Contract.Version, op.ID
@@ -29,6 +30,11 @@ func (p *Pipeline) Finish(x *Exchange) {
 	if x.Operation == nil || x.Operation.PassThrough {
 		record.Route = x.routeText()
 	}
+	x.Leave()
+	if !x.timed && x.UpstreamTime > 0 {
+		x.times[fieldgate.StageForward] = x.times[fieldgate.StageForward].Add(x.UpstreamTime) // which is known anyway
+	}
+	record.Stages = x.times
 	p.recorder.Add(record)
 }
 
@@ -65,11 +71,4 @@ func (p *Pipeline) Malformed(x *Exchange, problem *fieldgate.Problem) {
 	p.recognise(x)
 	x.Fail(problem)
 	p.Finish(x)
-}
-
-func clip(text string, most int) string {
-	if len(text) > most {
-		return text[:most]
-	}
-	return text
 }

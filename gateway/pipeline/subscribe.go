@@ -49,22 +49,32 @@ func (p *Pipeline) Subscribe(x *Exchange) (qos byte, problem *fieldgate.Problem)
 	p.start(x)
 	qos, problem = p.subscribe(x)
 	if problem != nil {
-		return 0, x.refuse(problem)
+		x.Fail(problem)
+		return 0, problem
 	}
+	x.Leave()
 	x.Answer.Status = 200
 	return qos, nil
 }
 
 func (p *Pipeline) subscribe(x *Exchange) (qos byte, problem *fieldgate.Problem) {
+	x.Enter(fieldgate.StageIdentify)
 	x.setCaller(p, x.Caller)
 	if problem := p.Valid(x.Caller); problem != nil {
+		x.Enter(x.stageOf(problem.Code))
 		return 0, problem
 	}
 	if p.OwnReplyTopic(x.Caller, string(x.Path)) {
 		return 1, nil
 	}
+	x.Enter(fieldgate.StageMatch)
 	// The operation that lets the caller in wins; what the first one said is the answer when none does.
 	found := x.program.topics.offered(x.Path, nil)
+	var first struct {
+		operation *Operation
+		stage     fieldgate.Stage
+		rule      string
+	}
 	for _, o := range found {
 		refusal := x.mayHear(p, o)
 		if refusal == nil {
@@ -72,10 +82,14 @@ func (p *Pipeline) subscribe(x *Exchange) (qos byte, problem *fieldgate.Problem)
 			return o.operation.MQTT.QoS, nil
 		}
 		if problem == nil {
-			x.Operation, problem = o.operation, refusal
+			problem = refusal
+			first.operation, first.stage, first.rule = o.operation, x.under, x.rule
 		}
+		x.rule = ""
 	}
 	if problem != nil {
+		x.Operation, x.rule = first.operation, first.rule
+		x.Enter(first.stage)
 		return 0, problem
 	}
 	for i := range x.program.filters {
@@ -85,7 +99,7 @@ func (p *Pipeline) subscribe(x *Exchange) (qos byte, problem *fieldgate.Problem)
 			return f.operation.MQTT.QoS, x.runStages(p, f.operation)
 		}
 	}
-	return 0, errFilter
+	return 0, x.by("no route", errFilter)
 }
 
 // OwnReplyTopic says whether a topic or filter lies below the caller's own reply topics.
@@ -151,7 +165,8 @@ func (x *Exchange) mayHear(p *Pipeline, o offer) *fieldgate.Problem {
 		case string(o.values[i]) != "+":
 			x.values[number] = o.values[i]
 		case o.operation.Parameters[number].Bound && x.Principal.Kind != fieldgate.PrincipalApp:
-			return errNotOwner // a device that asks for "+" where its own id belongs would hear other devices
+			x.Enter(fieldgate.StageAdmit)
+			return x.by(o.operation.rules.owners[number], errNotOwner) // a device that asks for "+" where its own id belongs would hear other devices
 		}
 	}
 	return x.runStages(p, o.operation)
@@ -159,8 +174,10 @@ func (x *Exchange) mayHear(p *Pipeline, o offer) *fieldgate.Problem {
 
 func (x *Exchange) runStages(p *Pipeline, operation *Operation) *fieldgate.Problem {
 	x.Operation = operation
-	for _, stage := range operation.beforeBody {
-		if problem := stage(p, x); problem != nil {
+	for i := range operation.beforeBody {
+		step := &operation.beforeBody[i]
+		x.Enter(step.stage)
+		if problem := step.run(p, x); problem != nil {
 			return problem
 		}
 	}
