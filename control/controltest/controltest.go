@@ -2,24 +2,79 @@
 package controltest
 
 import (
+	"flag"
+	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"fieldgate/control/schema"
 	"fieldgate/engine/bus"
 	"fieldgate/engine/store"
+	"fieldgate/test/postgres"
 )
+
+// engineVariable names the one engine to run on, for the impatient.
+const engineVariable = "FIELDGATE_TEST_STORE"
+
+const (
+	sqlite     = "sqlite"
+	postgreSQL = "postgres"
+)
+
+var (
+	engine    = sqlite
+	databases sync.Map // data directory → URL of its PostgreSQL database
+)
+
+// Main runs the tests of a package on every engine, one after the other:
+//
+//	func TestMain(m *testing.M) { controltest.Main(m) }
+func Main(m *testing.M) {
+	flag.Parse()
+	engines := []string{sqlite, postgreSQL}
+	if one := os.Getenv(engineVariable); one != "" {
+		engines = []string{one}
+	} else if fuzzing := flag.Lookup("test.fuzz"); fuzzing.Value.String() != "" {
+		engines = engines[:1]
+	}
+	code := 0
+	for _, engine = range engines {
+		fmt.Println("on", engine)
+		code = max(code, m.Run())
+	}
+	os.Exit(code)
+}
 
 // Store opens the database of a data directory and closes it when the test ends.
 func Store(t testing.TB, directory string) *store.Store {
 	t.Helper()
-	s, err := store.Open(t.Context(), filepath.Join(directory, "fieldgate.db"), schema.Migrations)
+	s, err := store.Open(t.Context(), Location(t, directory), schema.Migrations)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
 	return s
+}
+
+// Location is that of the database of a data directory, on the engine that the tests run on.
+func Location(t testing.TB, directory string) string {
+	t.Helper()
+	switch engine {
+	case sqlite:
+		return filepath.Join(directory, "fieldgate.db")
+	case postgreSQL:
+		if known, ok := databases.Load(directory); ok {
+			return known.(string)
+		}
+		location := postgres.Start(t)
+		databases.Store(directory, location)
+		return location
+	}
+	t.Fatalf("%s=%s: the engines are %s and %s", engineVariable, engine, sqlite, postgreSQL)
+	return ""
 }
 
 // Bus opens the bus of a data directory and closes it when the test ends.
