@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -76,16 +77,18 @@ func (c *Catalog) Publish(ctx context.Context, file string, document []byte, dry
 	if err != nil {
 		return nil, err
 	}
-	plan := &Plan{Contract: compiled, Warnings: warnings}
+	plan := new(Plan)
 	replaces, sunset := contract.Replacement(document)
 	if dryRun {
 		err := c.store.View(ctx, func(tx *store.Tx) error {
+			*plan = newPlan(compiled, warnings)
 			_, err := prepare(ctx, tx, plan, replaces, sunset)
 			return err
 		})
 		return plan, err
 	}
 	err = c.store.Update(ctx, func(tx *store.Tx) error {
+		*plan = newPlan(compiled, warnings) // the transaction may run again
 		ended, err := prepare(ctx, tx, plan, replaces, sunset)
 		if err != nil || plan.Change == ChangeNone {
 			return err
@@ -100,10 +103,10 @@ func (c *Catalog) Publish(ctx context.Context, file string, document []byte, dry
 				return err
 			}
 		}
-		if err := insertContract(ctx, tx, compiled, document, plan.Snapshot); err != nil {
+		if err := insertContract(ctx, tx, plan.Contract, document, plan.Snapshot); err != nil {
 			return err
 		}
-		return audit.Write(ctx, tx, audit.Change{Action: "api.publish", Target: name(compiled), Detail: detail, Before: plan.before, After: contractFacts(compiled)})
+		return audit.Write(ctx, tx, audit.Change{Action: "api.publish", Target: name(compiled), Detail: detail, Before: plan.before, After: contractFacts(plan.Contract)})
 	})
 	if err != nil {
 		return nil, err
@@ -113,6 +116,12 @@ func (c *Catalog) Publish(ctx context.Context, file string, document []byte, dry
 		c.nudge()
 	}
 	return plan, nil
+}
+
+// newPlan has values of its own, because preparing it changes them.
+func newPlan(compiled *fieldgate.Contract, warnings []contract.Diagnostic) Plan {
+	candidate := *compiled
+	return Plan{Contract: &candidate, Warnings: slices.Clone(warnings)}
 }
 
 // prepare completes a plan from what is published, and lists the versions whose state it changes, in their new state. replaces and

@@ -82,6 +82,7 @@ type Imported struct {
 // Import registers many devices in one transaction. One that is refused does not hold up the others.
 func (f *Fleet) Import(ctx context.Context, devices []NewDevice) (imported []Imported, err error) {
 	err = f.store.Update(ctx, func(tx *store.Tx) error {
+		imported = nil // the transaction may run again
 		first, stored := "", 0
 		for _, device := range devices {
 			_, token, err := add(ctx, tx, device)
