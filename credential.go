@@ -15,7 +15,8 @@ import (
 const (
 	PrefixDevice   = "fgd_"
 	PrefixApp      = "fga_"
-	PrefixOperator = "fgp_"
+	PrefixOperator = "fgp_" // API tokens
+	PrefixSignIn   = "fgs_" // one-time: first sign-ins and invitations
 
 	TokenBytes = 4 + tokenRandom + tokenCheck
 
@@ -74,7 +75,7 @@ func WellFormedToken(token []byte) bool {
 		return false
 	}
 	switch string(token[:4]) {
-	case PrefixDevice, PrefixApp, PrefixOperator:
+	case PrefixDevice, PrefixApp, PrefixOperator, PrefixSignIn:
 	default:
 		return false
 	}

@@ -16,6 +16,7 @@ import (
 	"fieldgate/api"
 	"fieldgate/control/access"
 	"fieldgate/control/adminapi"
+	"fieldgate/control/audit"
 	"fieldgate/control/catalog"
 	"fieldgate/control/directory"
 	"fieldgate/control/fleet"
@@ -57,7 +58,10 @@ type Control struct {
 	catalog   *catalog.Catalog
 	insight   *insight.Insight
 	rollout   *rollout.Rollout
+	operators *access.Operators
+	decisions *audit.Feed
 	admin     *adminapi.Server
+	signIn    string // one-time token of the first sign-in
 	stops     []func()
 }
 
@@ -71,20 +75,23 @@ func New(config Config) *Control {
 		catalog:   catalog.New(config.Store, config.Bus, config.Log),
 		insight:   insight.New(config.Store, config.Bus, metrics, config.Log),
 		rollout:   rollout.New(config.Bus, config.Log),
+		operators: access.NewOperators(config.Store, config.Bus, config.Operator, config.Log),
+		decisions: audit.NewFeed(config.Store, config.Bus, config.Log),
 	}
 	metrics.MustRegister(c.rollout)
 	c.admin = adminapi.New(adminapi.Config{
 		Listen: config.Listen, Socket: config.Socket,
 		Version: config.Version, Node: config.Node, Upstreams: config.Upstreams, Listeners: config.Listeners,
-		Metrics:  promhttp.HandlerFor(metrics, promhttp.HandlerOpts{Registry: metrics}),
-		Store:    config.Store,
-		Catalog:  c.catalog,
-		Fleet:    fleet.New(config.Store, c.directory),
-		Apps:     access.NewApps(config.Store, c.directory),
-		Operator: config.Operator,
-		Insight:  c.insight,
-		Rollout:  c.rollout,
-		Log:      config.Log,
+		Metrics:   promhttp.HandlerFor(metrics, promhttp.HandlerOpts{Registry: metrics}),
+		Store:     config.Store,
+		Catalog:   c.catalog,
+		Fleet:     fleet.New(config.Store, c.directory),
+		Apps:      access.NewApps(config.Store, c.directory),
+		Operators: c.operators,
+		Decisions: c.decisions,
+		Insight:   c.insight,
+		Rollout:   c.rollout,
+		Log:       config.Log,
 	})
 	return c
 }
@@ -114,6 +121,9 @@ func (c *Control) Start(ctx context.Context) (err error) {
 	if err := c.catalog.Recompile(ctx); err != nil {
 		return err
 	}
+	if c.signIn, err = c.operators.FirstSignIn(ctx); err != nil {
+		return err
+	}
 	for _, serve := range []func() (func(), error){c.catalog.Serve, c.directory.Serve, c.rollout.Serve} {
 		stop, err := serve()
 		if err != nil {
@@ -135,14 +145,20 @@ func (c *Control) Stop() {
 // Address is the TCP address of the admin API, after Start.
 func (c *Control) Address() string { return c.admin.Address() }
 
+// SignInToken is the one-time token of the first sign-in, after Start; empty where the installation has been claimed.
+func (c *Control) SignInToken() string { return c.signIn }
+
+// SignInTokenPath is the file that holds it.
+func (c *Control) SignInTokenPath() string { return c.operators.SignInTokenPath() }
+
 // Run serves until the context ends, and returns when everything has ended.
 func (c *Control) Run(ctx context.Context) error {
 	defer c.Stop()
 	running, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var group sync.WaitGroup
-	errs := make([]error, 2)
-	for i, run := range []func(context.Context) error{c.insight.Run, c.admin.Run} {
+	errs := make([]error, 3)
+	for i, run := range []func(context.Context) error{c.insight.Run, c.decisions.Run, c.admin.Run} {
 		group.Go(func() {
 			defer cancel() // one without the other would mislead
 			errs[i] = run(running)

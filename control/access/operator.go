@@ -1,4 +1,5 @@
-// Package access decides who may use an installation besides its devices: apps with their scopes and keys, and the operator.
+// Package access decides who may use an installation besides its devices: apps with their scopes and keys; and operators,
+// how they sign in, what they may do, their sessions and API tokens.
 package access
 
 import (
@@ -17,7 +18,10 @@ import (
 const OperatorTokenFile = "operator.token"
 
 // Operator verifies operator tokens.
-type Operator struct{ hash fieldgate.CredentialHash }
+type Operator struct {
+	hash      fieldgate.CredentialHash
+	directory string
+}
 
 // Name is the operator in audit rows.
 const Name = "operator"
@@ -32,7 +36,7 @@ func LoadOperator(directory string) (operator *Operator, token string, err error
 	if err != nil {
 		return nil, "", err
 	}
-	return &Operator{hash: fieldgate.HashToken([]byte(token))}, token, nil
+	return &Operator{fieldgate.HashToken([]byte(token)), directory}, token, nil
 }
 
 func readToken(path string) (string, error) {
@@ -54,31 +58,47 @@ func readToken(path string) (string, error) {
 	return string(token), nil
 }
 
-// createToken writes a whole file beside the path and links it there, so that a crash leaves no half of a token and two
-// processes do not make two.
+// createToken makes a token. A crash leaves no half of it, and two processes do not make two.
 func createToken(path string) (string, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return "", err
-	}
 	token, err := fieldgate.NewToken(fieldgate.PrefixOperator)
 	if err != nil {
 		return "", err
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), "."+OperatorTokenFile+"-*") // 0600
+	err = writeBeside(path, token+"\n", func(written string) error { return os.Link(written, path) })
+	if errors.Is(err, fs.ErrExist) {
+		return readToken(path)
+	}
+	return token, err
+}
+
+// replaceFile puts a file that only its owner can read in the place of another.
+func replaceFile(path, content string) error {
+	return writeBeside(path, content, func(written string) error { return os.Rename(written, path) })
+}
+
+// writeBeside writes a whole file beside the path, for its owner only, and has it put there.
+func writeBeside(path, content string, put func(written string) error) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // 0600
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer os.Remove(file.Name())
-	_, err = file.WriteString(token + "\n")
+	_, err = file.WriteString(content)
 	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return "", err
+		return err
 	}
-	if err := os.Link(file.Name(), path); errors.Is(err, fs.ErrExist) {
-		return readToken(path)
-	} else if err != nil {
-		return "", err
+	return put(file.Name())
+}
+
+// removeFile removes a file if it is there.
+func removeFile(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	return token, nil
+	return nil
 }
 
 // Verify says whether a token is the operator's. Hashes are compared in constant time.

@@ -17,6 +17,7 @@ import (
 
 	"fieldgate/api"
 	"fieldgate/control/access"
+	"fieldgate/control/audit"
 	"fieldgate/control/catalog"
 	"fieldgate/control/fleet"
 	"fieldgate/control/insight"
@@ -34,8 +35,9 @@ const (
 
 // Config is what a Server is made of.
 type Config struct {
-	Listen string // host:port; empty: only the socket file
-	Socket string // path of the socket file, in a directory that only the operator can enter; empty: only Listen
+	Listen string   // host:port; empty: only the socket file
+	Socket string   // path of the socket file, in a directory that only the operator can enter; empty: only Listen
+	Hosts  []string // names, in lower case, by which it is reached besides those of loopback addresses
 
 	Version   string // of the program
 	Node      string
@@ -43,14 +45,15 @@ type Config struct {
 	Listeners func() []api.Listener // of the gateway in this process; may be nil
 	Metrics   http.Handler
 
-	Store    *store.Store
-	Catalog  *catalog.Catalog
-	Fleet    *fleet.Fleet
-	Apps     *access.Apps
-	Operator *access.Operator
-	Insight  *insight.Insight
-	Rollout  *rollout.Rollout
-	Log      *slog.Logger
+	Store     *store.Store
+	Catalog   *catalog.Catalog
+	Fleet     *fleet.Fleet
+	Apps      *access.Apps
+	Operators *access.Operators
+	Decisions *audit.Feed
+	Insight   *insight.Insight
+	Rollout   *rollout.Rollout
+	Log       *slog.Logger
 }
 
 // Server serves the admin API.

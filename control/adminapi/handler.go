@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"fieldgate"
-	"fieldgate/control/access"
-	"fieldgate/control/audit"
 )
 
 const (
@@ -18,7 +16,7 @@ const (
 	publishPath = "/api/v1/apis"
 	importPath  = "/api/v1/imports/devices"
 	streamPath  = "/api/v1/traffic/stream"
-	healthPath  = "/healthz"
+	eventsPath  = "/api/v1/events"
 )
 
 // handler is the whole API: authentication, then bounds, then the operation.
@@ -33,7 +31,7 @@ func (s *Server) handler() http.Handler {
 	HandlerWithOptions(strict, StdHTTPServerOptions{BaseRouter: mux, ErrorHandlerFunc: refuseRequest})
 	mux.Handle("GET /metrics", s.config.Metrics)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { refuseRoute(mux, w, r) })
-	return s.authenticate(s.bound(mux))
+	return s.authenticate(mux, s.bound(mux))
 }
 
 // awaitGateways answers a decision when it is in force on the gateways, so that what follows it finds it there.
@@ -53,24 +51,6 @@ func (s *Server) awaitGateways(next StrictHandlerFunc, _ string) StrictHandlerFu
 	}
 }
 
-// authenticate lets nobody in without the operator's token, but for the question whether anybody is there.
-func (s *Server) authenticate(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "no-store") // answers hold tokens
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		if r.URL.Path != healthPath {
-			scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-			if !strings.EqualFold(scheme, "Bearer") || !s.config.Operator.Verify([]byte(strings.TrimSpace(token))) {
-				w.Header().Set("WWW-Authenticate", `Bearer realm="fieldgate"`) // RFC 6750 section 3
-				writeProblem(w, newProblem(http.StatusUnauthorized, "unauthenticated", "A valid operator token is needed",
-					"Send the operator token of the data directory as Authorization: Bearer fgp_…"))
-				return
-			}
-		}
-		next.ServeHTTP(w, r.WithContext(audit.As(r.Context(), audit.Actor{Name: access.Name})))
-	})
-}
-
 // bound limits the size of a request, and lets only those last that are meant to.
 func (s *Server) bound(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -80,7 +60,7 @@ func (s *Server) bound(next http.Handler) http.Handler {
 			if r.Method == http.MethodPost {
 				size = fieldgate.MaxDocumentBytes
 			}
-		case streamPath:
+		case streamPath, eventsPath:
 			s.unhurried(w, false)
 		case importPath:
 			size = maxImportBytes
@@ -107,7 +87,7 @@ func (s *Server) unhurried(w http.ResponseWriter, duplex bool) {
 // refuseRoute answers what no operation is for: 405 where the path has other methods, else 404.
 func refuseRoute(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
 	var allowed []string
-	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPatch} {
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
 		other := r.Clone(r.Context())
 		other.Method = method
 		if _, pattern := mux.Handler(other); pattern != "/" && pattern != "" {

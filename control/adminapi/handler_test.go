@@ -26,10 +26,11 @@ func TestStrangersKeepTheirDeadlines(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := New(Config{Operator: operator, Log: slog.New(slog.DiscardHandler), Metrics: http.NotFoundHandler()})
+	operators := access.NewOperators(nil, nil, operator, slog.New(slog.DiscardHandler))
+	s := New(Config{Operators: operators, Log: slog.New(slog.DiscardHandler), Metrics: http.NotFoundHandler()})
 	for method, path := range map[string]string{"POST": importPath, "GET": streamPath} {
 		answer := &deadlines{ResponseRecorder: httptest.NewRecorder()}
-		s.http.Handler.ServeHTTP(answer, httptest.NewRequest(method, path, http.NoBody))
+		s.http.Handler.ServeHTTP(answer, httptest.NewRequest(method, "http://localhost"+path, http.NoBody))
 		if answer.Code != http.StatusUnauthorized || answer.lifted {
 			t.Errorf("%s %s: %d, deadlines lifted: %v", method, path, answer.Code, answer.lifted)
 		}

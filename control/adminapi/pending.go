@@ -36,10 +36,6 @@ func (o *operations) GetCapture(context.Context, GetCaptureRequestObject) (GetCa
 	return nil, errPending
 }
 
-func (o *operations) Claim(context.Context, ClaimRequestObject) (ClaimResponseObject, error) {
-	return nil, errPending
-}
-
 func (o *operations) StreamEvents(context.Context, StreamEventsRequestObject) (StreamEventsResponseObject, error) {
 	return nil, errPending
 }
@@ -48,71 +44,7 @@ func (o *operations) ListFindings(context.Context, ListFindingsRequestObject) (L
 	return nil, errPending
 }
 
-func (o *operations) ListOperators(context.Context, ListOperatorsRequestObject) (ListOperatorsResponseObject, error) {
-	return nil, errPending
-}
-
-func (o *operations) AddOperator(context.Context, AddOperatorRequestObject) (AddOperatorResponseObject, error) {
-	return nil, errPending
-}
-
-func (o *operations) RemoveOperator(context.Context, RemoveOperatorRequestObject) (RemoveOperatorResponseObject, error) {
-	return nil, errPending
-}
-
-func (o *operations) GetOperator(context.Context, GetOperatorRequestObject) (GetOperatorResponseObject, error) {
-	return nil, errPending
-}
-
-func (o *operations) UpdateOperator(context.Context, UpdateOperatorRequestObject) (UpdateOperatorResponseObject, error) {
-	return nil, errPending
-}
-
-func (o *operations) InviteOperator(context.Context, InviteOperatorRequestObject) (InviteOperatorResponseObject, error) {
-	return nil, errPending
-}
-
-func (o *operations) SignOut(context.Context, SignOutRequestObject) (SignOutResponseObject, error) {
-	return nil, errPending
-}
-
-func (o *operations) GetSession(context.Context, GetSessionRequestObject) (GetSessionResponseObject, error) {
-	return nil, errPending
-}
-
-func (o *operations) SignIn(context.Context, SignInRequestObject) (SignInResponseObject, error) {
-	return nil, errPending
-}
-
-func (o *operations) SetPassword(context.Context, SetPasswordRequestObject) (SetPasswordResponseObject, error) {
-	return nil, errPending
-}
-
-func (o *operations) ListSessions(context.Context, ListSessionsRequestObject) (ListSessionsResponseObject, error) {
-	return nil, errPending
-}
-
-func (o *operations) EndSession(context.Context, EndSessionRequestObject) (EndSessionResponseObject, error) {
-	return nil, errPending
-}
-
-func (o *operations) GetSetup(context.Context, GetSetupRequestObject) (GetSetupResponseObject, error) {
-	return nil, errPending
-}
-
 func (o *operations) GetTimeline(context.Context, GetTimelineRequestObject) (GetTimelineResponseObject, error) {
-	return nil, errPending
-}
-
-func (o *operations) ListTokens(context.Context, ListTokensRequestObject) (ListTokensResponseObject, error) {
-	return nil, errPending
-}
-
-func (o *operations) AddToken(context.Context, AddTokenRequestObject) (AddTokenResponseObject, error) {
-	return nil, errPending
-}
-
-func (o *operations) RevokeToken(context.Context, RevokeTokenRequestObject) (RevokeTokenResponseObject, error) {
 	return nil, errPending
 }
 

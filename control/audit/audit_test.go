@@ -10,6 +10,7 @@ import (
 	"fieldgate"
 	"fieldgate/control/audit"
 	"fieldgate/control/controltest"
+	"fieldgate/control/filter"
 	"fieldgate/control/refusal"
 	"fieldgate/engine/store"
 )
@@ -82,29 +83,35 @@ func TestList(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	minute := func(n int64) time.Time { return time.UnixMilli(n * 60000) }
 	tests := []struct {
-		filter audit.Filter
+		filter string
 		want   string // ids
 	}{
-		{audit.Filter{}, "12 11 10 9 8 7 6 5 4 3 2 1"},
-		{audit.Filter{Actor: "ana"}, "11 9 7 5 3 1"},
-		{audit.Filter{Action: "device."}, "11 10 8 7 5 4 2 1"},
-		{audit.Filter{Action: "device.revoke"}, "11 8 5 2"},
-		{audit.Filter{Action: "devic"}, ""},
-		{audit.Filter{Target: "t0"}, "9 5 1"},
-		{audit.Filter{Since: minute(4), Until: minute(7)}, "6 5 4"},
-		{audit.Filter{Actor: "ben", Action: "device.add", Target: "t3", Since: minute(1)}, "4"},
-		{audit.Filter{Actor: "' OR 1=1 --"}, ""},
-		{audit.Filter{Action: "%."}, ""},
+		{"", "12 11 10 9 8 7 6 5 4 3 2 1"},
+		{"actor:ana", "11 9 7 5 3 1"},
+		{"action:device.*", "11 10 8 7 5 4 2 1"},
+		{"-action:device.*,app.*", "12 9 6 3"},
+		{"action:device.revoke", "11 8 5 2"},
+		{"action:dev*", "11 10 8 7 5 4 2 1"},
+		{"action:device.a*,api.*", "12 10 9 7 6 4 3 1"},
+		{"action:devic", ""},
+		{"target:t0", "9 5 1"},
+		{"t3 -ana", "12 8 4"},
+		{"since:1970-01-01T00:10:00Z", "12 11 10"},
+		{"actor:ben action:device.add target:t3 since:1970-01-01T00:01:00Z", "4"},
+		{`actor:"' OR 1=1 --"`, ""},
+		{"action:%.*", ""},
 	}
 	for _, test := range tests {
 		for _, limit := range []int{1, 2, 100} {
+			terms, err := filter.Parse(test.filter, time.Now(), audit.Keys...)
+			if err != nil {
+				t.Fatal(err)
+			}
 			var ids []string
-			filter := test.filter
-			filter.Limit = limit
+			wanted := audit.Filter{Terms: terms, Limit: limit}
 			for {
-				page, err := audit.List(t.Context(), db, filter)
+				page, err := audit.List(t.Context(), db, wanted)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -114,10 +121,10 @@ func TestList(t *testing.T) {
 				for i := range page {
 					ids = append(ids, fmt.Sprint(page[i].ID))
 				}
-				filter.After = page[len(page)-1].Key()
+				wanted.After = page[len(page)-1].Key()
 			}
 			if got := strings.Join(ids, " "); got != test.want {
-				t.Errorf("%+v: %s", test.filter, got)
+				t.Errorf("%s: %s", test.filter, got)
 			}
 		}
 	}

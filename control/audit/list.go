@@ -3,23 +3,44 @@ package audit
 import (
 	"context"
 	"encoding/json"
+	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"fieldgate/control/filter"
 	"fieldgate/control/refusal"
 	"fieldgate/engine/store"
 )
 
+// Keys is what the list is filtered by; words are searched in actor and target.
+var Keys = []filter.Key{{Name: "actor"}, {Name: "action"}, {Name: "target"}, {Name: "since", Since: true}}
+
+var keyColumns = map[string]filter.Column{"actor": {Name: "actor"}, "action": {Name: "action"}, "target": {Name: "target"}, "since": {Name: "time"}, "noun": {Name: "noun"}}
+
 // Filter selects decisions; empty members select all.
 type Filter struct {
-	Actor  string
-	Action string // one action, or all of a noun when it ends with a dot, such as "device."
-	Target string
-	Since  time.Time // inclusive
-	Until  time.Time // exclusive
-	After  string    // Entry.Key of the entry that the page follows
-	Limit  int
+	Terms filter.Filter // with Keys
+	After string        // Entry.Key of the entry that the page follows
+	Limit int
+}
+
+// byNoun selects all actions of a noun, such as device.*, by a column that has an index in the order of the list.
+func byNoun(terms filter.Filter) filter.Filter {
+	rendered := make(filter.Filter, len(terms))
+	for i, t := range terms {
+		rendered[i] = t
+		if t.Key != "action" || slices.ContainsFunc(t.Values, func(v filter.Value) bool { return !v.Prefix || strings.Index(v.Text, ".") != len(v.Text)-1 }) {
+			continue
+		}
+		nouns := make([]filter.Value, len(t.Values))
+		for j, v := range t.Values {
+			nouns[j].Text = strings.TrimSuffix(v.Text, ".")
+		}
+		rendered[i].Key, rendered[i].Values = "noun", nouns
+	}
+	return rendered
 }
 
 // Key orders entries, and stands for the place of one in a list.
@@ -38,42 +59,19 @@ func parseKey(key string) (milliseconds, id int64, err error) {
 	return milliseconds, id, nil
 }
 
-// List is one page of decisions, the newest first. Every filter has an index in that order.
-func List(ctx context.Context, db *store.Store, filter Filter) (entries []Entry, err error) {
-	var conditions []string
-	var values []any
-	where := func(condition string, v ...any) {
-		conditions, values = append(conditions, condition), append(values, v...)
-	}
-	if filter.Actor != "" {
-		where("actor = ?", filter.Actor)
-	}
-	if noun, isNoun := strings.CutSuffix(filter.Action, "."); isNoun {
-		where("noun = ?", noun)
-	} else if filter.Action != "" {
-		where("action = ?", filter.Action)
-	}
-	if filter.Target != "" {
-		where("target = ?", filter.Target)
-	}
-	if !filter.Since.IsZero() {
-		where("time >= ?", filter.Since.UnixMilli())
-	}
-	if !filter.Until.IsZero() {
-		where("time < ?", filter.Until.UnixMilli())
-	}
-	if filter.After != "" {
-		milliseconds, id, err := parseKey(filter.After)
-		if err != nil {
+// List is one page of decisions, the newest first. Every key has an index in that order.
+func List(ctx context.Context, db *store.Store, wanted Filter) (entries []Entry, err error) {
+	milliseconds, id := int64(math.MaxInt64), int64(0) // before everything that there is
+	if wanted.After != "" {
+		if milliseconds, id, err = parseKey(wanted.After); err != nil {
 			return nil, err
 		}
-		where("(time, id) < (?, ?)", milliseconds, id)
 	}
-	query := "SELECT " + columns + " FROM audit"
-	if conditions != nil {
-		query += " WHERE " + strings.Join(conditions, " AND ")
+	query, values := "SELECT "+columns+" FROM audit WHERE (time, id) < (?, ?)", []any{milliseconds, id}
+	if conditions, filtered := byNoun(wanted.Terms).Where(keyColumns, "actor", "target"); conditions != "" {
+		query, values = query+" AND "+conditions, append(values, filtered...)
 	}
-	return read(ctx, db, query+" ORDER BY time DESC, id DESC LIMIT ?", append(values, filter.Limit)...)
+	return read(ctx, db, query+" ORDER BY time DESC, id DESC LIMIT ?", append(values, wanted.Limit)...)
 }
 
 func read(ctx context.Context, db *store.Store, query string, values ...any) (entries []Entry, err error) {

@@ -14,6 +14,7 @@ const (
 	CodeInvalid         Code = "invalid"
 	CodeNotFound        Code = "not-found"
 	CodeConflict        Code = "conflict"
+	CodeChanged         Code = "changed" // decided for a state that is no longer the present one
 	CodeUnauthenticated Code = "unauthenticated"
 	CodeForbidden       Code = "forbidden"
 	CodeRateLimited     Code = "rate-limited"
@@ -37,6 +38,9 @@ func NotFound(format string, v ...any) error { return refuse(CodeNotFound, forma
 
 // Conflict refuses a decision that does not fit the present state.
 func Conflict(format string, v ...any) error { return refuse(CodeConflict, format, v) }
+
+// Changed refuses a decision that was made for an older state.
+func Changed(format string, v ...any) error { return refuse(CodeChanged, format, v) }
 
 // Unauthenticated refuses who is not known.
 func Unauthenticated(format string, v ...any) error { return refuse(CodeUnauthenticated, format, v) }

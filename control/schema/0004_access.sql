@@ -15,49 +15,49 @@ CREATE INDEX audit_by_action ON audit (action, time, id);
 CREATE INDEX audit_by_target ON audit (target, time, id);
 
 CREATE TABLE operator_account (
-  name      TEXT PRIMARY KEY,
-  role      TEXT NOT NULL,
-  state     TEXT NOT NULL, -- invited, active or disabled
-  password  TEXT NOT NULL, -- Argon2id in the PHC string format; empty until it is set
-  created   BIGINT NOT NULL,
-  updated   BIGINT NOT NULL,
-  signed_in BIGINT NOT NULL -- the last time; 0: never
+  name     TEXT PRIMARY KEY,
+  role     TEXT NOT NULL,
+  state    TEXT NOT NULL, -- invited, active or disabled
+  password TEXT NOT NULL, -- Argon2id in the PHC string format; empty until it is set
+  version  BIGINT NOT NULL, -- of the row, for If-Match
+  created  BIGINT NOT NULL,
+  seen     BIGINT NOT NULL -- the last request, to the minute; 0: never
 );
 
--- One-time tokens: the first sign-in, invitations and links. account is empty before the installation is claimed.
+-- One-time tokens: the first sign-in, and invitations. account is empty before the installation is claimed.
 CREATE TABLE operator_link (
   hash    BLOB PRIMARY KEY, -- SHA-256
   account TEXT NOT NULL,
-  purpose TEXT NOT NULL, -- sign-in or password
   expires BIGINT NOT NULL
 );
 CREATE INDEX operator_link_by_account ON operator_link (account);
 CREATE INDEX operator_link_by_expiry ON operator_link (expires);
 
 CREATE TABLE operator_session (
-  hash    BLOB PRIMARY KEY, -- SHA-256 of what the cookie holds
-  id      TEXT NOT NULL,
+  id      TEXT PRIMARY KEY,
+  hash    BLOB NOT NULL, -- SHA-256 of what the cookie holds
   account TEXT NOT NULL, -- empty before the installation is claimed
-  purpose TEXT NOT NULL, -- sign-in, or password: it may only set one
+  kind    TEXT NOT NULL, -- setup, invited or operator
   source  TEXT NOT NULL,
   agent   TEXT NOT NULL, -- what the browser calls itself
   created BIGINT NOT NULL,
   used    BIGINT NOT NULL, -- to the minute
   expires BIGINT NOT NULL
 );
-CREATE UNIQUE INDEX operator_session_by_id ON operator_session (id);
+CREATE UNIQUE INDEX operator_session_by_hash ON operator_session (hash);
 CREATE INDEX operator_session_by_account ON operator_session (account, id);
 CREATE INDEX operator_session_by_expiry ON operator_session (expires);
 
 CREATE TABLE operator_token (
-  hash    BLOB PRIMARY KEY, -- SHA-256
-  id      TEXT NOT NULL,
-  account TEXT NOT NULL,
+  id      TEXT PRIMARY KEY,
+  hash    BLOB NOT NULL, -- SHA-256
+  account TEXT NOT NULL, -- "operator" for those that the token of a data directory made
   name    TEXT NOT NULL,
   scopes  TEXT NOT NULL, -- separated by spaces
   created BIGINT NOT NULL,
   used    BIGINT NOT NULL, -- to the minute; 0: never
-  expires BIGINT NOT NULL
+  expires BIGINT NOT NULL,
+  revoked BIGINT NOT NULL -- 0: it is not
 );
-CREATE UNIQUE INDEX operator_token_by_id ON operator_token (id);
-CREATE UNIQUE INDEX operator_token_by_name ON operator_token (account, name);
+CREATE UNIQUE INDEX operator_token_by_hash ON operator_token (hash);
+CREATE INDEX operator_token_by_account ON operator_token (account, id);
