@@ -1,0 +1,65 @@
+import { useEffect, useRef } from "react";
+import uPlot from "uplot";
+import "uplot/dist/uPlot.min.css";
+import { colourOf, useSeenTheme } from "@/hooks/theme";
+import type { TimeSeriesProps } from "./TimeSeries";
+
+/** The chart of TimeSeries, on a canvas; it draws anew when the theme, the size or the numbers change. */
+export default function TimeSeriesChart({ label, times, series, format, stacked, height, onSelect }: TimeSeriesProps & { height: number }) {
+  const place = useRef<HTMLDivElement>(null);
+  const select = useRef(onSelect);
+  const theme = useSeenTheme();
+  useEffect(() => {
+    select.current = onSelect;
+  });
+  useEffect(() => {
+    const sums = new Array<number>(times.length).fill(0);
+    const drawn = series.map((s) => (stacked ? s.values.map((v, i) => (sums[i]! += v ?? 0)) : [...s.values]));
+    const axis: uPlot.Axis = {
+      stroke: colourOf("grey-10"),
+      font: "11px 'Inter Variable', sans-serif",
+      grid: { stroke: colourOf("grey-4"), width: 1 },
+      ticks: { show: false },
+    };
+    const colours = series.map((s) => colourOf(s.colour === "neutral" ? "grey-9" : s.colour));
+    // Stacked areas are painted from the top of the pile down, so that each covers what is below it.
+    const order = series.map((_, i) => i);
+    if (stacked) order.reverse();
+    const chart = new uPlot(
+      {
+        width: place.current!.clientWidth,
+        height,
+        legend: { show: false },
+        cursor: { points: { size: 6 }, drag: { x: select.current !== undefined, y: false, setScale: false } },
+        scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.08 : 1] } },
+        axes: [{ ...axis, space: 80 }, { ...axis, size: 52, values: (_, values) => values.map(format) }],
+        series: [
+          {},
+          ...order.map((i) => ({
+            label: series[i]!.label,
+            stroke: colours[i],
+            width: 1.5,
+            fill: colours[i]!.replace(/^rgb\((.*)\)$/, stacked ? "rgb($1 / 0.3)" : "rgb($1 / 0.08)"),
+            points: { show: false },
+          })),
+        ],
+        hooks: {
+          setSelect: [
+            (u) => {
+              if (u.select.width > 4) select.current?.(u.posToVal(u.select.left, "x"), u.posToVal(u.select.left + u.select.width, "x"));
+            },
+          ],
+        },
+      },
+      [[...times], ...order.map((i) => drawn[i]!)] as uPlot.AlignedData,
+      place.current!,
+    );
+    const observer = new ResizeObserver(([entry]) => chart.setSize({ width: entry!.contentRect.width, height }));
+    observer.observe(place.current!);
+    return () => {
+      observer.disconnect();
+      chart.destroy();
+    };
+  }, [times, series, format, stacked, height, theme]);
+  return <div ref={place} role="img" aria-label={label} style={{ height }} />;
+}

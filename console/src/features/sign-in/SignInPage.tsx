@@ -1,0 +1,86 @@
+import { useEffect, useRef, useState, type FormEvent } from "react";
+import { asProblem } from "@/api/problem";
+import { Button } from "@/components/Button";
+import { Field, Input } from "@/components/Field";
+import { ProblemNotice } from "@/components/ProblemNotice";
+import type { LinkToken } from "@/session/link";
+import { useSetup, useSignIn } from "@/session/session";
+import { Doorway } from "./Doorway";
+
+/** Signs in by link, by one-time token, or by name and password. An unclaimed installation has only the token. */
+export default function SignInPage({ link }: { link: LinkToken }) {
+  const setup = useSetup();
+  const signIn = useSignIn();
+  const [byToken, setByToken] = useState(false);
+  const [token, setToken] = useState("");
+  const [name, setName] = useState("");
+  const [password, setPassword] = useState("");
+  const taken = useRef(false);
+  const wantsToken = byToken || setup.data?.claimed === false;
+
+  const { mutate } = signIn;
+  useEffect(() => {
+    if (!link.current || taken.current) return;
+    taken.current = true; // a one-time token is sent once
+    mutate({ token: link.current }, { onSettled: () => void (link.current = "") });
+  }, [link, mutate]);
+
+  if (link.current && !signIn.error) return <Doorway title="Signing in" />;
+  const submit = (event: FormEvent) => {
+    event.preventDefault();
+    signIn.mutate(wantsToken ? { token: token.trim() } : { name: name.trim(), password });
+  };
+  return (
+    <Doorway title="Sign in" environment={setup.data?.environment}>
+      <form onSubmit={submit} className="flex flex-col gap-4">
+        {wantsToken ? (
+          <Field
+            label="One-time token"
+            hint={
+              setup.data?.claimed === false ? (
+                <>
+                  Nobody owns this installation yet.
+                  {setup.data.tokenFile && (
+                    <>
+                      {" "}
+                      The token is in <code className="break-all text-soft">{setup.data.tokenFile}</code>
+                    </>
+                  )}
+                </>
+              ) : (
+                "From an invitation or from the node's terminal. It works once."
+              )
+            }
+          >
+            <Input value={token} onChange={(e) => setToken(e.target.value)} type="password" className="font-mono" autoFocus required />
+          </Field>
+        ) : (
+          <>
+            <Field label="Name">
+              <Input value={name} onChange={(e) => setName(e.target.value)} autoComplete="username" autoCapitalize="none" autoFocus required />
+            </Field>
+            <Field label="Password">
+              <Input value={password} onChange={(e) => setPassword(e.target.value)} type="password" autoComplete="current-password" required />
+            </Field>
+          </>
+        )}
+        {(signIn.error ?? setup.error) && <ProblemNotice problem={asProblem(signIn.error ?? setup.error)} />}
+        <Button type="submit" kind="primary" busy={signIn.isPending} className="w-full">
+          Sign in
+        </Button>
+        {setup.data?.claimed !== false && (
+          <button
+            type="button"
+            className="link self-center"
+            onClick={() => {
+              setByToken(!byToken);
+              signIn.reset();
+            }}
+          >
+            {byToken ? "Use name and password" : "Use a one-time token"}
+          </button>
+        )}
+      </form>
+    </Doorway>
+  );
+}

@@ -1,0 +1,77 @@
+// Who is signed in. The cookie is out of reach of scripts, so only the node knows; `session` is null where it says nobody.
+import { useMutation, useQuery, useQueryClient, type QueryClient } from "@tanstack/react-query";
+import { call, read } from "@/api/client";
+import { ApiProblem } from "@/api/problem";
+import type { SchemaClaim, SchemaNewPassword, SchemaScope, SchemaSession, SchemaSignIn } from "@/api/schema.gen";
+
+export const sessionKeys = { session: ["session"] as const, setup: ["setup"] as const };
+
+export function useSessionQuery() {
+  return useQuery<SchemaSession | null>({
+    queryKey: sessionKeys.session,
+    queryFn: async ({ signal }) => {
+      try {
+        return await read("/api/v1/session", { signal });
+      } catch (error) {
+        if (error instanceof ApiProblem && error.status === 401) return null;
+        throw error;
+      }
+    },
+    staleTime: 60_000,
+  });
+}
+
+/** The session inside the frame, where there always is one. */
+export function useSession(): SchemaSession {
+  const { data } = useSessionQuery();
+  if (!data) throw new Error("useSession outside of a session");
+  return data;
+}
+
+/** Whether the signed-in operator may do what needs this scope. */
+export function useMay(scope: SchemaScope): boolean {
+  return useSession().scopes.includes(scope);
+}
+
+/** The session is over, whoever noticed it: show the sign-in page, and forget what was read. */
+export function endSession(client: QueryClient) {
+  client.setQueryData(sessionKeys.session, null);
+  client.removeQueries({ predicate: (query) => query.queryKey[0] !== "session" && query.queryKey[0] !== "setup" });
+}
+
+export function useSetup() {
+  return useQuery({ queryKey: sessionKeys.setup, queryFn: ({ signal }) => read("/api/v1/setup", { signal }) });
+}
+
+function useSessionMutation<V>(send: (value: V) => Promise<SchemaSession>) {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: send,
+    meta: { signsIn: true },
+    onSuccess: (session) => {
+      client.setQueryData(sessionKeys.session, session);
+      void client.invalidateQueries({ predicate: (query) => query.queryKey[0] !== "session" });
+    },
+  });
+}
+
+export const useSignIn = () =>
+  useSessionMutation(async (body: SchemaSignIn) => (await call("post", "/api/v1/session", { body })).data);
+
+export const useClaim = () =>
+  useSessionMutation(async (body: SchemaClaim) => (await call("post", "/api/v1/claim", { body })).data);
+
+/** Sets the password; the answer has no body, so the session is read anew. */
+export const useSetPassword = () =>
+  useSessionMutation(async (body: SchemaNewPassword) => {
+    await call("put", "/api/v1/session/password", { body });
+    return read("/api/v1/session");
+  });
+
+export function useSignOut() {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: () => call("delete", "/api/v1/session"),
+    onSuccess: () => endSession(client),
+  });
+}
