@@ -104,7 +104,9 @@ func (l *limits) secret(source string, now time.Time) error {
 	return nil
 }
 
-func (l *limits) secretFailed(source string, now time.Time) { l.secretSource.take(network(source), now) }
+func (l *limits) secretFailed(source string, now time.Time) {
+	l.secretSource.take(network(source), now)
+}
 
 func tooMany(wait time.Duration) error {
 	return &refusal.Error{Code: refusal.CodeRateLimited, RetryAfter: wait,

@@ -100,7 +100,9 @@ func (o *Operators) FirstSignIn(ctx context.Context) (token string, err error) {
 }
 
 // SignInTokenPath is where FirstSignIn puts the token.
-func (o *Operators) SignInTokenPath() string { return filepath.Join(o.local.directory, SignInTokenFile) }
+func (o *Operators) SignInTokenPath() string {
+	return filepath.Join(o.local.directory, SignInTokenFile)
+}
 
 // newID names a session or token: 16 digits of base32, 80 random bits.
 func newID() string { return strings.ToLower(rand.Text()[:16]) }

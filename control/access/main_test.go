@@ -1,0 +1,9 @@
+package access
+
+import (
+	"testing"
+
+	"fieldgate/control/controltest"
+)
+
+func TestMain(m *testing.M) { controltest.Main(m) }
