@@ -20,7 +20,7 @@ import (
 // connection, so that what they hold may be replaced at any time; white space around it does not count.
 type Cluster struct {
 	URLs string // of some or all servers, separated by commas: nats://host:4222, or tls://host:4222 for all; a name and password may stand before the host, the same for all
-	Name string // of this connection in the cluster's monitoring
+	Name string // of this node: in the cluster's monitoring, and of the subjects of answers to it (_INBOX.name.>), which permissions may name
 
 	User, PasswordFile string // a name, and the file with its password
 	TokenFile          string // a file with a token
@@ -60,6 +60,7 @@ func Connect(cluster Cluster) (_ *Bus, err error) {
 	}
 	options := append(credentials,
 		nats.Name(cluster.Name),
+		nats.CustomInboxPrefix(inbox(cluster.Name)),
 		nats.Timeout(connectTimeout),
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
@@ -106,6 +107,19 @@ func Connect(cluster Cluster) (_ *Bus, err error) {
 	b.stopWatch = stop
 	b.watching.Go(func() { b.watch(ctx) })
 	return b, nil
+}
+
+// inbox begins the subjects of answers to a node.
+func inbox(name string) string {
+	if name == "" {
+		return "_INBOX"
+	}
+	return "_INBOX." + strings.Map(func(r rune) rune {
+		if r == '-' || r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' {
+			return r
+		}
+		return '_'
+	}, name)
 }
 
 func (b *Bus) lookSoon() {

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// answerPatience is how long a request waits for the one node that it went to, before it asks all.
+	// answerPatience is how long a request waits for the one node that it went to, before it asks all; then twice as long each time.
 	answerPatience = 500 * time.Millisecond
 	flushTimeout   = 2 * time.Second
 
@@ -130,14 +130,15 @@ func (b *Bus) request(ctx context.Context, subject string, data []byte) (Answer,
 		return Answer{}, err
 	}
 	defer replies.Unsubscribe()
-	for to := subject; ; to = subject + everyone {
+	// A node may be slow rather than gone: asking more often would make it slower.
+	for to, patience := subject, answerPatience; ; to, patience = subject+everyone, 2*patience {
 		if err := b.usable(); err != nil {
 			return Answer{}, err
 		}
 		if err := b.connection.PublishRequest(to, inbox, data); err != nil {
 			return Answer{}, err
 		}
-		attempt, cancel := context.WithTimeout(ctx, answerPatience)
+		attempt, cancel := context.WithTimeout(ctx, patience)
 		reply, err := replies.NextMsgWithContext(attempt)
 		cancel()
 		switch {

@@ -17,7 +17,7 @@ func (s Stream) subject() string { return strings.TrimSuffix(s.Subjects[0], ">")
 
 // ownStream is a stream of this test alone.
 func ownStream(t *testing.T) Stream {
-	name := strings.NewReplacer("/", "_", "#", "_").Replace(t.Name())
+	name := strings.NewReplacer("/", "_", "#", "_", ".", "_").Replace(t.Name())
 	return Stream{Name: name, Subjects: []string{name + ".>"}, MaxBytes: 1 << 20, MaxAge: time.Hour}
 }
 

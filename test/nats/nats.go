@@ -3,6 +3,7 @@ package nats
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -181,8 +182,8 @@ func (c *Cluster) answers() {
 			connection, err := client.Connect(n.url)
 			if err == nil {
 				connection.Close()
-			} else if strings.Contains(strings.ToLower(err.Error()), "authorization") {
-				err = nil
+			} else if !errors.Is(err, client.ErrNoServers) {
+				return nil // it does not let us in
 			}
 			return err
 		})
