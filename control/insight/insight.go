@@ -1,16 +1,18 @@
-// Package insight turns the stream of Records into what operators see: rollups by minute and hour in the store, the newest
-// exchanges and live rates in memory, and Prometheus metrics.
+// Package insight turns the stream of Records into what operators see: rollups by minute, hour and day in the store, findings and
+// who was seen when; the newest exchanges, live rates and who is online in memory; and Prometheus metrics.
 //
-// It counts every Record exactly once: how far the stream has been counted, and how far each node's numbered Records,
-// stands in the same transaction as the rollups. What was read and not yet stored when the process dies is read again.
+// Every control node reads the whole stream for its live view, which needs no store once it runs. Of all control nodes one at a
+// time counts into the store, every Record exactly once: how far the stream has been counted, and how far each node's numbered
+// Records, stands in the same transaction as the rollups. What was read and not yet stored when a process dies is read again, by
+// whichever control node takes over. Queries read only the store and say the same on every control node.
 package insight
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
@@ -22,242 +24,168 @@ import (
 )
 
 const (
-	flushInterval     = 5 * time.Second
-	flushRetry        = time.Second
-	maxPendingRecords = 1 << 20 // read but not stored; then reading waits for the store
-	readBatch         = 64      // messages of the stream at once
-	replayed          = 16      // messages before the place to go on from, read again for the newest exchanges
-
-	maxRecordNumber = 1 << 60 // a column is a signed BIGINT
-
-	minuteRetention = 3 * time.Hour
-	hourRetention   = 30 * 24 * time.Hour
+	readBatch     = 64 // messages of the stream at once
+	replayed      = 16 // messages before the place to go on from that are read again in any case
+	flushShare    = 20 // of the time, one part for a flush
+	maxFlushPause = 5 * time.Second
+	lastEffort    = 5 * time.Second // to store what was read and to hand over when the process ends
+	retryPause    = time.Second
 )
+
+// pace is how often things happen.
+type pace struct {
+	flush    time.Duration // at the most so often what is pending is stored
+	renew    time.Duration // a turn, when there is nothing to store
+	look     time.Duration // whether the turn is free
+	takeover time.Duration // so long a turn was not renewed until another node takes it
+	presence time.Duration
+}
+
+var defaultPace = pace{flush: 500 * time.Millisecond, renew: 2 * time.Second, look: time.Second, takeover: 8 * time.Second, presence: presenceInterval}
 
 // Insight consumes the Records of all nodes.
 type Insight struct {
-	store *store.Store
-	bus   *bus.Bus
-	log   *slog.Logger
-	live  *live
-	count *counters
-
-	mu      sync.Mutex
-	pending *pending              // read but not stored
-	nodes   map[nodeKey]*progress // how far each run of a node has been counted, stored or pending
-	routes  *listing
-	stream  streamProgress
-	pruned  time.Time
-}
-
-type streamProgress struct {
-	created  int64 // nanoseconds
-	sequence uint64
-}
-
-type nodeKey struct {
-	node  string
-	epoch uint64
-}
-
-type progress struct {
-	next  uint64 // number of the first record that is not counted yet
-	lost  uint64 // records that never arrived
-	dirty bool   // differs from what is stored
+	store  *store.Store
+	bus    *bus.Bus
+	log    *slog.Logger
+	live   *live
+	online *online
+	count  *counters
+	lag    lag
+	holder string // names this Insight among all that may count
+	pace   pace
+	poke   chan struct{} // taken by the flushing goroutine when there is no place
 }
 
 // New makes an Insight on its store and bus. Its metrics are registered with metrics.
 func New(db *store.Store, b *bus.Bus, metrics prometheus.Registerer, log *slog.Logger) *Insight {
-	return &Insight{store: db, bus: b, log: log, live: newLive(), count: newCounters(metrics), pending: newPending(),
-		nodes: make(map[nodeKey]*progress), routes: newListing()}
+	return &Insight{store: db, bus: b, log: log, live: newLive(), online: newOnline(), count: newCounters(metrics), holder: rand.Text(),
+		pace: defaultPace, poke: make(chan struct{})}
 }
 
-// Run consumes Records until the context ends; then it stores what it has read.
+// update runs a transaction of counting, apart from decisions of operators.
+func (i *Insight) update(ctx context.Context, do func(*store.Tx) error) error {
+	return i.store.UpdateIn(ctx, store.Ingest, do)
+}
+
+// Run consumes Records until the context ends; then it stores what it has read. What fails meanwhile is tried again.
 func (i *Insight) Run(ctx context.Context) error {
-	err := i.run(ctx)
-	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		return nil
-	}
-	return err
+	var group sync.WaitGroup
+	group.Go(func() { i.watch(ctx) })
+	group.Go(func() { i.countInTurns(ctx) })
+	group.Go(func() { i.watchStream(ctx) })
+	group.Wait()
+	return nil
 }
 
-func (i *Insight) run(ctx context.Context) error {
-	if err := i.load(ctx); err != nil {
-		return fmt.Errorf("insight: %w", err)
-	}
-	state, err := i.bus.State(ctx, fieldgate.StreamRecords)
-	if err != nil {
-		return fmt.Errorf("insight: %w", err)
-	}
-	counted := i.resume(state)
-
-	reading, stop := context.WithCancel(ctx)
-	defer stop()
-	var flusher sync.WaitGroup
-	flusher.Go(func() { i.flushRegularly(reading) })
-	err = i.bus.Read(reading, fieldgate.StreamRecords, counted+1-min(counted, replayed), readBatch, func(entries []bus.Entry) error {
-		i.consume(entries, counted)
-		return i.waitForStore(reading)
-	})
-	stop()
-	flusher.Wait()
-
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushInterval)
-	defer cancel()
-	if flushErr := i.flush(last); flushErr != nil {
-		i.log.Warn("rollups were not stored; their records will be read again", "error", flushErr)
-	}
-	return err
-}
-
-// resume says up to which sequence the stream has been counted.
-func (i *Insight) resume(state bus.StreamState) uint64 {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if created := state.Created.UnixNano(); i.stream.created != created || i.stream.sequence > state.Last {
-		// Another stream of that name, or one that lost its end in a power cut. The nodes' own numbers tell what is counted.
-		i.stream = streamProgress{created: created}
-	}
-	return i.stream.sequence
-}
-
-// consume counts the Records of messages of the stream; those up to the sequence counted are only shown.
-func (i *Insight) consume(entries []bus.Entry, counted uint64) {
-	now := time.Now()
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	for _, entry := range entries {
-		batch, err := fieldgate.DecodeRecords(entry.Data)
-		if err == nil && batch.First-1 > maxRecordNumber { // also 0
-			err = fmt.Errorf("record number %d", batch.First)
-		}
+// countInTurns counts whenever it is this node's turn.
+func (i *Insight) countInTurns(ctx context.Context) {
+	for ctx.Err() == nil {
+		c, err := i.await(ctx)
 		if err != nil {
-			i.log.Error("a batch of records was dropped", "sequence", entry.Sequence, "error", err)
-			i.count.malformed.Inc()
-			i.stream.sequence = max(i.stream.sequence, entry.Sequence)
+			return // the context ended
+		}
+		err = c.run(ctx)
+		i.lag.waits(time.Time{})
+		switch {
+		case errors.Is(err, errTurnOver):
+			i.log.Info("another control node counts records now")
+		case err != nil:
+			i.log.Error("counting records was interrupted", "error", err)
+			pause(ctx, retryPause)
+		}
+	}
+}
+
+// watch shows Records until the context ends, from some time in the past on. It does not wait for the store.
+func (i *Insight) watch(ctx context.Context) {
+	nodes := make(numbering)
+	for ctx.Err() == nil {
+		state, err := i.bus.State(ctx, fieldgate.StreamRecords)
+		if err != nil {
+			if ctx.Err() == nil {
+				i.log.Error("the stream of records is out of reach", "error", err)
+			}
+			pause(ctx, retryPause)
 			continue
 		}
-		if entry.Sequence <= counted {
-			i.live.remember(batch, batch.Records)
-			continue
+		asking, cancel := context.WithTimeout(ctx, lastEffort)
+		from, counted, err := i.replayFrom(asking, onlineWindow)
+		cancel()
+		if err != nil || counted > state.Last {
+			counted = state.Last
+			from = state.Last + 1 - min(state.Last, replayed)
 		}
-		records := i.advance(batch)
+		err = i.bus.Read(ctx, fieldgate.StreamRecords, from, readBatch, func(entries []bus.Entry) error {
+			i.show(entries, nodes, counted)
+			return nil
+		})
+		if err != nil && ctx.Err() == nil {
+			i.log.Error("live traffic was interrupted", "error", err)
+			pause(ctx, retryPause)
+		}
+	}
+}
+
+// maxShownNodes bounds the runs of nodes whose numbers the live view knows; beyond it an exchange may be shown twice.
+const maxShownNodes = 4_096
+
+// show makes Records visible; those of messages up to counted are in the metrics of an earlier process.
+func (i *Insight) show(entries []bus.Entry, nodes numbering, counted uint64) {
+	now := time.Now()
+	for _, entry := range entries {
+		batch, err := decode(entry)
+		if err != nil {
+			continue // who counts says so
+		}
+		if len(nodes) > maxShownNodes {
+			clear(nodes)
+		}
+		records := nodes.take(batch)
 		for r := range records {
 			clean(&records[r], now)
-			i.pending.add(&records[r], i.routes)
-			i.count.add(&records[r])
+			i.online.see(&records[r], now)
+			if entry.Sequence > counted {
+				i.count.add(&records[r])
+			}
 		}
 		i.live.add(batch, records, now)
-		i.stream.sequence = entry.Sequence
+	}
+	i.lag.shown(entries[len(entries)-1].Sequence, now)
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
 	}
 }
 
-// clean makes sure of what the database, metrics and JSON demand of texts and numbers, whatever a node sends.
-func clean(r *fieldgate.Record, now time.Time) {
-	for _, text := range []*string{&r.API, &r.Version, &r.Operation, &r.Route, &r.Detail, &r.Principal, &r.Model, &r.Firmware} {
-		*text = strings.ToValidUTF8(*text, "\ufffd")
-	}
-	if r.Time.After(now) { // a clock that is wrong would make rollups that are kept until then
-		r.Time = now
-	}
-	r.Status = min(max(r.Status, 0), 999)
-	r.Duration = min(max(r.Duration, 0), maxLatency)
+// Totals is what was counted since the installation was set up.
+type Totals struct {
+	Exchanges          uint64
+	Lost               uint64    // records that have not arrived; late ones still may
+	NewestUndocumented time.Time // when a route that no contract explains was last used; zero when none was
 }
 
-// advance is the part of a batch that is not counted yet, and marks it as counted.
-func (i *Insight) advance(batch *fieldgate.RecordBatch) []fieldgate.Record {
-	key := nodeKey{batch.Node, batch.Epoch}
-	node := i.nodes[key]
-	if node == nil {
-		node = &progress{next: 1}
-		i.nodes[key] = node
-	}
-	records := batch.Records
-	if batch.First < node.next {
-		records = records[min(node.next-batch.First, uint64(len(records))):]
-	} else if batch.First > node.next {
-		missing := batch.First - node.next
-		node.lost += missing
-		i.count.lost.Add(float64(missing))
-		i.log.Warn("records of a node never arrived", "node", batch.Node, "missing", missing)
-	}
-	if end := batch.First + uint64(len(batch.Records)); end > node.next {
-		node.next, node.dirty = end, true
-	}
-	return records
-}
-
-// waitForStore holds up reading while the store takes nothing and too much is pending.
-func (i *Insight) waitForStore(ctx context.Context) error {
-	for {
-		i.mu.Lock()
-		waiting := i.pending.records
-		i.mu.Unlock()
-		if waiting < maxPendingRecords {
-			return nil
-		}
-		if err := i.flush(ctx); err != nil {
-			i.log.Error("rollups cannot be stored; reading waits", "error", err)
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(flushRetry):
-			}
-		}
-	}
-}
-
-func (i *Insight) flushRegularly(ctx context.Context) {
-	ticker := time.NewTicker(flushInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			if err := i.flush(ctx); err != nil && ctx.Err() == nil {
-				i.log.Error("rollups cannot be stored; they are tried again", "error", err)
-			}
-		}
-	}
-}
-
-// flush stores what is pending in one transaction, or leaves everything as it is.
-func (i *Insight) flush(ctx context.Context) error {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.pending.records == 0 {
-		return nil
-	}
-	prune := time.Since(i.pruned) > time.Minute
-	var gone []routeKey
-	err := i.store.Update(ctx, func(tx *store.Tx) error {
-		if err := i.pending.store(ctx, tx); err != nil {
+// Totals is what is stored.
+func (i *Insight) Totals(ctx context.Context) (totals Totals, err error) {
+	err = i.store.View(ctx, func(tx *store.Tx) error {
+		totals = Totals{}
+		if totals.Exchanges, err = tx.Counter(ctx, "exchanges"); err != nil {
 			return err
 		}
-		if err := i.storeProgress(ctx, tx); err != nil {
-			return err
+		var newest, lost int64
+		err := tx.QueryRowContext(ctx, `SELECT COALESCE((SELECT MAX(last_seen) FROM route), 0),
+			CAST(COALESCE((SELECT SUM(lost) FROM ingest_node), 0) AS BIGINT)`).Scan(&newest, &lost)
+		if newest > 0 {
+			totals.NewestUndocumented = time.UnixMilli(newest).UTC()
 		}
-		if !prune {
-			return nil
-		}
-		if err := pruneRollups(ctx, tx); err != nil {
-			return err
-		}
-		var err error
-		gone, err = i.routes.prune(ctx, tx)
+		totals.Lost = uint64(lost)
 		return err
 	})
 	if err != nil {
-		return err
+		return Totals{}, fmt.Errorf("totals: %w", err)
 	}
-	for _, node := range i.nodes {
-		node.dirty = false
-	}
-	i.routes.remove(gone)
-	if prune {
-		i.pruned = time.Now()
-	}
-	i.pending = newPending()
-	return nil
+	return totals, nil
 }

@@ -1,21 +1,10 @@
 package insight
 
-import (
-	"context"
-	"database/sql"
-	"time"
-
-	"fieldgate/engine/store"
-)
-
 // Routes that are listed. Those that were refused have a share of their own, because anybody can ask for what is not there: a
 // scanner must not displace what a pass-through API lets pass.
 const (
 	maxPassedRoutes  = 1_000
 	maxRefusedRoutes = 1_000
-
-	routeRetention   = hourRetention
-	refusedRetention = time.Hour // once the share is full, so that there is place for what is asked for now
 )
 
 // listing is the routes that have a row, stored or pending.
@@ -41,6 +30,9 @@ func (l *listing) admit(key routeKey) bool {
 func (l *listing) full() bool { return l.refused >= maxRefusedRoutes }
 
 func (l *listing) add(key routeKey) {
+	if l.routes[key] {
+		return
+	}
 	l.routes[key] = true
 	if key.refused() {
 		l.refused++
@@ -49,6 +41,9 @@ func (l *listing) add(key routeKey) {
 
 func (l *listing) remove(keys []routeKey) {
 	for _, key := range keys {
+		if !l.routes[key] {
+			continue
+		}
 		delete(l.routes, key)
 		if key.refused() {
 			l.refused--
@@ -58,19 +53,3 @@ func (l *listing) remove(keys []routeKey) {
 
 // refused says that no API let the route pass.
 func (k routeKey) refused() bool { return k.api == "" }
-
-// prune deletes the rows of routes that have not been seen for long, and names them.
-func (l *listing) prune(ctx context.Context, tx *store.Tx) (gone []routeKey, err error) {
-	refusedBefore := tx.Now.Add(-routeRetention)
-	if l.full() {
-		refusedBefore = tx.Now.Add(-refusedRetention)
-	}
-	err = each(ctx, tx, `DELETE FROM route WHERE last_seen < ? OR api = '' AND last_seen < ? RETURNING protocol, method, route, api`,
-		[]any{tx.Now.Add(-routeRetention).UnixMilli(), refusedBefore.UnixMilli()}, func(rows *sql.Rows) error {
-			var key routeKey
-			err := rows.Scan(&key.protocol, &key.method, &key.route, &key.api)
-			gone = append(gone, key)
-			return err
-		})
-	return gone, err
-}

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	maxRecent        = 5_000 // exchanges that are remembered
-	maxSeconds       = 300   // of live rates
+	maxRecent        = 20_000 // exchanges that are remembered, about 10 MB
+	maxSeconds       = 300    // of live rates
 	maxSubscribers   = 64
 	subscriberBuffer = 1_024
 )
@@ -22,24 +22,8 @@ var ErrTooManySubscribers = errors.New("too many readers of live traffic: end on
 // Exchange is a Record with the name that problem details gave to its caller.
 type Exchange struct {
 	fieldgate.Record
+	Node     string // gateway
 	Instance string
-}
-
-// Filter selects exchanges; empty members select all.
-type Filter struct {
-	Protocol    *fieldgate.Protocol
-	API         string
-	Principal   string
-	StatusClass int // status divided by 100; 0 selects all
-	Finding     fieldgate.Findings
-}
-
-func (f *Filter) matches(r *fieldgate.Record) bool {
-	return (f.Protocol == nil || *f.Protocol == r.Protocol) &&
-		(f.API == "" || f.API == r.API) &&
-		(f.Principal == "" || f.Principal == r.Principal) &&
-		(f.StatusClass == 0 || f.StatusClass == r.Status/100) &&
-		(f.Finding == 0 || f.Finding&r.Findings != 0)
 }
 
 // live holds the newest exchanges, the counts of the last seconds, and who listens.
@@ -72,36 +56,22 @@ func newLive() *live {
 	return &live{subscribers: make(map[*Subscriber]bool)}
 }
 
-// remember only puts Records among the newest exchanges.
-func (l *live) remember(batch *fieldgate.RecordBatch, records []fieldgate.Record) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for i := range records {
-		l.keep(batch, &records[i])
-	}
-}
-
-func (l *live) keep(batch *fieldgate.RecordBatch, r *fieldgate.Record) Exchange {
-	exchange := Exchange{*r, string(fieldgate.AppendInstance(nil, batch.Node, batch.Epoch, r.Exchange))}
-	if len(l.recent) < maxRecent {
-		l.recent = append(l.recent, exchange)
-	} else {
-		l.recent[l.oldest] = exchange
-		l.oldest = (l.oldest + 1) % maxRecent
-	}
-	return exchange
-}
-
 // add shows Records everywhere.
 func (l *live) add(batch *fieldgate.RecordBatch, records []fieldgate.Record, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range records {
 		r := &records[i]
-		exchange := l.keep(batch, r)
+		exchange := Exchange{*r, batch.Node, string(fieldgate.AppendInstance(nil, batch.Node, batch.Epoch, r.Exchange))}
+		if len(l.recent) < maxRecent {
+			l.recent = append(l.recent, exchange)
+		} else {
+			l.recent[l.oldest] = exchange
+			l.oldest = (l.oldest + 1) % maxRecent
+		}
 		l.countSecond(r, now.Unix())
 		for subscriber := range l.subscribers {
-			if subscriber.filter.matches(r) {
+			if subscriber.filter.matches(&exchange) {
 				subscriber.offer(exchange)
 			}
 		}
@@ -141,18 +111,25 @@ func (l *live) countSecond(r *fieldgate.Record, now int64) {
 	}
 }
 
-// newest lists remembered exchanges, newest first.
-func (l *live) newest(filter Filter, limit int) []Exchange {
+// newest lists remembered exchanges that came before the one named after, newest first.
+func (l *live) newest(filter Filter, after string, limit int) (found []Exchange, more bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	found := []Exchange{}
-	for back := 1; back <= len(l.recent) && len(found) < limit; back++ {
+	found = []Exchange{}
+	begun := after == ""
+	for back := 1; back <= len(l.recent); back++ {
 		exchange := &l.recent[(l.oldest+len(l.recent)-back)%len(l.recent)]
-		if filter.matches(&exchange.Record) {
+		switch {
+		case !begun:
+			begun = exchange.Instance == after
+		case !filter.matches(exchange):
+		case len(found) == limit:
+			return found, true
+		default:
 			found = append(found, *exchange)
 		}
 	}
-	return found
+	return found, false
 }
 
 // Subscriber receives exchanges as they happen. One that reads too slowly misses some; it is told how many.
@@ -203,7 +180,20 @@ func (i *Insight) Subscribe(filter Filter) (*Subscriber, error) {
 }
 
 // Recent lists the newest exchanges that a filter selects, newest first.
-func (i *Insight) Recent(filter Filter, limit int) []Exchange { return i.live.newest(filter, limit) }
+func (i *Insight) Recent(filter Filter, limit int) []Exchange {
+	found, _ := i.live.newest(filter, "", limit)
+	return found
+}
+
+// RecentPage is the page of Recent that follows the exchange whose instance is after, and the after of the next page; empty when
+// there is none. The newest maxRecent exchanges are remembered: what has left them ends the pages.
+func (i *Insight) RecentPage(filter Filter, after string, limit int) (page []Exchange, next string) {
+	page, more := i.live.newest(filter, after, limit)
+	if more && len(page) > 0 {
+		next = page[len(page)-1].Instance
+	}
+	return page, next
+}
 
 // Rates is what happened in the last seconds.
 type Rates struct {

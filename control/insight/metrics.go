@@ -17,7 +17,7 @@ type counters struct {
 	exchanges  *prometheus.CounterVec
 	duration   *prometheus.HistogramVec
 	findings   *prometheus.CounterVec
-	lost       prometheus.Counter
+	lost       prometheus.Gauge
 	malformed  prometheus.Counter
 	operations map[operationKey]*operationCounters
 	other      *operationCounters // of all operations beyond maxMetricOperations
@@ -49,8 +49,8 @@ func newCounters(metrics prometheus.Registerer) *counters {
 			Buckets: []float64{.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10}}, []string{"api", "version", "operation"}),
 		findings: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fieldgate_findings_total",
 			Help: "Exchanges with a finding."}, []string{"api", "finding"}),
-		lost: prometheus.NewCounter(prometheus.CounterOpts{Name: "fieldgate_records_lost_total",
-			Help: "Records of nodes that never arrived."}),
+		lost: prometheus.NewGauge(prometheus.GaugeOpts{Name: "fieldgate_records_lost",
+			Help: "Records of nodes that have not arrived, on the control node that counts."}),
 		malformed: prometheus.NewCounter(prometheus.CounterOpts{Name: "fieldgate_record_batches_malformed_total",
 			Help: "Batches of records that could not be read."}),
 		operations: make(map[operationKey]*operationCounters),
@@ -58,6 +58,8 @@ func newCounters(metrics prometheus.Registerer) *counters {
 	metrics.MustRegister(c.exchanges, c.duration, c.findings, c.lost, c.malformed)
 	return c
 }
+
+func (c *counters) setLost(lost uint64) { c.lost.Set(float64(lost)) }
 
 func (c *counters) add(r *fieldgate.Record) {
 	operation := c.operationOf(operationKey{r.API, r.Version, r.Operation})

@@ -15,218 +15,317 @@ import (
 	"fieldgate/engine/store"
 )
 
+// MaxOperations is how many operations one answer holds at the most.
+const MaxOperations = 1_000
+
+// OperationsQuery says of what Operations sums up. Empty texts select all.
+type OperationsQuery struct {
+	API, Version string
+	Minutes      int // how far it looks back: up to 60 by whole minutes, above by whole hours; at most 30 days
+	Limit        int // the busiest operations; 0: MaxOperations
+}
+
 // OperationTraffic is what happened on one operation; its names are empty where no contract explains the exchanges.
 type OperationTraffic struct {
 	API, Version, Operation            string
 	Exchanges, Passed, Refused, Failed uint64
 	BytesIn, BytesOut                  uint64
-	Callers                            uint64 // distinct ones in the hours that the window touches, an estimate
+	Callers                            uint64 // distinct ones in the hours that the window touches, above two days in its days; an estimate
 	P50, P90, P99                      time.Duration
-	Findings                           []NamedCount // in the hours that the window touches
-	latency                            *ddsketch.DDSketch
-	callers                            *hyperloglog.Sketch
-	findings                           map[string]namedCount
+	Findings                           []NamedCount        // most frequent first
+	Protocols                          []OperationProtocol // those that were used, in the order of their numbers
+}
+
+// OperationProtocol is what happened on an operation over one protocol.
+type OperationProtocol struct {
+	Protocol                           fieldgate.Protocol
+	Exchanges, Passed, Refused, Failed uint64
+	P50, P90, P99                      time.Duration
 }
 
 // Operations sums up each operation over the last minutes and the current one, busiest first; above an hour, over the
 // whole hours that the window touches. api selects one API, unless it is empty.
 func (i *Insight) Operations(ctx context.Context, api string, minutes int) ([]*OperationTraffic, error) {
-	now := time.Now().Unix()
-	span, from := minute, now-int64(minutes)*minute
-	if minutes > 60 {
-		span = hour
-	}
-	from -= from % int64(span)
-	fromHour := from - from%hour
+	return i.OperationsOf(ctx, OperationsQuery{API: api, Minutes: minutes})
+}
 
-	// What is pending must not be stored between the two halves of the sum.
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	sums := make(map[operationKey]*OperationTraffic)
-	of := func(key operationKey) *OperationTraffic {
-		if sums[key] == nil {
-			sums[key] = &OperationTraffic{API: key.api, Version: key.version, Operation: key.operation,
-				latency: newLatency(), callers: hyperloglog.New14(), findings: make(map[string]namedCount)}
-		}
-		return sums[key]
+// OperationsOf sums up operations over a window, busiest first.
+func (i *Insight) OperationsOf(ctx context.Context, query OperationsQuery) ([]*OperationTraffic, error) {
+	if query.Limit <= 0 || query.Limit > MaxOperations {
+		query.Limit = MaxOperations
 	}
-	wanted := func(key operationKey) bool { return api == "" || key.api == api }
-
+	var list []*operationTotal
 	err := i.store.View(ctx, func(tx *store.Tx) error {
-		return readOperations(ctx, tx, api, span, from, fromHour, of)
+		sums := make(map[versionKey]map[string]*operationTotal)
+		now := time.Now().Unix()
+		for _, p := range window(now, query.Minutes) {
+			if err := readOperations(ctx, tx, query, p, sums); err != nil {
+				return err
+			}
+		}
+		list = busiest(sums, query.Limit)
+		if err := readCallers(ctx, tx, now, query, list); err != nil {
+			return err
+		}
+		return readExamples(ctx, tx, list)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("traffic of operations: %w", err)
 	}
-	for key, sum := range i.pending.rollups {
-		if key.span == span && key.start >= from && wanted(key.operationKey) {
-			t := of(key.operationKey)
-			t.add(key.class, sum.exchanges, sum.bytesIn, sum.bytesOut)
-			if err := t.latency.MergeWith(sum.latency); err != nil {
-				return nil, err
-			}
+	answer := make([]*OperationTraffic, len(list))
+	for n, total := range list {
+		if answer[n], err = total.finish(); err != nil {
+			return nil, fmt.Errorf("traffic of operations: %w", err)
 		}
 	}
-	for key, callers := range i.pending.callers {
-		if key.start >= fromHour && wanted(key.operationKey) {
-			if err := of(key.operationKey).callers.Merge(callers); err != nil {
-				return nil, err
-			}
-		}
-	}
-	for key, f := range i.pending.findings {
-		if key.start >= fromHour && wanted(key.operationKey) {
-			addCounts(of(key.operationKey).findings, map[string]namedCount{key.finding: {f.exchanges, f.example}})
-		}
-	}
-	return finish(sums)
+	return answer, nil
 }
 
-func readOperations(ctx context.Context, tx *store.Tx, api string, span int, from, fromHour int64, of func(operationKey) *OperationTraffic) error {
-	var key operationKey
-	err := each(ctx, tx, `SELECT api, version, operation, class, exchanges, bytes_in, bytes_out, latency FROM rollup
-		WHERE span = ? AND start >= ? AND (? = '' OR api = ?)`, []any{span, from, api, api}, func(rows *sql.Rows) error {
-		var class int
-		var exchanges, bytesIn, bytesOut uint64
-		var latency []byte
-		if err := rows.Scan(&key.api, &key.version, &key.operation, &class, &exchanges, &bytesIn, &bytesOut, &latency); err != nil {
+// period is a part of a window that is read from the rows of one span.
+type period struct {
+	span     int
+	from, to int64 // seconds since 1970; without to
+}
+
+const forever = 1 << 62
+
+// window cuts the last minutes into periods of as few rows as possible.
+func window(now int64, minutes int) []period {
+	from := now - int64(minutes)*minute
+	if minutes <= 60 {
+		return []period{{minute, from - from%minute, forever}}
+	}
+	from -= from % hour
+	midnight := from + (day-from%day)%day
+	if midnight > now {
+		return []period{{hour, from, forever}}
+	}
+	if midnight == from {
+		return []period{{day, from, forever}}
+	}
+	return []period{{hour, from, midnight}, {day, midnight, forever}}
+}
+
+type versionKey struct{ api, version string }
+
+// operationTotal is an operation while it is summed up.
+type operationTotal struct {
+	operationKey
+	counts
+	protocols [fieldgate.Protocols]*protocolTotal
+	findings  [findingKinds]uint64
+	examples  map[string]string
+	callers   *hyperloglog.Sketch
+}
+
+type protocolTotal struct {
+	counts
+	latencies [][]byte // encoded sketches
+}
+
+func readOperations(ctx context.Context, tx *store.Tx, query OperationsQuery, p period, sums map[versionKey]map[string]*operationTotal) error {
+	where, values := "span = ? AND start >= ? AND start < ?", []any{p.span, p.from, p.to}
+	if query.API != "" {
+		where, values = where+" AND api = ?", append(values, query.API)
+	}
+	if query.Version != "" {
+		where, values = where+" AND version = ?", append(values, query.Version)
+	}
+	return each(ctx, tx, "SELECT api, version, protocol, operations FROM traffic WHERE "+where, values, func(rows *sql.Rows) error {
+		var key versionKey
+		var protocol fieldgate.Protocol
+		var packed []byte
+		if err := rows.Scan(&key.api, &key.version, &protocol, &packed); err != nil {
 			return err
 		}
-		of(key).add(class, exchanges, bytesIn, bytesOut)
-		return of(key).latency.DecodeAndMergeWith(latency)
-	})
-	if err != nil {
-		return err
-	}
-	err = each(ctx, tx, `SELECT api, version, operation, callers FROM rollup_callers WHERE start >= ? AND (? = '' OR api = ?)`,
-		[]any{fromHour, api, api}, func(rows *sql.Rows) error {
-			var encoded []byte
-			if err := rows.Scan(&key.api, &key.version, &key.operation, &encoded); err != nil {
-				return err
+		operations := sums[key]
+		if operations == nil {
+			operations = make(map[string]*operationTotal)
+			sums[key] = operations
+		}
+		protocol = min(protocol, fieldgate.Protocols-1)
+		return unpackOperations(packed, func(name []byte, o *packedOperation) error {
+			total := operations[string(name)]
+			if total == nil {
+				total = &operationTotal{operationKey: operationKey{key.api, key.version, string(name)}}
+				operations[string(name)] = total
 			}
-			var callers hyperloglog.Sketch
-			if err := callers.UnmarshalBinary(encoded); err != nil {
-				return err
+			total.counts.add(o.counts)
+			for f, n := range o.findings {
+				total.findings[f] += n
 			}
-			return of(key).callers.Merge(&callers)
+			if total.protocols[protocol] == nil {
+				total.protocols[protocol] = &protocolTotal{}
+			}
+			part := total.protocols[protocol]
+			part.counts.add(o.counts)
+			part.latencies = append(part.latencies, o.latency)
+			return nil
 		})
-	if err != nil {
-		return err
-	}
-	return each(ctx, tx, `SELECT api, version, operation, finding, exchanges, example FROM rollup_finding
-		WHERE start >= ? AND (? = '' OR api = ?) ORDER BY start`, []any{fromHour, api, api}, func(rows *sql.Rows) error {
-		var name string
-		var n namedCount
-		if err := rows.Scan(&key.api, &key.version, &key.operation, &name, &n.count, &n.example); err != nil {
-			return err
-		}
-		addCounts(of(key).findings, map[string]namedCount{name: n})
-		return nil
 	})
 }
 
-func (t *OperationTraffic) add(class int, exchanges, bytesIn, bytesOut uint64) {
-	t.Exchanges += exchanges
-	t.BytesIn += bytesIn
-	t.BytesOut += bytesOut
-	switch {
-	case class < 4:
-		t.Passed += exchanges
-	case class == 4:
-		t.Refused += exchanges
-	default:
-		t.Failed += exchanges
+// busiest are the operations with the most exchanges. Only theirs is what costs most to sum up.
+func busiest(sums map[versionKey]map[string]*operationTotal, limit int) (list []*operationTotal) {
+	for _, operations := range sums {
+		for _, total := range operations {
+			list = append(list, total)
+		}
 	}
+	slices.SortFunc(list, func(a, b *operationTotal) int {
+		return cmp.Or(cmp.Compare(b.exchanges, a.exchanges), compareOperations(a.operationKey, b.operationKey))
+	})
+	return list[:min(limit, len(list))]
 }
 
-func finish(sums map[operationKey]*OperationTraffic) ([]*OperationTraffic, error) {
-	list := make([]*OperationTraffic, 0, len(sums))
-	for _, t := range sums {
-		if t.Exchanges == 0 {
-			continue // only the hour's findings and callers lie in the window
+// apisOf are the APIs of operations, each once, in order.
+func apisOf(list []*operationTotal) (apis []string) {
+	for _, total := range list {
+		apis = append(apis, total.api)
+	}
+	slices.Sort(apis)
+	return slices.Compact(apis)
+}
+
+// callersWindow cuts the last minutes into periods of sketches of callers, of which hours are kept for two days.
+func callersWindow(now int64, minutes int) []period {
+	from := now - int64(minutes)*minute
+	if minutes > 48*60 {
+		return []period{{day, from - from%day, forever}}
+	}
+	return []period{{hour, from - from%hour, forever}}
+}
+
+func readCallers(ctx context.Context, tx *store.Tx, now int64, query OperationsQuery, list []*operationTotal) error {
+	totals := make(map[operationKey]*operationTotal, len(list))
+	for _, total := range list {
+		totals[total.operationKey] = total
+	}
+	for _, p := range callersWindow(now, query.Minutes) {
+		for apis := range slices.Chunk(apisOf(list), keysPerStatement) {
+			in, values := in(apis)
+			var key operationKey
+			var encoded sql.RawBytes
+			err := each(ctx, tx, "SELECT api, version, operation, sketch FROM callers WHERE span = ? AND start >= ? AND start < ? AND api IN "+in,
+				append([]any{p.span, p.from, p.to}, values...), func(rows *sql.Rows) error {
+					if err := rows.Scan(&key.api, &key.version, &key.operation, &encoded); err != nil {
+						return err
+					}
+					total := totals[key]
+					if total == nil {
+						return nil
+					}
+					return mergeCallers(&total.callers, encoded)
+				})
+			if err != nil {
+				return err
+			}
 		}
-		quantiles, err := t.latency.GetValuesAtQuantiles([]float64{0.5, 0.9, 0.99})
+	}
+	return nil
+}
+
+// mergeCallers adds an encoded sketch to one that may not be there yet.
+func mergeCallers(sum **hyperloglog.Sketch, encoded []byte) error {
+	var callers hyperloglog.Sketch
+	if err := callers.UnmarshalBinary(encoded); err != nil {
+		return err
+	}
+	if *sum == nil {
+		*sum = newCallers()
+	}
+	return (*sum).Merge(&callers)
+}
+
+// readExamples finds an example of each finding.
+func readExamples(ctx context.Context, tx *store.Tx, list []*operationTotal) error {
+	totals := make(map[operationKey]*operationTotal)
+	var some []*operationTotal
+	for _, total := range list {
+		if total.findings != [findingKinds]uint64{} {
+			totals[total.operationKey] = total
+			some = append(some, total)
+		}
+	}
+	for apis := range slices.Chunk(apisOf(some), keysPerStatement) {
+		in, values := in(apis)
+		err := each(ctx, tx, "SELECT api, version, operation, finding, detail, route FROM finding WHERE api IN "+in, values, func(rows *sql.Rows) error {
+			var key operationKey
+			var name, detail, route string
+			if err := rows.Scan(&key.api, &key.version, &key.operation, &name, &detail, &route); err != nil {
+				return err
+			}
+			if total := totals[key]; total != nil {
+				if total.examples == nil {
+					total.examples = make(map[string]string)
+				}
+				total.examples[name] = cmp.Or(detail, route)
+			}
+			return nil
+		})
 		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *operationTotal) finish() (*OperationTraffic, error) {
+	o := &OperationTraffic{API: t.api, Version: t.version, Operation: t.operation, Exchanges: t.exchanges, Passed: t.passed(), Refused: t.refused,
+		Failed: t.failed, BytesIn: t.bytesIn, BytesOut: t.bytesOut, Findings: []NamedCount{}}
+	all := newLatency()
+	for p, part := range t.protocols {
+		if part == nil {
+			continue
+		}
+		latency := newLatency()
+		for _, encoded := range part.latencies {
+			if len(encoded) == 0 {
+				continue
+			}
+			if err := latency.DecodeAndMergeWith(encoded); err != nil {
+				return nil, err
+			}
+		}
+		protocol := OperationProtocol{Protocol: fieldgate.Protocol(p), Exchanges: part.exchanges, Passed: part.passed(), Refused: part.refused, Failed: part.failed}
+		if err := quantiles(latency, &protocol.P50, &protocol.P90, &protocol.P99); err != nil {
 			return nil, err
 		}
-		for q, value := range []*time.Duration{&t.P50, &t.P90, &t.P99} {
-			*value = time.Duration(quantiles[q] * float64(time.Microsecond))
+		if err := all.MergeWith(latency); err != nil {
+			return nil, err
 		}
-		t.Callers = t.callers.Estimate()
-		t.Findings = mostFrequent(t.findings)
-		list = append(list, t)
+		o.Protocols = append(o.Protocols, protocol)
 	}
-	slices.SortFunc(list, func(a, b *OperationTraffic) int {
-		return cmp.Or(cmp.Compare(b.Exchanges, a.Exchanges), cmp.Compare(a.API, b.API), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Operation, b.Operation))
-	})
-	return list, nil
-}
-
-// Route is a route or topic that no contract explains.
-type Route struct {
-	Protocol  fieldgate.Protocol
-	Method    fieldgate.Method
-	Route     string
-	API       string // the pass-through API that let it pass; empty when it was refused
-	Exchanges uint64
-	Principal string // the newest one
-	First     time.Time
-	Last      time.Time
-}
-
-// Undocumented lists routes that no contract explains, most seen first, and how many exchanges came on routes that are not
-// listed because there were too many.
-func (i *Insight) Undocumented(ctx context.Context, limit int) (routes []Route, overflow uint64, err error) {
-	if err := i.flush(ctx); err != nil {
-		return nil, 0, err
+	if err := quantiles(all, &o.P50, &o.P90, &o.P99); err != nil {
+		return nil, err
 	}
-	err = i.store.View(ctx, func(tx *store.Tx) error {
-		if overflow, err = tx.Counter(ctx, "routes_overflow"); err != nil {
-			return err
+	if t.callers != nil {
+		o.Callers = t.callers.Estimate()
+	}
+	findings := make(map[string]namedCount)
+	for i, n := range t.findings {
+		for _, name := range fieldgate.Findings(1 << i).Names() {
+			if n > 0 {
+				findings[name] = namedCount{n, t.examples[name]}
+			}
 		}
-		return each(ctx, tx, `SELECT protocol, method, route, api, exchanges, principal, first_seen, last_seen FROM route
-			ORDER BY exchanges DESC, route LIMIT ?`, []any{limit}, func(rows *sql.Rows) error {
-			var r Route
-			var first, last int64
-			err := rows.Scan(&r.Protocol, &r.Method, &r.Route, &r.API, &r.Exchanges, &r.Principal, &first, &last)
-			r.First, r.Last = time.UnixMilli(first).UTC(), time.UnixMilli(last).UTC()
-			routes = append(routes, r)
-			return err
-		})
-	})
-	return routes, overflow, err
+	}
+	o.Findings = mostFrequent(findings)
+	return o, nil
 }
 
-// Totals is what was counted since the installation was set up.
-type Totals struct {
-	Exchanges          uint64
-	Lost               uint64    // records that never arrived
-	NewestUndocumented time.Time // when a route that no contract explains was last used; zero when none was
-}
+func (c *counts) passed() uint64 { return c.exchanges - c.refused - c.failed }
 
-// Totals counts what is stored and what is pending.
-func (i *Insight) Totals(ctx context.Context) (totals Totals, err error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	err = i.store.View(ctx, func(tx *store.Tx) error {
-		if totals.Exchanges, err = tx.Counter(ctx, "exchanges"); err != nil {
-			return err
-		}
-		var newest int64
-		err := tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(last_seen), 0) FROM route").Scan(&newest)
-		if newest > 0 {
-			totals.NewestUndocumented = time.UnixMilli(newest).UTC()
-		}
+func quantiles(latency *ddsketch.DDSketch, p50, p90, p99 *time.Duration) error {
+	if latency.IsEmpty() {
+		return nil
+	}
+	values, err := latency.GetValuesAtQuantiles([]float64{0.5, 0.9, 0.99})
+	if err != nil {
 		return err
-	})
-	totals.Exchanges += uint64(i.pending.records)
-	for _, r := range i.pending.routes {
-		if r.last.After(totals.NewestUndocumented) {
-			totals.NewestUndocumented = r.last
-		}
 	}
-	for _, node := range i.nodes {
-		totals.Lost += node.lost
+	for i, value := range []*time.Duration{p50, p90, p99} {
+		*value = time.Duration(values[i] * float64(time.Microsecond))
 	}
-	return totals, err
+	return nil
 }

@@ -1,0 +1,184 @@
+package insight
+
+import (
+	"encoding/binary"
+	"errors"
+	"maps"
+	"math/bits"
+	"slices"
+
+	"fieldgate"
+)
+
+// The columns traffic.operations and firmware_use.uses hold many small things in one value: a version byte, a count, then the
+// things in the order of their names, each a text by its length and variable-length integers.
+
+const (
+	packForm      = 1
+	findingKinds  = 32    // bits of fieldgate.Findings
+	maxPacked     = 4_096 // things in one value
+	maxPackedText = 4_096
+)
+
+var errPacked = errors.New("a packed column is damaged")
+
+// counts is what is counted of exchanges everywhere.
+type counts struct {
+	exchanges, refused, failed, bytesIn, bytesOut uint64
+}
+
+func (c *counts) add(more counts) {
+	c.exchanges += more.exchanges
+	c.refused += more.refused
+	c.failed += more.failed
+	c.bytesIn += more.bytesIn
+	c.bytesOut += more.bytesOut
+}
+
+func (c *counts) fields() [5]*uint64 {
+	return [5]*uint64{&c.exchanges, &c.refused, &c.failed, &c.bytesIn, &c.bytesOut}
+}
+
+// packedOperation is one operation in a row of traffic.
+type packedOperation struct {
+	counts
+	findings [findingKinds]uint64
+	latency  []byte // an encoded sketch
+}
+
+func packOperations(operations map[string]*packedOperation) []byte {
+	packed := []byte{packForm}
+	packed = binary.AppendUvarint(packed, uint64(len(operations)))
+	for _, name := range slices.Sorted(maps.Keys(operations)) {
+		o := operations[name]
+		packed = appendText(packed, name)
+		for _, n := range o.fields() {
+			packed = binary.AppendUvarint(packed, *n)
+		}
+		var mask fieldgate.Findings
+		for i, n := range o.findings {
+			if n > 0 {
+				mask |= 1 << i
+			}
+		}
+		packed = binary.AppendUvarint(packed, uint64(mask))
+		for _, n := range o.findings {
+			if n > 0 {
+				packed = binary.AppendUvarint(packed, n)
+			}
+		}
+		packed = appendText(packed, string(o.latency))
+	}
+	return packed
+}
+
+// unpackOperations hands each operation to do. What it gets is valid until it returns, but for latency, a part of packed.
+func unpackOperations(packed []byte, do func(name []byte, o *packedOperation) error) error {
+	if len(packed) == 0 {
+		return nil // from before operations were packed
+	}
+	d := unpacker{rest: packed}
+	n := d.header()
+	for range n {
+		name := d.bytes(maxPackedText)
+		var o packedOperation
+		for _, field := range o.fields() {
+			*field = d.uint()
+		}
+		for mask := uint32(d.uint()); mask != 0; mask &= mask - 1 {
+			o.findings[bits.TrailingZeros32(mask)] = d.uint()
+		}
+		o.latency = d.bytes(1 << 20)
+		if d.bad {
+			return errPacked
+		}
+		if err := do(name, &o); err != nil {
+			return err
+		}
+	}
+	return d.end()
+}
+
+// use is who calls an operation.
+type use struct{ operation, model, firmware string }
+
+type useCount struct {
+	exchanges uint64
+	last      uint64 // seconds since 1970
+}
+
+func packUses(uses map[use]useCount) []byte {
+	packed := []byte{packForm}
+	packed = binary.AppendUvarint(packed, uint64(len(uses)))
+	for u, n := range uses {
+		packed = appendText(appendText(appendText(packed, u.operation), u.model), u.firmware)
+		packed = binary.AppendUvarint(binary.AppendUvarint(packed, n.exchanges), n.last)
+	}
+	return packed
+}
+
+func unpackUses(packed []byte, do func(use, useCount)) error {
+	d := unpacker{rest: packed}
+	n := d.header()
+	for range n {
+		u := use{string(d.bytes(maxPackedText)), string(d.bytes(maxPackedText)), string(d.bytes(maxPackedText))}
+		count := useCount{d.uint(), d.uint()}
+		if d.bad {
+			return errPacked
+		}
+		do(u, count)
+	}
+	return d.end()
+}
+
+func appendText(dst []byte, text string) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(text))), text...)
+}
+
+type unpacker struct {
+	rest []byte
+	bad  bool
+}
+
+// header is the number of things that follow.
+func (d *unpacker) header() uint64 {
+	if len(d.rest) == 0 || d.rest[0] != packForm {
+		d.bad = true
+		return 0
+	}
+	d.rest = d.rest[1:]
+	n := d.uint()
+	if n > uint64(len(d.rest)) {
+		d.bad = true
+		return 0
+	}
+	return n
+}
+
+func (d *unpacker) uint() uint64 {
+	v, n := binary.Uvarint(d.rest)
+	if n <= 0 {
+		d.bad, d.rest = true, nil
+		return 0
+	}
+	d.rest = d.rest[n:]
+	return v
+}
+
+func (d *unpacker) bytes(most uint64) []byte {
+	n := d.uint()
+	if n > most || n > uint64(len(d.rest)) {
+		d.bad, d.rest = true, nil
+		return nil
+	}
+	part := d.rest[:n:n]
+	d.rest = d.rest[n:]
+	return part
+}
+
+func (d *unpacker) end() error {
+	if d.bad || len(d.rest) > 0 {
+		return errPacked
+	}
+	return nil
+}
