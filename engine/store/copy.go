@@ -40,8 +40,8 @@ type Table struct {
 
 // CopiedTable is a table as it was read from the source and then from the target.
 type CopiedTable struct {
-	Source Table
-	Target Table
+	Source Table `json:"source"`
+	Target Table `json:"target"`
 }
 
 // Copy fills the database at to with everything that is at one moment in the database at from, and reads it again to compare.
@@ -304,6 +304,12 @@ func (tx *Tx) open(ctx context.Context, table string) (*tableRows, error) {
 func (r *tableRows) Values() ([]any, error) {
 	if err := r.Scan(r.targets...); err != nil {
 		return nil, err
+	}
+	for i, value := range r.values {
+		// SQLite's driver gives an empty BLOB as nil bytes, which drivers would store as NULL.
+		if bytes, ok := value.([]byte); ok && bytes == nil {
+			r.values[i] = []byte{}
+		}
 	}
 	r.hash.Reset()
 	for _, i := range r.order {
