@@ -146,8 +146,8 @@ func TestOutboxBounded(t *testing.T) {
 			add(r, n+1, n+500)
 			n += 500
 			time.Sleep(2 * batchInterval)
-			if r.outbox.used > most {
-				t.Fatalf("%d bytes", r.outbox.used)
+			if bytes := r.Stats().OutboxBytes; bytes > most {
+				t.Fatalf("%d bytes", bytes)
 			}
 		}
 		c.set(false)
@@ -223,6 +223,9 @@ func TestFullDisk(t *testing.T) {
 		}
 		free() // there is room again
 		time.Sleep(5 * time.Second)
+		if n := r.buffered(); n != 0 {
+			t.Errorf("%d records are not written", n)
+		}
 		add(r, 20_002+4*bufferRecords, 20_100+4*bufferRecords)
 		time.Sleep(time.Second)
 		c.set(false)

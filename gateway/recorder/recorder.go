@@ -177,24 +177,34 @@ func (r *Recorder) write(ctx context.Context) {
 			interval.Reset(batchInterval)
 		}
 	}
-	if r.writeAll() {
-		r.writeAll() // what came while older Records waited
-	}
-	if lost := len(r.records) - r.next; lost > 0 {
-		r.dropped.Add(uint64(lost))
-		r.logger.Error("records were lost at the end: neither disk nor bus takes them", "records", lost)
+	for effort := time.After(lastEffort); !r.writeAll(); {
+		select {
+		case <-r.some: // the bus took what the disk did not
+		case <-effort:
+			r.mu.Lock()
+			lost := uint64(len(r.records) - r.next + len(r.buffer))
+			r.mu.Unlock()
+			r.dropped.Add(lost)
+			r.logger.Error("records were lost at the end: neither disk nor bus takes them", "records", lost)
+			return
+		}
 	}
 }
 
 // writeAll writes what has come so far, and says whether the outbox took it. Meanwhile Records come into the other of two buffers.
 func (r *Recorder) writeAll() bool {
-	if r.next == len(r.records) {
-		r.mu.Lock()
-		r.records, r.gap, r.next = r.buffer, r.skipped, 0
-		r.buffer, r.skipped = r.spare, 0
-		r.mu.Unlock()
-		r.spare = nil
+	if !r.writeRecords() { // what the outbox did not take the last time
+		return false
 	}
+	r.mu.Lock()
+	r.records, r.gap, r.next = r.buffer, r.skipped, 0
+	r.buffer, r.skipped = r.spare, 0
+	r.mu.Unlock()
+	r.spare = nil
+	return r.writeRecords()
+}
+
+func (r *Recorder) writeRecords() bool {
 	for r.next < len(r.records) {
 		records := r.records[r.next:min(len(r.records), r.next+fieldgate.MaxBatchRecords)]
 		r.frame = appendBatchFrame(r.frame[:0], &fieldgate.RecordBatch{Node: r.node, Epoch: r.epoch, First: r.first, Records: records})
@@ -216,7 +226,7 @@ func (r *Recorder) writeAll() bool {
 	}
 	r.first += r.gap // numbers that never arrive tell the control plane what was lost
 	r.gap = 0
-	if cap(r.records) <= keepRecords {
+	if r.records != nil && cap(r.records) <= keepRecords {
 		clear(r.records)
 		r.spare = r.records[:0]
 	}
