@@ -36,7 +36,7 @@ func TestScripts(t *testing.T) {
 			}
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"ports": ports, "await": await},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"ports": ports, "await": await, "postgres": startPostgres(t)},
 	})
 }
 
