@@ -1,0 +1,124 @@
+import { ArrowRight } from "lucide-react";
+import type { ReactNode } from "react";
+import { Link } from "wouter";
+import type { SchemaFinding, SchemaFindingPage, SchemaSeverity, SchemaWarning } from "@/api/schema.gen";
+import { Badge, ToneIcon } from "@/components/Badge";
+import { Skeleton } from "@/components/EmptyState";
+import { Section } from "@/components/Page";
+import { RelativeTime } from "@/components/values";
+import { useHref } from "@/hooks/url";
+import { formatShortCount } from "@/lib/format";
+import { findingFilter, warningAddress } from "./filters";
+
+const words: Record<SchemaSeverity, string> = { bad: "Urgent", warning: "Look", notice: "Note" };
+
+/** What needs a person: open findings of the traffic and warnings of the installation, the most severe first. */
+export function Attention({ warnings, findings }: { warnings: readonly SchemaWarning[] | undefined; findings: SchemaFindingPage | undefined }) {
+  const loading = !warnings || !findings;
+  const of = (severity: SchemaSeverity) => findings?.items.filter((f) => f.severity === severity) ?? [];
+  const none = !loading && warnings.length === 0 && findings.items.length === 0;
+  return (
+    <div id="attention" className="scroll-mt-4">
+      <Section title="Needs a look" flush actions={findings && <Counts findings={findings} />}>
+        {loading && (
+          <div className="flex h-40 flex-col gap-4 p-3">
+            <Skeleton className="h-3 w-2/3" />
+            <Skeleton className="h-3 w-1/2" />
+          </div>
+        )}
+        {none && (
+          <p className="flex items-center gap-2 px-3 py-6 text-soft">
+            <ToneIcon tone="good" /> Nothing needs you. Findings of the last 24 hours stand here.
+          </p>
+        )}
+        <ul>
+          {of("bad").map((f) => <FindingItem key={keyOf(f)} finding={f} />)}
+          {warnings?.map((w) => <WarningItem key={`${w.code} ${w.api ?? ""} ${w.version ?? ""} ${w.message}`} warning={w} />)}
+          {of("warning").map((f) => <FindingItem key={keyOf(f)} finding={f} />)}
+          {of("notice").map((f) => <FindingItem key={keyOf(f)} finding={f} />)}
+        </ul>
+        {findings?.next && <p className="border-t border-line px-3 py-2 text-quiet">There are more; these are the most severe and newest.</p>}
+      </Section>
+    </div>
+  );
+}
+
+const keyOf = (f: SchemaFinding) => `${f.finding} ${f.api} ${f.version} ${f.operation}`;
+
+function Counts({ findings }: { findings: SchemaFindingPage }) {
+  return (["bad", "warning", "notice"] as const).map((severity) => {
+    const count = findings.items.filter((f) => f.severity === severity).length;
+    return count === 0 ? null : (
+      <Badge key={severity} tone={severity}>
+        {count} {words[severity].toLowerCase()}
+      </Badge>
+    );
+  });
+}
+
+function FindingItem({ finding }: { finding: SchemaFinding }) {
+  const href = useHref();
+  const where = [finding.api && `${finding.api} ${finding.version}`, finding.operation].filter(Boolean).join(" · ");
+  return (
+    <Item tone={finding.severity} message={finding.message} remedy={finding.remedy}>
+      <Link href={href("/traffic", { filter: findingFilter(finding) })} className="link tabular">
+        {formatShortCount(finding.exchanges)} {finding.exchanges === 1 ? "exchange" : "exchanges"}
+      </Link>
+      <span>
+        last <RelativeTime time={finding.lastSeen} />
+      </span>
+      {finding.api ? (
+        <Link href={href(`/apis/${encodeURIComponent(finding.api)}`)} className="link">
+          {where}
+        </Link>
+      ) : (
+        where && <span>{where}</span>
+      )}
+      {finding.principal && (
+        <Link href={href("/traffic", { filter: `principal:${finding.principal}` })} className="font-mono hover:underline">
+          {finding.principal}
+        </Link>
+      )}
+      {finding.example && <code className="min-w-0 truncate" title={finding.example}>{finding.example}</code>}
+    </Item>
+  );
+}
+
+function WarningItem({ warning }: { warning: SchemaWarning }) {
+  const href = useHref();
+  const address = warningAddress(warning);
+  return (
+    <Item tone="warning" message={warning.message} remedy={warning.remedy}>
+      {address && (
+        <Link href={href(...address)} className="link inline-flex items-center gap-1">
+          {warning.api ? `${warning.api} ${warning.version ?? ""}` : "Show the traffic"}
+          <ArrowRight size={12} aria-hidden />
+        </Link>
+      )}
+    </Item>
+  );
+}
+
+function Item({ tone, message, remedy, children }: { tone: SchemaSeverity; message: string; remedy: string; children?: ReactNode }) {
+  return (
+    <li className="flex gap-2.5 border-t border-line px-3 py-2.5 first:border-t-0">
+      <span className="mt-0.5">
+        <ToneIcon tone={tone} />
+      </span>
+      <div className="flex min-w-0 flex-1 flex-col gap-0.5">
+        <p className="font-medium">
+          <span className="sr-only">{words[tone]}: </span>
+          {sentence(message)}
+        </p>
+        <p className="text-soft">{sentence(remedy)}</p>
+        <div className="flex min-w-0 flex-wrap items-center gap-x-3 gap-y-0.5 text-xs text-quiet empty:hidden">{children}</div>
+      </div>
+    </li>
+  );
+}
+
+/** The API's phrases as sentences. */
+function sentence(text: string): string {
+  const trimmed = text.trim();
+  return trimmed && trimmed[0]!.toUpperCase() + trimmed.slice(1) + (/[.!?]$/.test(trimmed) ? "" : ".");
+}
