@@ -114,7 +114,7 @@ func (s *Server) authenticate(router *http.ServeMux, next http.Handler) http.Han
 		id := rand.Text()
 		w.Header().Set("X-Request-Id", id)
 		if !s.knowsHost(r) {
-			writeProblem(w, newProblem(http.StatusMisdirectedRequest, "misdirected", "Not here",
+			writeProblem(w, newProblem(http.StatusForbidden, "forbidden", "Not allowed",
 				"The admin API answers at loopback addresses only: use http://127.0.0.1 with its port, or name the host in the environment file."))
 			return
 		}
