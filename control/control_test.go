@@ -24,7 +24,6 @@ import (
 	"fieldgate/control/access"
 	"fieldgate/control/controltest"
 	"fieldgate/engine/bus"
-	"fieldgate/engine/store"
 )
 
 // node is a control plane that runs, and a client of it.
@@ -513,20 +512,9 @@ func TestOnlyLoopbackAddresses(t *testing.T) {
 // TestFullDisk: the operator is told what to do, and nothing else breaks.
 func TestFullDisk(t *testing.T) {
 	n := start(t, socketDirectory(t))
-	err := n.control.config.Store.Update(t.Context(), func(tx *store.Tx) error {
-		// The file may not grow any more.
-		var pages int
-		if err := tx.QueryRowContext(t.Context(), "PRAGMA page_count").Scan(&pages); err != nil {
-			return err
-		}
-		_, err := tx.ExecContext(t.Context(), fmt.Sprintf("PRAGMA max_page_count(%d)", pages))
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	controltest.FillDisk(t, n.control.config.Store)
 	large := strings.Replace(thermo, "components:", "# "+strings.Repeat("x", 1<<20)+"\ncomponents:", 1)
-	_, err = n.PublishApiWithBodyWithResponse(t.Context(), nil, "application/yaml", strings.NewReader(large))
+	_, err := n.PublishApiWithBodyWithResponse(t.Context(), nil, "application/yaml", strings.NewReader(large))
 	if status(err) != http.StatusInsufficientStorage || !strings.Contains(err.Error(), "free some disk space") {
 		t.Fatal(err)
 	}

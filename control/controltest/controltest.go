@@ -77,6 +77,27 @@ func Location(t testing.TB, directory string) string {
 	return ""
 }
 
+// FillDisk leaves a store no space for another contract.
+func FillDisk(t testing.TB, s *store.Store) {
+	t.Helper()
+	statement := `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'could not extend file' USING ERRCODE = 'disk_full'; END $$;
+		CREATE TRIGGER full_disk BEFORE INSERT ON contract FOR EACH ROW EXECUTE FUNCTION refuse()`
+	err := s.Update(t.Context(), func(tx *store.Tx) error {
+		if engine == sqlite {
+			var pages int
+			if err := tx.QueryRowContext(t.Context(), "PRAGMA page_count").Scan(&pages); err != nil {
+				return err
+			}
+			statement = fmt.Sprintf("PRAGMA max_page_count(%d)", pages)
+		}
+		_, err := tx.ExecContext(t.Context(), statement)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Bus opens the bus of a data directory and closes it when the test ends.
 func Bus(t testing.TB, directory string) *bus.Bus {
 	t.Helper()
