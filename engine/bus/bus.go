@@ -34,6 +34,7 @@ type Config struct {
 }
 
 const (
+	maxPayload      = 1 << 20 // of one message; the default of NATS
 	defaultMaxStore = 1 << 30
 	maxMemory       = 16 << 20 // of streams and consumers held in memory
 	syncInterval    = time.Second
@@ -86,7 +87,7 @@ func Open(config Config) (_ *Bus, err error) {
 		DontListen: true,
 		NoLog:      true,
 		NoSigs:     true,
-		MaxPayload: 1 << 20,
+		MaxPayload: maxPayload,
 
 		JetStream:              true,
 		StoreDir:               config.Directory,

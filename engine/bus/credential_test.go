@@ -229,6 +229,13 @@ func TestUnsuitable(t *testing.T) {
 		}
 		t.Errorf("without JetStream: %v", err)
 	}
+	urls = nats.New(t, 1, "max_payload: 64KB\n").URLs()
+	if b, err := Connect(Cluster{URLs: urls, Log: slog.New(slog.DiscardHandler)}); !errors.Is(err, ErrUnsuitable) || !strings.Contains(err.Error(), "max_payload") {
+		if b != nil {
+			b.Close()
+		}
+		t.Errorf("small messages only: %v", err)
+	}
 	for version, old := range map[string]bool{"2.9.25": true, "1.4.1": true, "2.10.0": false, "2.15.2": false, "3.0.0-beta": false, "devel": false} {
 		if tooOld(version) != old {
 			t.Errorf("%s is old: %v", version, !old)

@@ -127,6 +127,9 @@ func (b *Bus) examine(ctx context.Context) error {
 		return fmt.Errorf("%w: server %s has version %s; upgrade it to NATS %d.%d or newer", ErrUnsuitable,
 			b.connection.ConnectedServerName(), version, oldestMajor, oldestMinor)
 	}
+	if most := b.connection.MaxPayload(); most < maxPayload {
+		return fmt.Errorf("%w: it takes messages of %d bytes only; set max_payload of each server to %d or more", ErrUnsuitable, most, maxPayload)
+	}
 	ctx, cancel := context.WithTimeout(ctx, examineTimeout)
 	defer cancel()
 	_, err := b.streams.AccountInfo(ctx)

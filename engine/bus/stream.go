@@ -159,8 +159,12 @@ func (b *Bus) State(ctx context.Context, name string) (StreamState, error) {
 		return StreamState{}, fmt.Errorf("stream %s: %w", name, err)
 	}
 	info := stream.CachedInfo()
-	return StreamState{Created: info.Created, First: info.State.FirstSeq, Last: info.State.LastSeq, Messages: info.State.Msgs,
-		Bytes: info.State.Bytes}, nil
+	state := StreamState{Created: info.Created, First: info.State.FirstSeq, Last: info.State.LastSeq, Messages: info.State.Msgs,
+		Bytes: info.State.Bytes}
+	if state.Messages == 0 {
+		state.First = state.Last + 1 // a cluster says 0
+	}
+	return state, nil
 }
 
 // Append stores a message in the stream that keeps its subject and returns when it is stored; see the package for what that

@@ -175,7 +175,11 @@ func testSlowAnswer(t *testing.T, b *Bus) {
 
 func testAppendAndRead(t *testing.T, b *Bus) {
 	stream := ownStream(t)
-	created := keep(t, b, stream).Created
+	empty := keep(t, b, stream)
+	if empty.First != 1 || empty.Last != 0 {
+		t.Fatalf("an empty stream: %+v", empty)
+	}
+	created := empty.Created
 	write(t, b, stream, 1, 100)
 	write(t, b, stream, 1, 100) // the same ids again are stored once
 	if state := keep(t, b, stream); state.Messages != 100 || state.First != 1 || state.Last != 100 || !state.Created.Equal(created) {

@@ -341,13 +341,14 @@ func (o *outbox) waiting(s *segment) (records uint64) {
 	return records
 }
 
-// next is the oldest batch that was not sent; none when the outbox is empty. It is the same until done, unless it is dropped.
-func (o *outbox) next() (shipment, bool) {
+// next is the oldest batch that was not sent; none when the outbox is empty. It is the same until done, unless it is dropped. An
+// error may pass.
+func (o *outbox) next() (taken shipment, some bool, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for len(o.segments) > 0 {
 		s := o.segments[0]
-		err := o.enter(s)
+		err = o.enter(s)
 		if err == nil && o.offset == s.size {
 			if len(o.segments) == 1 && o.active != nil {
 				break // more will come
@@ -359,11 +360,13 @@ func (o *outbox) next() (shipment, bool) {
 			o.body, err = readFrame(o.file, o.offset, s.size, o.body)
 		}
 		if err == nil {
-			var taken shipment
 			if taken, o.oldest, err = openBody(o.body); err == nil {
 				taken.from = s
-				return taken, true
+				return taken, true, nil
 			}
+		}
+		if !lasting(err) {
+			return taken, false, err
 		}
 		o.logger.Error("the rest of a segment of the outbox cannot be read, as after a crash or on a damaged disk; it is given up",
 			"segment", s.name, "bytes", s.size-o.offset, "error", err)
@@ -371,14 +374,23 @@ func (o *outbox) next() (shipment, bool) {
 	}
 	if o.held == nil {
 		o.oldest = time.Time{}
-		return shipment{}, false
+		return taken, false, nil
 	}
-	taken, oldest, err := openBody(o.held.frame[frameHead:])
-	if err != nil {
+	if taken, o.oldest, err = openBody(o.held.frame[frameHead:]); err != nil {
 		panic(err) // it never left memory
 	}
-	o.oldest, taken.held = oldest, o.held
-	return taken, true
+	taken.held = o.held
+	return taken, true, nil
+}
+
+// lasting says whether what cannot be read now never will be.
+func lasting(err error) bool {
+	for _, cause := range []error{errDamaged, io.EOF, os.ErrNotExist, syscall.EIO} {
+		if errors.Is(err, cause) {
+			return true
+		}
+	}
+	return false
 }
 
 // enter opens a segment to take out of, unless it is open.

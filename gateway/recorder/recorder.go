@@ -236,27 +236,25 @@ func (r *Recorder) writeRecords() bool {
 
 // send empties the outbox until the context ends, or everything was written and sent.
 func (r *Recorder) send(ctx context.Context, allWritten <-chan struct{}) {
-	failing := false
+	failing, ending := false, false
 	for {
-		s, ok := r.outbox.next()
-		if !ok {
-			select {
-			case <-r.written:
-				continue
-			default:
+		s, some, err := r.outbox.next()
+		if err == nil && !some {
+			if ending {
+				return
 			}
 			select {
 			case <-ctx.Done():
 				return
 			case <-r.written:
 			case <-allWritten:
-				if s, ok = r.outbox.next(); !ok {
-					return
-				}
+				ending = true // after one more look
 			}
 			continue
 		}
-		err := r.sink(ctx, s.id, s.batch)
+		if err == nil {
+			err = r.sink(ctx, s.id, s.batch)
+		}
 		switch {
 		case err == nil:
 			failing = false
@@ -269,7 +267,7 @@ func (r *Recorder) send(ctx context.Context, allWritten <-chan struct{}) {
 			return
 		default:
 			if !failing {
-				r.logger.Warn("the bus does not take records; they are kept in the outbox and sent again", "error", err)
+				r.logger.Warn("records cannot be sent; they are kept in the outbox and sent again", "error", err)
 			}
 			failing = true
 			select {
