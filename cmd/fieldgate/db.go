@@ -54,16 +54,23 @@ func databaseArguments(names ...string) cobra.PositionalArgs {
 	}
 }
 
-// sqliteFile refuses a PostgreSQL database where only a file will do; instead says what to do with it.
-func sqliteFile(location, instead string) error {
-	if store.IsPostgres(location) {
-		return fmt.Errorf("%s is a PostgreSQL database: %s", store.Name(location), instead)
+// databaseFile refuses what is no file.
+func databaseFile(path string) error {
+	if store.IsPostgres(path) {
+		return fmt.Errorf("%s is no file", store.Name(path))
 	}
-	_, err := os.Stat(location)
+	_, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("there is no database %s", location)
+		return fmt.Errorf("there is no database %s", path)
 	}
 	return err
+}
+
+// tellRows tells how far a copy has come.
+func tellRows(command *cobra.Command) func(table string, rows int64) {
+	return func(table string, rows int64) {
+		fmt.Fprintf(command.ErrOrStderr(), "%s: %s\n", table, plural(rows, "row"))
+	}
 }
 
 func printTables(w io.Writer, tables []store.Table) error {

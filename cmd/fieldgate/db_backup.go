@@ -21,9 +21,10 @@ type backupFile struct {
 func dbBackup(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:   "backup FILE [DATABASE]",
-		Short: "Write a backup of an SQLite database, also while a node serves from it",
-		Long: `Write what is in the SQLite database at this moment to a new file that only its owner can read, check it, and write its checksum to
-FILE.sha256. A node may go on serving meanwhile. The file appears when it is whole.
+		Short: "Write a backup of the database, also while nodes serve from it",
+		Long: `Write what is in the database at this moment to a new file that only its owner can read, check it, and write its checksum to FILE.sha256.
+Nodes may go on serving meanwhile. The file appears when it is whole. It is an SQLite database, whichever engine it is of; of a large PostgreSQL
+database, the tools of PostgreSQL (pg_dump, pg_basebackup) make backups too.
 
 The backup holds hashes of credentials and the decisions of operators: keep it as safe as the database. It does not hold the operator's token
 and the event streams, which lie beside the database in the data folder.`,
@@ -35,12 +36,13 @@ and the event streams, which lie beside the database in the data folder.`,
 			if err != nil {
 				return err
 			}
-			instead := fmt.Sprintf("back it up with \"pg_dump --format=custom --file=%s %s\", or copy it with \"fieldgate db copy %[2]s %[1]s\"", args[0], store.Name(location))
-			if err := sqliteFile(location, instead); err != nil {
-				return err
+			if !store.IsPostgres(location) {
+				if err := databaseFile(location); err != nil {
+					return err
+				}
 			}
-			if _, err := store.Backup(ctx, location, args[0]); err != nil {
-				return fmt.Errorf("backup of %s: %w", location, err)
+			if _, err := store.Backup(ctx, location, args[0], schema.Migrations, tellRows(command)); err != nil {
+				return fmt.Errorf("backup of %s: %w", store.Name(location), err)
 			}
 			return c.printBackup(ctx, command, args[0])
 		},
@@ -54,27 +56,27 @@ func dbVerify(c *cli) *cobra.Command {
 		Example: "  fieldgate db verify /backup/fieldgate.db",
 		Args:    arguments("FILE"),
 		RunE: func(command *cobra.Command, args []string) error {
-			if err := sqliteFile(args[0], "there is no file to check"); err != nil {
+			if err := databaseFile(args[0]); err != nil {
 				return err
 			}
-			if err := c.verify(command, args[0]); err != nil {
+			if err := c.verifyChecksum(command, args[0]); err != nil {
 				return err
+			}
+			if err := store.Verify(command.Context(), args[0]); err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
 			}
 			return c.printBackup(command.Context(), command, args[0])
 		},
 	}
 }
 
-func (c *cli) verify(command *cobra.Command, path string) error {
+func (c *cli) verifyChecksum(command *cobra.Command, path string) error {
 	_, known, err := store.VerifyChecksum(path)
-	if err == nil {
-		err = store.Verify(command.Context(), path)
-	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	if !known {
-		fmt.Fprintf(command.ErrOrStderr(), "There is no %s.sha256: only the content of the file was checked.\n", path)
+		fmt.Fprintf(command.ErrOrStderr(), "There is no %s.sha256: only the content of the file is checked.\n", path)
 	}
 	return nil
 }

@@ -40,9 +40,7 @@ begins it anew. Stop the node first, or what is decided meanwhile is not in the 
 				}
 				defer release()
 			}
-			copied, err := store.Copy(command.Context(), from, to, schema.Migrations, replace, func(table string, rows int64) {
-				fmt.Fprintf(errOut, "%s: %s\n", table, plural(rows, "row"))
-			})
+			copied, err := store.Copy(command.Context(), from, to, schema.Migrations, replace, tellRows(command))
 			if err != nil && !errors.Is(err, store.ErrDiffers) {
 				return fmt.Errorf("copy to %s: %w", store.Name(to), err)
 			}

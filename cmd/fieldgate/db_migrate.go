@@ -52,7 +52,7 @@ Make a backup first: an older program refuses a migrated database.`,
 			}
 			if !store.IsPostgres(location) {
 				// A file of a mistyped name must not be created.
-				if err := sqliteFile(location, ""); err != nil {
+				if err := databaseFile(location); err != nil {
 					return err
 				}
 			}

@@ -15,50 +15,64 @@ import (
 )
 
 func dbRestore(c *cli) *cobra.Command {
-	return &cobra.Command{
+	var replace bool
+	command := &cobra.Command{
 		Use:   "restore FILE [DATABASE]",
-		Short: "Put a backup in place of an SQLite database whose node is stopped",
-		Long: `Check a backup and put a copy of it in place of the SQLite database, which is kept beside it under a name that ends in .before-restore. Stop
-the node first. Gateways take over contracts, devices and apps anew when it is back.`,
-		Example: "  fieldgate db restore /backup/fieldgate.db",
-		Args:    databaseArguments("FILE"),
+		Short: "Put a backup in place of a database whose nodes are stopped",
+		Long: `Check a backup and put what it holds in place of the database, brought to the schema of this program. Stop the nodes first. An SQLite
+database is kept beside the restored one, under a name that ends in .before-restore; what is in a PostgreSQL database is overwritten only with
+--replace. Gateways take over contracts, devices and apps anew.`,
+		Example: `  fieldgate db restore /backup/fieldgate.db
+  fieldgate db restore /backup/fieldgate.db postgres://fieldgate@db.example/fieldgate --replace`,
+		Args: databaseArguments("FILE"),
 		RunE: func(command *cobra.Command, args []string) error {
 			location, err := c.locationOr(args, 1)
 			if err != nil {
 				return err
 			}
-			if store.IsPostgres(location) {
-				return fmt.Errorf("%s is a PostgreSQL database: restore it with pg_restore, or with \"fieldgate db copy --replace %s %[1]s\"", store.Name(location), args[0])
-			}
-			if err := sqliteFile(args[0], "there is no file to restore"); err != nil {
+			if err := databaseFile(args[0]); err != nil {
 				return err
 			}
-			release, err := keepNodesOut(filepath.Dir(location))
-			if err != nil {
-				return err
-			}
-			defer release()
-			if err := c.verify(command, args[0]); err != nil {
-				return err
-			}
-			kept, err := store.Restore(command.Context(), args[0], location, schema.Migrations)
+			kept, err := c.restore(command, args[0], location, replace)
 			if errors.Is(err, store.ErrBusy) {
 				err = fmt.Errorf("%w (is its node stopped?)", err)
 			}
 			if err != nil {
-				return fmt.Errorf("restore %s: %w", location, err)
+				return fmt.Errorf("restore %s: %w", store.Name(location), err)
 			}
 			out := command.OutOrStdout()
 			if c.output == formatJSON {
-				return printJSON(out, map[string]string{"database": location, "restored": args[0], "kept": kept})
+				return printJSON(out, map[string]string{"database": store.Name(location), "restored": args[0], "kept": kept})
 			}
-			fmt.Fprintf(out, "%s is restored from %s\n", location, args[0])
+			fmt.Fprintf(out, "%s is restored from %s\n", store.Name(location), args[0])
 			if kept != "" {
 				fmt.Fprintf(out, "%s is the database as it was before; remove it when it is not needed any more\n", kept)
 			}
 			return nil
 		},
 	}
+	command.Flags().BoolVar(&replace, "replace", false, "overwrite what is in a PostgreSQL database")
+	return command
+}
+
+// restore gives the name under which the former database was kept.
+func (c *cli) restore(command *cobra.Command, file, location string, replace bool) (kept string, err error) {
+	ctx := command.Context()
+	if store.IsPostgres(location) {
+		if err := c.verifyChecksum(command, file); err != nil {
+			return "", err
+		}
+		return "", store.RestorePostgres(ctx, file, location, schema.Migrations, replace, tellRows(command))
+	}
+	release, err := keepNodesOut(filepath.Dir(location))
+	if err != nil {
+		return "", err
+	}
+	defer release()
+	if err := c.verifyChecksum(command, file); err != nil {
+		return "", err
+	}
+	return store.Restore(ctx, file, location, schema.Migrations)
 }
 
 // keepNodesOut holds the lock that a node takes on its data folder, until release is called.

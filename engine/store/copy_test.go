@@ -227,7 +227,7 @@ func TestBackup(t *testing.T) {
 		}
 	}()
 	backup := filepath.Join(t.TempDir(), "a'b.db")
-	sum, err := Backup(ctx, path, backup)
+	sum, err := Backup(ctx, path, backup, notes, silent)
 	stop()
 	<-done
 	if err != nil {
@@ -239,7 +239,7 @@ func TestBackup(t *testing.T) {
 	if err := Verify(ctx, backup); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Backup(ctx, path, backup); !errors.Is(err, os.ErrExist) {
+	if _, err := Backup(ctx, path, backup, notes, silent); !errors.Is(err, os.ErrExist) {
 		t.Fatalf("a backup was overwritten: %v", err)
 	}
 	if again, known, err := VerifyChecksum(backup); again != sum || !known || err != nil {
@@ -253,7 +253,7 @@ func TestBackup(t *testing.T) {
 	cancelled, cancel := context.WithCancel(ctx)
 	cancel()
 	interrupted := filepath.Join(t.TempDir(), "interrupted.db")
-	if _, err := Backup(cancelled, path, interrupted); !errors.Is(err, context.Canceled) {
+	if _, err := Backup(cancelled, path, interrupted, notes, silent); !errors.Is(err, context.Canceled) {
 		t.Fatalf("an interrupted backup: %v", err)
 	}
 	if left, err := filepath.Glob(interrupted + "*"); len(left) > 0 || err != nil {
@@ -285,7 +285,7 @@ func TestRestore(t *testing.T) {
 	folder := t.TempDir()
 	path, backup := filepath.Join(folder, "x.db"), filepath.Join(folder, "backup.db")
 	fillLibrary(t, path, 3)
-	if _, err := Backup(ctx, path, backup); err != nil {
+	if _, err := Backup(ctx, path, backup, library, silent); err != nil {
 		t.Fatal(err)
 	}
 	s := openTest(t, path, library)
@@ -331,5 +331,41 @@ func TestRestore(t *testing.T) {
 	damage(t, backup)
 	if _, err := Restore(ctx, backup, filepath.Join(folder, "y.db"), library); !errors.Is(err, ErrCorrupt) {
 		t.Fatalf("of a damaged backup: %v", err)
+	}
+}
+
+func TestPostgresBackup(t *testing.T) {
+	ctx := t.Context()
+	location, backup := postgres.Start(t), filepath.Join(t.TempDir(), "backup.db")
+	fillLibrary(t, location, 3)
+	if _, err := Backup(ctx, location, backup, library, silent); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := filepath.Glob(backup + "*"); len(left) != 2 || err != nil {
+		t.Fatalf("there are %v", left)
+	}
+	if _, _, err := VerifyChecksum(backup); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := tablesOf(t, backup), tablesOf(t, location); !slices.Equal(got, want) {
+		t.Fatalf("%v instead of %v", got, want)
+	}
+	s := openTest(t, location, library)
+	if err := s.Update(ctx, func(tx *Tx) error { _, err := tx.ExecContext(ctx, "DELETE FROM book"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if err := RestorePostgres(ctx, backup, location, library, false, silent); !errors.Is(err, ErrNotEmpty) {
+		t.Fatalf("data is overwritten without a question: %v", err)
+	}
+	if err := RestorePostgres(ctx, backup, location, library, true, silent); err != nil {
+		t.Fatal(err)
+	}
+	s = openTest(t, location, library)
+	if n := count(t, s, "SELECT COUNT(*) FROM book"); n != 3 {
+		t.Errorf("%d books", n)
+	}
+	if n := count(t, s, "SELECT value FROM counter WHERE name = 'installation'"); n == 77 {
+		t.Error("gateways take it for the same installation")
 	}
 }

@@ -9,8 +9,11 @@ import (
 	"sync/atomic"
 )
 
-// maxTexts bounds the cache for callers that write values into their texts.
-const maxTexts = 2000
+// Bounds of the cache, for callers that write values or many rows into their texts.
+const (
+	maxTexts     = 2000
+	maxTextBytes = 4 << 10
+)
 
 var (
 	texts     sync.Map // SQL with ? → with $1, $2 …
@@ -41,7 +44,7 @@ func numbered(query string) string {
 		}
 		b.WriteString(piece)
 	}
-	if textCount.Load() < maxTexts {
+	if len(query) <= maxTextBytes && textCount.Load() < maxTexts {
 		textCount.Add(1)
 		texts.Store(query, b.String())
 	}

@@ -31,18 +31,13 @@ func openExisting(ctx context.Context, location string) (*Store, error) {
 	return &Store{read: db}, nil
 }
 
-// Backup writes what is at one moment in the SQLite file at location to a new file at path, checks it, and gives its SHA-256,
-// which it also writes to path.sha256 in the form of sha256sum. A node may serve from the database meanwhile. The file appears
-// at path when it is whole.
-func Backup(ctx context.Context, location, path string) (sum string, err error) {
+// Backup writes what is at one moment in the database at location to a new SQLite file at path, checks it, and gives its
+// SHA-256, which it also writes to path.sha256 in the form of sha256sum. Nodes may serve from the database meanwhile. The file
+// appears at path when it is whole.
+func Backup(ctx context.Context, location, path string, migrations fs.FS, progress func(table string, rows int64)) (sum string, err error) {
 	if _, err := os.Lstat(path); err == nil {
 		return "", &fs.PathError{Op: "backup", Path: path, Err: fs.ErrExist}
 	}
-	source, err := openExisting(ctx, location)
-	if err != nil {
-		return "", err
-	}
-	defer source.Close()
 	partial := path + ".partial"
 	// It exists beforehand, so that nobody else may read it at any moment.
 	file, err := os.OpenFile(partial, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
@@ -54,8 +49,15 @@ func Backup(ctx context.Context, location, path string) (sum string, err error) 
 	}
 	defer os.Remove(partial) // does nothing after the renaming
 	defer file.Close()
-	if _, err := source.read.ExecContext(ctx, "VACUUM INTO ?", partial); err != nil {
-		return "", explainSQLite(err)
+	if IsPostgres(location) {
+		if _, err := Copy(ctx, location, partial, migrations, false, progress); err != nil {
+			return "", err
+		}
+		if err := settle(ctx, partial); err != nil {
+			return "", err
+		}
+	} else if err := vacuumInto(ctx, location, partial); err != nil {
+		return "", err
 	}
 	if err := Verify(ctx, partial); err != nil {
 		return "", err
@@ -73,6 +75,16 @@ func Backup(ctx context.Context, location, path string) (sum string, err error) 
 		return "", err
 	}
 	return sum, syncFolder(path)
+}
+
+func vacuumInto(ctx context.Context, location, path string) error {
+	source, err := openExisting(ctx, location)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	_, err = source.read.ExecContext(ctx, "VACUUM INTO ?", path)
+	return explainSQLite(err)
 }
 
 // checksumSuffix is that of the file with the checksum of a backup.
@@ -148,30 +160,9 @@ const keptSuffix = ".before-restore"
 // Restore puts a copy of a backup in place of the SQLite file at path, which is kept beside it; kept is its name, empty where
 // there was none. Whoever restores makes sure that no node starts meanwhile.
 func Restore(ctx context.Context, backup, path string, migrations fs.FS) (kept string, err error) {
-	if err := Verify(ctx, backup); err != nil {
-		return "", err
-	}
-	known, err := Migrations(ctx, backup, migrations)
-	if err != nil {
-		return "", err
-	}
-	names, _, err := new(Store).scripts(migrations)
-	if err != nil {
-		return "", err
-	}
-	if len(known) > len(names) {
-		return "", fmt.Errorf("%w (migration %d)", ErrNewer, len(known))
-	}
-	if known[0].Applied.IsZero() {
-		return "", fmt.Errorf("%w: it has no tables of Fieldgate", ErrUnsuitable)
-	}
 	restoring := path + ".restoring"
-	os.Remove(restoring) // of a restore that was killed
-	if err := copyFile(backup, restoring); err != nil {
-		return "", err
-	}
 	defer os.Remove(restoring) // does nothing after the renaming
-	if err := newInstallation(ctx, restoring); err != nil {
+	if err := prepareRestore(ctx, backup, restoring, migrations); err != nil {
 		return "", err
 	}
 	if kept, err = keep(ctx, path); err != nil {
@@ -181,6 +172,54 @@ func Restore(ctx context.Context, backup, path string, migrations fs.FS) (kept s
 		return "", err
 	}
 	return kept, syncFolder(path)
+}
+
+// RestorePostgres fills the PostgreSQL database at location with a backup, as Copy does. What it held before is overwritten
+// only if replace is set.
+func RestorePostgres(ctx context.Context, backup, location string, migrations fs.FS, replace bool, progress func(table string, rows int64)) error {
+	folder, err := os.MkdirTemp("", "fieldgate-restore-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(folder)
+	restoring := filepath.Join(folder, "restoring.db")
+	if err := prepareRestore(ctx, backup, restoring, migrations); err != nil {
+		return err
+	}
+	_, err = Copy(ctx, restoring, location, migrations, replace, progress)
+	return err
+}
+
+// prepareRestore makes a copy of a backup that is fit to take the database's place: sound, of the present schema, and of an
+// installation of its own. Its sequences begin again at those of the backup, and gateways that have seen later ones must not
+// take them for the same.
+func prepareRestore(ctx context.Context, backup, path string, migrations fs.FS) error {
+	if err := Verify(ctx, backup); err != nil {
+		return err
+	}
+	known, err := Migrations(ctx, backup, migrations)
+	if err != nil {
+		return err
+	}
+	if len(known) == 0 || known[0].Applied.IsZero() {
+		return fmt.Errorf("%w: %s has no tables of Fieldgate", ErrUnsuitable, backup)
+	}
+	os.Remove(path) // of a restore that was killed
+	if err := copyFile(backup, path); err != nil {
+		return err
+	}
+	s, err := Open(ctx, path, migrations)
+	if err != nil {
+		return err
+	}
+	err = s.Update(ctx, func(tx *Tx) error {
+		_, err := tx.ExecContext(ctx, "UPDATE counter SET value = ? WHERE name = 'installation'", rand.Int64N(1<<62)+1)
+		return err
+	})
+	if err := errors.Join(err, s.Close()); err != nil {
+		return err
+	}
+	return settle(ctx, path)
 }
 
 // copyFile makes a durable copy that only its owner may read.
@@ -199,20 +238,6 @@ func copyFile(from, to string) error {
 		return err
 	}
 	return out.Sync()
-}
-
-// newInstallation gives the installation in a restored database a new number. Its sequences begin again at those of the
-// backup, and gateways that have seen later ones must not take them for the same.
-func newInstallation(ctx context.Context, path string) error {
-	s, err := open(ctx, path, opening{program: tool})
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	return s.Update(ctx, func(tx *Tx) error {
-		_, err := tx.ExecContext(ctx, "UPDATE counter SET value = ? WHERE name = 'installation'", rand.Int64N(1<<62)+1)
-		return err
-	})
 }
 
 // keep gives the database at path a second name, so that it is there at every moment.
