@@ -16,6 +16,8 @@ const (
 	answerPatience = 500 * time.Millisecond
 	flushTimeout   = 2 * time.Second
 
+	maxWaiting = 4096 // requests of a subject; more are dropped, and asked again
+
 	servers  = "fieldgate" // queue group of those that serve a subject
 	everyone = ".all"      // suffix of the subject on which all of them are asked
 )
@@ -65,7 +67,7 @@ func (r *Refusal) Error() string { return r.Reason }
 // answers; a request that it leaves unanswered goes to all, so answer must bear being called more than once. An error is
 // sent as a Refusal, and logged here; it must hold nothing that the requester may not know.
 func (b *Bus) Serve(subject string, answer func(request []byte) (Answer, error)) (stop func(), err error) {
-	requests := make(chan *nats.Msg, 64)
+	requests := make(chan *nats.Msg, maxWaiting)
 	one, err := b.connection.ChanQueueSubscribe(subject, servers, requests)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", subject, err)
