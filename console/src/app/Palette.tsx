@@ -17,7 +17,8 @@ export default function Palette({ onClose }: { onClose: () => void }) {
   const [search, setSearch] = useState("");
   const [, navigate] = useLocation();
   const href = useHref();
-  const commands = useAllCommands().filter((c) => c.id !== "palette");
+  const typed = search.toLowerCase().split(/\s+/);
+  const commands = useAllCommands().filter((c) => c.id !== "palette" && typed.every((word) => `${c.label} ${c.words ?? ""}`.toLowerCase().includes(word)));
   const found = useObjects(search.trim());
   const run = (act: () => void) => {
     onClose();
@@ -25,7 +26,7 @@ export default function Palette({ onClose }: { onClose: () => void }) {
   };
   return (
     <Dialog open onClose={onClose} title="Find anything" hideTitle width="wide">
-      <Command label="Find anything" className="flex min-h-0 flex-col" loop>
+      <Command shouldFilter={false} label="Find anything" className="flex min-h-0 flex-col" loop>
         <div className="flex items-center gap-2.5 border-b border-line px-4">
           <Search size={16} className="text-icon" aria-hidden />
           <Command.Input
@@ -43,8 +44,8 @@ export default function Palette({ onClose }: { onClose: () => void }) {
             if (of.length === 0) return null;
             return (
               <Command.Group key={group} heading={group}>
-                {of.map(({ id, label, words, icon: Icon, keys, refused, run: act }) => (
-                  <Item key={id} value={`${label} ${words ?? ""}`} disabled={refused !== undefined} onSelect={() => run(act)}>
+                {of.map(({ id, label, icon: Icon, keys, refused, run: act }) => (
+                  <Item key={id} value={id} disabled={refused !== undefined} onSelect={() => run(act)}>
                     {Icon ? <Icon size={16} className="text-icon" aria-hidden /> : <span className="w-4" />}
                     <span className="flex-1 truncate">{label}</span>
                     {refused ? <span className="truncate text-xs text-quiet">{refused}</span> : keys && <Keys keys={keys} />}
@@ -55,7 +56,7 @@ export default function Palette({ onClose }: { onClose: () => void }) {
           })}
           {found.map(({ heading, icon: Icon, path, items }) =>
             items.length === 0 ? null : (
-              <Command.Group key={heading} heading={heading} forceMount>
+              <Command.Group key={heading} heading={heading}>
                 {items.map((name) => (
                   <Item key={name} value={`${heading} ${name}`} onSelect={() => run(() => navigate(href(`${path}/${encodeURIComponent(name)}`)))}>
                     <Icon size={16} className="text-icon" aria-hidden />

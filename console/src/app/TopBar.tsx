@@ -38,7 +38,8 @@ function RangePicker() {
     <div className="flex">
       <Menu
         trigger={
-          <Button className="rounded-r-none" icon={Clock} aria-label={`Time range: ${range.label}`}>
+          <Button className="rounded-r-none" icon={Clock}>
+            <span className="sr-only">Time range: </span>
             <span className="max-md:hidden">Last {range.label}</span>
             <span className="md:hidden">{range.value}</span>
           </Button>

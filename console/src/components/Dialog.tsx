@@ -26,7 +26,14 @@ export function Dialog({ open, onClose, title, description, width = "narrow", hi
         <div className="appear fixed inset-0 z-40 bg-[rgb(15_20_30/0.45)]" />
         <Radix.Content
           data-modal
-          aria-describedby={description ? undefined : ""}
+          tabIndex={-1}
+          onOpenAutoFocus={(event) => {
+            // A field with autoFocus has the focus already; otherwise the dialog itself takes it, and no button shows its tooltip.
+            event.preventDefault();
+            const dialog = event.currentTarget as HTMLElement;
+            if (!dialog.contains(document.activeElement)) dialog.focus();
+          }}
+          {...(description ? {} : { "aria-describedby": undefined })}
           className={classes(
             "appear fixed top-[max(16px,12vh)] left-1/2 z-40 flex max-h-[80vh] w-[calc(100vw-32px)] -translate-x-1/2 flex-col",
             "rounded-lg border border-line-strong bg-surface shadow-float focus:outline-none",

@@ -3,6 +3,7 @@ import { DropdownMenu as Radix } from "radix-ui";
 import type { ReactElement, ReactNode } from "react";
 import { showKeys } from "@/hooks/hotkeys";
 import { classes } from "./class";
+import { floatingPlace } from "./floating";
 
 const item = "flex h-8 items-center gap-2 rounded-sm px-2 text-sm outline-none select-none data-[highlighted]:bg-hover data-[disabled]:opacity-55";
 
@@ -11,7 +12,7 @@ export function Menu({ trigger, children, align = "end" }: { trigger: ReactEleme
   return (
     <Radix.Root modal={false}>
       <Radix.Trigger asChild>{trigger}</Radix.Trigger>
-      <Radix.Portal>
+      <Radix.Portal container={floatingPlace()}>
         <Radix.Content
           align={align}
           sideOffset={4}

@@ -47,8 +47,8 @@ export function Sentence({ children }: { children: ReactNode }) {
 export function Section({ title, actions, children, flush }: { title: ReactNode; actions?: ReactNode; children: ReactNode; flush?: boolean }) {
   return (
     <section className="min-w-0 rounded border border-line bg-surface">
-      <header className="flex min-h-10 items-center gap-2 border-b border-line py-1 pr-2 pl-3">
-        <h2 className="flex-1 font-semibold">{title}</h2>
+      <header className="flex min-h-10 flex-wrap items-center gap-x-2 gap-y-1 border-b border-line py-1 pr-2 pl-3">
+        <h2 className="min-w-fit flex-1 font-semibold">{title}</h2>
         {actions}
       </header>
       <div className={flush ? "" : "p-3"}>{children}</div>

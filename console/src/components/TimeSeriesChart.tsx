@@ -22,9 +22,6 @@ export default function TimeSeriesChart({ label, times, series, format, stacked,
       ticks: { show: false },
     };
     const colours = series.map((s) => colourOf(s.colour === "neutral" ? "grey-9" : s.colour));
-    // Stacked areas are painted from the top of the pile down, so that each covers what is below it.
-    const order = series.map((_, i) => i);
-    if (stacked) order.reverse();
     const chart = new uPlot(
       {
         width: place.current!.clientWidth,
@@ -35,14 +32,16 @@ export default function TimeSeriesChart({ label, times, series, format, stacked,
         axes: [{ ...axis, space: 80 }, { ...axis, size: 52, values: (_, values) => values.map(format) }],
         series: [
           {},
-          ...order.map((i) => ({
-            label: series[i]!.label,
+          ...series.map((s, i) => ({
+            label: s.label,
             stroke: colours[i],
             width: 1.5,
-            fill: colours[i]!.replace(/^rgb\((.*)\)$/, stacked ? "rgb($1 / 0.3)" : "rgb($1 / 0.08)"),
+            fill: colours[i]!.replace(/^rgb\((.*)\)$/, stacked ? "rgba($1, 0.22)" : "rgba($1, 0.08)"),
             points: { show: false },
           })),
         ],
+        // In a pile each area ends at the line below it.
+        bands: stacked ? series.slice(1).map((_, i) => ({ series: [i + 2, i + 1] })) : [],
         hooks: {
           setSelect: [
             (u) => {
@@ -51,7 +50,7 @@ export default function TimeSeriesChart({ label, times, series, format, stacked,
           ],
         },
       },
-      [[...times], ...order.map((i) => drawn[i]!)] as uPlot.AlignedData,
+      [[...times], ...drawn] as uPlot.AlignedData,
       place.current!,
     );
     const observer = new ResizeObserver(([entry]) => chart.setSize({ width: entry!.contentRect.width, height }));

@@ -1,12 +1,13 @@
 import { Tooltip as Radix } from "radix-ui";
 import type { ReactElement } from "react";
+import { floatingPlace } from "./floating";
 
 /** Says what something is on hover and focus. The trigger has a name of its own; this adds to it. */
 export function Tooltip({ text, children, side = "bottom" }: { text: string; children: ReactElement; side?: "top" | "right" | "bottom" | "left" }) {
   return (
     <Radix.Root>
       <Radix.Trigger asChild>{children}</Radix.Trigger>
-      <Radix.Portal>
+      <Radix.Portal container={floatingPlace()}>
         <Radix.Content
           side={side}
           sideOffset={6}

@@ -1,4 +1,3 @@
-import { ArrowRight } from "lucide-react";
 import type { ReactNode } from "react";
 import { Link } from "wouter";
 import type { SchemaFinding, SchemaFindingPage, SchemaSeverity, SchemaWarning } from "@/api/schema.gen";
@@ -7,10 +6,10 @@ import { Skeleton } from "@/components/EmptyState";
 import { Section } from "@/components/Page";
 import { RelativeTime } from "@/components/values";
 import { useHref } from "@/hooks/url";
-import { formatShortCount } from "@/lib/format";
+import { formatShortCount, plural } from "@/lib/format";
 import { findingFilter, warningAddress } from "./filters";
 
-const words: Record<SchemaSeverity, string> = { bad: "Urgent", warning: "Look", notice: "Note" };
+const words: Record<SchemaSeverity, string> = { bad: "urgent", warning: "warning", notice: "notice" };
 
 /** What needs a person: open findings of the traffic and warnings of the installation, the most severe first. */
 export function Attention({ warnings, findings }: { warnings: readonly SchemaWarning[] | undefined; findings: SchemaFindingPage | undefined }) {
@@ -19,7 +18,7 @@ export function Attention({ warnings, findings }: { warnings: readonly SchemaWar
   const none = !loading && warnings.length === 0 && findings.items.length === 0;
   return (
     <div id="attention" className="scroll-mt-4">
-      <Section title="Needs a look" flush actions={findings && <Counts findings={findings} />}>
+      <Section title="Needs a look" flush actions={!loading && <Counts of={{ bad: of("bad").length, warning: of("warning").length + warnings.length, notice: of("notice").length }} />}>
         {loading && (
           <div className="flex h-40 flex-col gap-4 p-3">
             <Skeleton className="h-3 w-2/3" />
@@ -45,15 +44,14 @@ export function Attention({ warnings, findings }: { warnings: readonly SchemaWar
 
 const keyOf = (f: SchemaFinding) => `${f.finding} ${f.api} ${f.version} ${f.operation}`;
 
-function Counts({ findings }: { findings: SchemaFindingPage }) {
-  return (["bad", "warning", "notice"] as const).map((severity) => {
-    const count = findings.items.filter((f) => f.severity === severity).length;
-    return count === 0 ? null : (
+function Counts({ of }: { of: Record<SchemaSeverity, number> }) {
+  return (["bad", "warning", "notice"] as const).map((severity) =>
+    of[severity] === 0 ? null : (
       <Badge key={severity} tone={severity}>
-        {count} {words[severity].toLowerCase()}
+        {severity === "bad" ? `${of.bad} urgent` : plural(of[severity], words[severity])}
       </Badge>
-    );
-  });
+    ),
+  );
 }
 
 function FindingItem({ finding }: { finding: SchemaFinding }) {
@@ -75,7 +73,7 @@ function FindingItem({ finding }: { finding: SchemaFinding }) {
         where && <span>{where}</span>
       )}
       {finding.principal && (
-        <Link href={href("/traffic", { filter: `principal:${finding.principal}` })} className="font-mono hover:underline">
+        <Link href={href("/traffic", { filter: `principal:${finding.principal}` })} className="link font-mono">
           {finding.principal}
         </Link>
       )}
@@ -90,9 +88,8 @@ function WarningItem({ warning }: { warning: SchemaWarning }) {
   return (
     <Item tone="warning" message={warning.message} remedy={warning.remedy}>
       {address && (
-        <Link href={href(...address)} className="link inline-flex items-center gap-1">
+        <Link href={href(...address)} className="link">
           {warning.api ? `${warning.api} ${warning.version ?? ""}` : "Show the traffic"}
-          <ArrowRight size={12} aria-hidden />
         </Link>
       )}
     </Item>
@@ -111,7 +108,7 @@ function Item({ tone, message, remedy, children }: { tone: SchemaSeverity; messa
           {sentence(message)}
         </p>
         <p className="text-soft">{sentence(remedy)}</p>
-        <div className="flex min-w-0 flex-wrap items-center gap-x-3 gap-y-0.5 text-xs text-quiet empty:hidden">{children}</div>
+        <div className="flex min-w-0 flex-wrap items-center gap-x-3 text-xs leading-6 text-quiet empty:hidden [&_a]:inline-block [&_a]:min-h-6">{children}</div>
       </div>
     </li>
   );

@@ -8,12 +8,13 @@ import { useHref } from "@/hooks/url";
 import { formatCount, formatRate } from "@/lib/format";
 import { onlineFilter } from "./filters";
 
-const seconds = 120;
-const sparkline = "h-9 min-w-16 flex-[0_1_180px]";
+const seconds = 60;
+const sparkline = "h-9 max-w-56 min-w-16 flex-1";
 
 /** The three figures, each second anew: exchanges by protocol, devices, refusals. */
 export function LiveFigures({ devices }: { devices: number | undefined }) {
-  const { figures, history } = useLiveFigures();
+  const { figures, history: all } = useLiveFigures();
+  const history = all.slice(-seconds);
   const href = useHref();
   const used = protocols.filter((p) => history.some((at) => at.protocols.some((q) => q.protocol === p && q.perSecond > 0)));
   const failed = figures?.failedPerSecond ?? 0;
@@ -23,7 +24,7 @@ export function LiveFigures({ devices }: { devices: number | undefined }) {
         <Sparkline
           className={sparkline}
           points={seconds}
-          label="Exchanges a second by protocol, the last two minutes"
+          label="Exchanges a second by protocol, the last minute"
           series={used.map((protocol) => ({ colour: protocol, values: history.map((at) => figureOf(at, protocol)) }))}
         />
       </Figure>
@@ -34,7 +35,7 @@ export function LiveFigures({ devices }: { devices: number | undefined }) {
         href={href("/devices", { filter: onlineFilter, order: "seen" })}
         detail={<ByProtocol figures={figures} of="devicesOnline" path="/devices" filter={onlineFilter} />}
       >
-        <Sparkline className={sparkline} points={seconds} label="Devices online, the last two minutes" series={[{ colour: "accent", values: history.map((at) => at.devicesOnline) }]} />
+        <Sparkline className={sparkline} points={seconds} label="Devices online, the last minute" series={[{ colour: "accent", values: history.map((at) => at.devicesOnline) }]} />
       </Figure>
       <Figure
         label="Denied"
@@ -43,13 +44,13 @@ export function LiveFigures({ devices }: { devices: number | undefined }) {
         href={href("/traffic", { filter: "status:denied" })}
         detail={
           figures && (
-            <Link href={href("/traffic", { filter: "status:failed" })} className="relative z-10 hover:text-text hover:underline">
+            <Link href={href("/traffic", { filter: "status:failed" })} className="relative z-10 inline-flex h-6 items-center hover:text-text hover:underline">
               {failed === 0 ? "No failures" : `and ${formatRate(failed)} failed`}
             </Link>
           )
         }
       >
-        <Sparkline className={sparkline} points={seconds} label="Refusals a second, the last two minutes" series={[{ colour: "warning", values: history.map((at) => at.refusedPerSecond) }]} />
+        <Sparkline className={sparkline} points={seconds} label="Refusals a second, the last minute" series={[{ colour: "warning", values: history.map((at) => at.refusedPerSecond) }]} />
       </Figure>
     </div>
   );
@@ -70,7 +71,7 @@ function ByProtocol({ figures, of, path, filter = "" }: {
     const value = figures?.protocols.find((p) => p.protocol === protocol)?.[of];
     if (!value) return null;
     return (
-      <Link key={protocol} href={href(path, { filter: `protocol:${protocol} ${filter}`.trim() })} className="relative z-10 inline-flex items-center gap-1.5 hover:underline">
+      <Link key={protocol} href={href(path, { filter: `protocol:${protocol} ${filter}`.trim() })} className="relative z-10 inline-flex h-6 items-center gap-1.5 hover:underline">
         <ProtocolBadge protocol={protocol} />
         {of === "perSecond" ? formatRate(value) : formatCount(value)}
       </Link>

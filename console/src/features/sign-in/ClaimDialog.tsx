@@ -37,10 +37,10 @@ export default function ClaimDialog({ onClose }: { onClose: () => void }) {
           <Field label="Name" hint="Small letters, digits, dots and dashes. It stands in the audit log.">
             <Input value={name} onChange={(e) => setName(e.target.value.toLowerCase())} autoComplete="username" pattern="[a-z0-9][a-z0-9._\-]*" maxLength={64} autoFocus required />
           </Field>
-          <Field label="Password" hint={passwordHint}>
+          <Field label="Password" hint={passwordHint} error={tried ? wrong?.password : undefined}>
             <Input value={password} onChange={(e) => setPassword(e.target.value)} type="password" autoComplete="new-password" required />
           </Field>
-          <Field label="Password again" error={tried ? wrong : undefined}>
+          <Field label="Password again" error={tried ? wrong?.again : undefined}>
             <Input value={again} onChange={(e) => setAgain(e.target.value)} type="password" autoComplete="new-password" required />
           </Field>
           {claim.error && <ProblemNotice problem={asProblem(claim.error)} />}

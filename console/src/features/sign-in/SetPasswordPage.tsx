@@ -24,10 +24,10 @@ export default function SetPasswordPage() {
     <Doorway title={`Welcome, ${session.name}`}>
       <form onSubmit={submit} className="flex flex-col gap-4">
         <input type="text" name="username" value={session.name} autoComplete="username" readOnly hidden />
-        <Field label="Choose a password" hint={passwordHint}>
+        <Field label="Choose a password" hint={passwordHint} error={tried ? wrong?.password : undefined}>
           <Input value={password} onChange={(e) => setFirst(e.target.value)} type="password" autoComplete="new-password" autoFocus required />
         </Field>
-        <Field label="Password again" error={tried ? wrong : undefined}>
+        <Field label="Password again" error={tried ? wrong?.again : undefined}>
           <Input value={again} onChange={(e) => setAgain(e.target.value)} type="password" autoComplete="new-password" required />
         </Field>
         {setPassword.error && <ProblemNotice problem={asProblem(setPassword.error)} />}
