@@ -68,14 +68,9 @@ func durable(ctx context.Context, connection *pgx.Conn) error {
 }
 
 func postgresConfig(location string) (*pgx.ConnConfig, error) {
-	parsed, err := url.Parse(location)
-	if err != nil {
-		// The library's error repeats the URL, and with it the password.
-		return nil, fmt.Errorf("%w: its URL cannot be read; write postgres://USER@HOST:5432/DATABASE and percent-encode what is not a letter or digit in names and passwords", ErrUnsuitable)
-	}
 	config, err := pgx.ParseConfig(location)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s", ErrUnsuitable, parseFailure(parsed, err))
+		return nil, fmt.Errorf("%w: %s", ErrUnsuitable, parseFailure(location, err))
 	}
 	for name, value := range session {
 		if _, set := config.RuntimeParams[name]; !set {
@@ -95,21 +90,23 @@ func postgresConfig(location string) (*pgx.ConnConfig, error) {
 	return config, nil
 }
 
-// parseFailure is the innermost cause, which names the parameter but not the URL.
-func parseFailure(parsed *url.URL, err error) string {
+// parseFailure is the innermost cause, which names the parameter that is wrong, unless it may repeat the password.
+func parseFailure(location string, err error) string {
 	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(inner) {
 		err = inner
 	}
-	text := err.Error()
-	password, _ := parsed.User.Password()
-	if secret := parsed.Query().Get("password"); password == "" {
-		password = secret
-	}
+	parsed, unreadable := url.Parse(location)
 	var whole *pgconn.ParseConfigError
-	if errors.As(err, &whole) || password != "" && strings.Contains(text, password) {
-		return "a parameter of its URL cannot be used"
+	if unreadable != nil || errors.As(err, &whole) {
+		return "its URL cannot be read; write postgres://USER@HOST:5432/DATABASE and percent-encode what is not a letter or digit in names and passwords"
 	}
-	return text
+	password, _ := parsed.User.Password()
+	for _, secret := range []string{password, parsed.Query().Get("password")} {
+		if secret != "" && strings.Contains(err.Error(), secret) {
+			return "a parameter of its URL cannot be used"
+		}
+	}
+	return err.Error()
 }
 
 func postgresName(location string) string {

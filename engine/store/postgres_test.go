@@ -71,12 +71,27 @@ func TestName(t *testing.T) {
 	for location, want := range map[string]string{
 		"data/fieldgate.db": "data/fieldgate.db",
 		"postgres://u:secret@db.example:5432/x?password=secret&sslmode=require": "postgres://u@db.example:5432/x",
-		"postgresql://h/x":           "postgres://h/x",
-		"postgres://u:sec ret@[/:/x": "postgres://…",
+		"postgresql://h/x":              "postgres://h/x",
+		"postgres://u:secret@h:1,i:2/x": "postgres://u@h:1,i:2/x",
+		"postgres://u:sec ret@[/:/x":    "postgres://…",
 	} {
 		if got := Name(location); got != want {
 			t.Errorf("%s: %s", location, got)
 		}
+	}
+}
+
+// Of several servers the one that can be written to is used; a standby is not, even for reading.
+func TestSeveralHosts(t *testing.T) {
+	server := postgres.New(t)
+	location := server.Database(t)
+	s := openTest(t, strings.Replace(location, "@", "@127.0.0.1:1,", 1), notes)
+	if _, err := addNote(t.Context(), s, "x"); err != nil {
+		t.Fatal(err)
+	}
+	server.Execute(t, "ALTER DATABASE test1 SET default_transaction_read_only = on")
+	if _, err := Open(t.Context(), location, notes); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "read only") {
+		t.Fatal(err)
 	}
 }
 
