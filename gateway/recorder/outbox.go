@@ -70,6 +70,8 @@ type outbox struct {
 	offset int64 // in at
 	oldest time.Time
 	body   []byte
+	more   []byte
+	merged []byte
 }
 
 type segment struct {
@@ -201,13 +203,20 @@ func appendBatchFrame(dst []byte, batch *fieldgate.RecordBatch) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(batch.Records[0].Time.UnixNano()))
 	dst = append(dst, 0, 0)
 	id := len(dst)
-	dst = fieldgate.AppendInstance(dst, batch.Node, batch.Epoch, batch.First)
+	dst = appendID(dst, batch)
 	binary.LittleEndian.PutUint16(dst[id-2:], uint16(len(dst)-id))
 	dst = fieldgate.EncodeRecords(dst, batch)
 	body := dst[start+frameHead:]
 	binary.LittleEndian.PutUint32(dst[start:], uint32(len(body)))
 	binary.LittleEndian.PutUint32(dst[start+4:], crc32.Checksum(body, castagnoli))
 	return dst
+}
+
+// appendID appends what names a batch: its first Record, and how many it holds, because batches may be sent again merged.
+func appendID(dst []byte, batch *fieldgate.RecordBatch) []byte {
+	dst = fieldgate.AppendInstance(dst, batch.Node, batch.Epoch, batch.First)
+	dst = append(dst, '+')
+	return strconv.AppendUint(dst, uint64(len(batch.Records)), 10)
 }
 
 // append takes a frame in. One that the disk does not take is held in memory, so that the bus may take it; while one is held, no
@@ -362,7 +371,7 @@ func (o *outbox) next() (taken shipment, some bool, err error) {
 		if err == nil {
 			if taken, o.oldest, err = openBody(o.body); err == nil {
 				taken.from = s
-				return taken, true, nil
+				return o.merge(taken), true, nil
 			}
 		}
 		if !lasting(err) {
@@ -381,6 +390,43 @@ func (o *outbox) next() (taken shipment, some bool, err error) {
 	}
 	taken.held = o.held
 	return taken, true, nil
+}
+
+// merge adds the batches that wait behind one to it, as many as one may hold: a bus that is far away takes only so many a second.
+func (o *outbox) merge(taken shipment) shipment {
+	var all *fieldgate.RecordBatch
+	first := taken.records
+	for {
+		var err error
+		if o.more, err = readFrame(o.file, o.offset+taken.length, taken.from.size, o.more); err != nil {
+			break // none, or damage, which is found when it is first
+		}
+		behind, _, err := openBody(o.more)
+		if err != nil || taken.records+behind.records > fieldgate.MaxBatchRecords {
+			break
+		}
+		batch, err := fieldgate.DecodeRecords(behind.batch)
+		if err != nil {
+			break
+		}
+		if all == nil {
+			if all, err = fieldgate.DecodeRecords(taken.batch); err != nil {
+				return taken
+			}
+		}
+		if batch.Node != all.Node || batch.Epoch != all.Epoch || batch.First != all.First+uint64(len(all.Records)) {
+			break // Records in between were dropped
+		}
+		all.Records = append(all.Records, batch.Records...)
+		taken.records += behind.records
+		taken.length += behind.length
+	}
+	if all != nil && taken.records > first {
+		taken.id = string(appendID(nil, all))
+		o.merged = fieldgate.EncodeRecords(o.merged[:0], all)
+		taken.batch = o.merged
+	}
+	return taken
 }
 
 // lasting says whether what cannot be read now never will be.

@@ -40,7 +40,7 @@ func (c *collector) sink(_ context.Context, id string, encoded []byte) error {
 		c.t.Errorf("%+v %v", batch, err)
 		return nil
 	}
-	if want := string(fieldgate.AppendInstance(nil, "n1", batch.Epoch, batch.First)); id != want {
+	if want := string(appendID(nil, batch)); id != want {
 		c.t.Errorf("id %s, want %s", id, want)
 	}
 	if batch.Epoch < c.epoch {
@@ -180,6 +180,26 @@ func TestWritesAtOnce(t *testing.T) {
 		c.inOrder(101)
 		if c.batches > 5 {
 			t.Errorf("%d batches in two intervals", c.batches)
+		}
+	})
+}
+
+// What has waited is sent in few large batches, however small it was written: a bus may take only a few in a second.
+func TestMerges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &collector{t: t, away: true}
+		r := openTest(t, t.TempDir(), 0, c.sink)
+		end := start(r)
+		for i := range 3000 {
+			add(r, i+1, i+1)
+			time.Sleep(2 * batchInterval)
+		}
+		c.set(false)
+		time.Sleep(2 * retryInterval)
+		end()
+		c.inOrder(3000)
+		if c.batches > 4 {
+			t.Errorf("%d batches", c.batches)
 		}
 	})
 }
