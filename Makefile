@@ -6,7 +6,8 @@ GO := go
 export GOFLAGS := -trimpath -buildvcs=false
 
 # What the tests use besides Go, as Debian packages. Each is needed by the command that it stands for.
-TEST_COMMANDS := curl:curl mosquitto_pub:mosquitto-clients mosquitto:mosquitto coap-client-notls:libcoap3-bin
+TEST_COMMANDS := curl:curl mosquitto_pub:mosquitto-clients mosquitto:mosquitto coap-client-notls:libcoap3-bin \
+	/usr/lib/postgresql/15/bin/postgres:postgresql-15 chromium:chromium
 BENCH_COMMANDS := nginx:nginx-light wrk:wrk
 
 .PHONY: help
@@ -14,15 +15,30 @@ help: ## List the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## Build bin/fieldgate
+build: console ## Build bin/fieldgate with the console in it
 	$(GO) build -ldflags "-s -w" -o bin/fieldgate ./cmd/fieldgate
+
+# The console is built anew when one of its sources, or what it is made of, has changed.
+CONSOLE := console/dist/app/index.html
+.PHONY: console
+console: $(CONSOLE) ## Build the web console (Node 20 or newer, npm)
+
+console/node_modules/.installed: console/package-lock.json
+	@node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20)' || { echo "The console needs Node 20 or newer, and npm." >&2; exit 1; }
+	cd console && npm ci --no-audit --no-fund
+	touch $@
+
+$(CONSOLE): console/node_modules/.installed $(shell find console/src console/public console/scripts console/*.ts console/*.json console/index.html -type f)
+	cd console && npm run --silent build
+	touch $@
 
 .PHONY: demo
 demo: build ## Run Fieldgate with a simulated fleet and show its traffic (Ctrl-C ends it)
 	./bin/fieldgate demo
 
 .PHONY: test
-test: tools lint ## Install what the tests need, check the code and run every test
+test: tools lint console ## Install what the tests need, check the code and run every test
+	cd console && npm run --silent test
 	$(GO) test -timeout 15m ./...
 	$(GO) test -short -race -timeout 15m $(RACE_PACKAGES)
 
@@ -30,10 +46,11 @@ test: tools lint ## Install what the tests need, check the code and run every te
 RACE_PACKAGES := ./gateway/... ./protocol/... ./engine/... ./control/... ./sim/...
 
 .PHONY: lint
-lint: ## gofmt, go vet, staticcheck and the generated files
+lint: console/node_modules/.installed ## gofmt, go vet, staticcheck, the console's types and the generated files
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted"; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
+	cd console && npm run --silent check
 	@./test/generated.sh
 
 .PHONY: vulnerabilities
@@ -41,8 +58,9 @@ vulnerabilities: ## Look the dependencies up in the Go vulnerability database (n
 	$(GO) tool govulncheck ./...
 
 .PHONY: generate
-generate: ## Generate the admin API's server and client from api/fieldgate.openapi.yaml
+generate: console/node_modules/.installed ## Generate server, client and the console's types from api/fieldgate.openapi.yaml
 	$(GO) generate ./api/...
+	cd console && npm run --silent generate
 
 .PHONY: fuzz
 fuzz: ## Fuzz every parser, FUZZTIME (default 30s) each
@@ -53,8 +71,8 @@ bench: bench-tools build ## Measure what docs/measurements.md reports
 	./test/bench/run.sh
 
 .PHONY: soak
-soak: tools build ## Kill and restart Fieldgate under load, ROUNDS (default 20) times, and check that nothing acknowledged is lost
-	FIELDGATE_SOAK_ROUNDS=$(or $(ROUNDS),20) $(GO) test -count=1 -timeout 60m -run TestKill -v ./test/...
+soak: tools build ## Kill and restart Fieldgate under load, ROUNDS (default 50) times, and check that nothing acknowledged is lost
+	FIELDGATE_SOAK_ROUNDS=$(or $(ROUNDS),50) $(GO) test -count=1 -timeout 60m -run Kill -v ./test/...
 
 .PHONY: tools
 tools: ## Install the Debian packages that the tests use
@@ -66,4 +84,4 @@ bench-tools: tools
 
 .PHONY: clean
 clean: ## Remove what was built and the demo's data
-	rm -rf bin demo-data
+	rm -rf bin demo-data console/dist/app console/node_modules

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -38,12 +39,17 @@ type Config struct {
 	Bus   *bus.Bus
 	Log   *slog.Logger
 
-	Operator *access.Operator // see access.LoadOperator
-	Listen   string           // host:port of the admin API, a loopback address; empty: only the socket file
-	Socket   string           // path of the admin API's socket file; empty: only Listen
+	Operator         *access.Operator // see access.LoadOperator
+	Listen           string           // host:port of the admin API and console; empty: only the socket file
+	Certificate, Key string           // PEM files of the admin API, for an address that other machines reach
+	Hosts            []string         // by which the admin API may be called besides loopback names, such as a proxy's on the same machine
+	Socket           string           // path of the admin API's socket file; empty: only Listen
+
+	Console http.Handler // answers what is no address of the admin API; may be nil
 
 	Version   string // of the program
 	Node      string
+	Role      string                // of the node: all or control
 	Upstreams []string              // names in the environment file of this node
 	Listeners func() []api.Listener // of the gateway in this process; may be nil
 
@@ -80,7 +86,7 @@ func New(config Config) *Control {
 	}
 	metrics.MustRegister(c.rollout)
 	c.admin = adminapi.New(adminapi.Config{
-		Listen: config.Listen, Socket: config.Socket,
+		Listen: config.Listen, Certificate: config.Certificate, Key: config.Key, Hosts: config.Hosts, Socket: config.Socket, Console: config.Console,
 		Version: config.Version, Node: config.Node, Upstreams: config.Upstreams, Listeners: config.Listeners,
 		Metrics:   promhttp.HandlerFor(metrics, promhttp.HandlerOpts{Registry: metrics}),
 		Store:     config.Store,
@@ -96,7 +102,7 @@ func New(config Config) *Control {
 	return c
 }
 
-// Start binds the admin API, makes sure of the stream of records, compiles what an older program made, and answers gateways, so
+// Start binds the admin API, compiles what an older program made, and answers gateways, so
 // that what cannot work is known before anything else runs. Run must follow, or Stop.
 func (c *Control) Start(ctx context.Context) (err error) {
 	if err := c.admin.Listen(); err != nil {
@@ -107,17 +113,6 @@ func (c *Control) Start(ctx context.Context) (err error) {
 			c.Stop()
 		}
 	}()
-	stream := bus.Stream{Name: fieldgate.StreamRecords, Subjects: []string{fieldgate.SubjectRecords + ">"},
-		MaxBytes: c.config.RecordsMaxBytes, MaxAge: c.config.RecordsMaxAge}
-	if stream.MaxBytes == 0 {
-		stream.MaxBytes = DefaultRecordsMaxBytes
-	}
-	if stream.MaxAge == 0 {
-		stream.MaxAge = DefaultRecordsMaxAge
-	}
-	if _, err := c.config.Bus.Keep(ctx, stream); err != nil {
-		return err
-	}
 	if err := c.catalog.Recompile(ctx); err != nil {
 		return err
 	}
@@ -158,7 +153,7 @@ func (c *Control) Run(ctx context.Context) error {
 	defer cancel()
 	var group sync.WaitGroup
 	errs := make([]error, 3)
-	for i, run := range []func(context.Context) error{c.insight.Run, c.decisions.Run, c.admin.Run} {
+	for i, run := range []func(context.Context) error{c.count, c.decisions.Run, c.admin.Run} {
 		group.Go(func() {
 			defer cancel() // one without the other would mislead
 			errs[i] = run(running)
@@ -166,4 +161,37 @@ func (c *Control) Run(ctx context.Context) error {
 	}
 	group.Wait()
 	return errors.Join(errs...)
+}
+
+const keepRetry = time.Second
+
+// count makes sure of the stream of Records and counts them. A bus that is away for now, at the start too, is waited for: what is
+// decided meanwhile is decided all the same.
+func (c *Control) count(ctx context.Context) error {
+	stream := bus.Stream{Name: fieldgate.StreamRecords, Subjects: []string{fieldgate.SubjectRecords + ">"},
+		MaxBytes: c.config.RecordsMaxBytes, MaxAge: c.config.RecordsMaxAge}
+	if stream.MaxBytes == 0 {
+		stream.MaxBytes = DefaultRecordsMaxBytes
+	}
+	if stream.MaxAge == 0 {
+		stream.MaxAge = DefaultRecordsMaxAge
+	}
+	for {
+		_, err := c.config.Bus.Keep(ctx, stream)
+		if err == nil {
+			return c.insight.Run(ctx)
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if errors.Is(err, bus.ErrUnsuitable) {
+			return err
+		}
+		c.config.Log.Warn("records cannot be counted yet: there is no stream of them; it is tried again", "error", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(keepRetry):
+		}
+	}
 }

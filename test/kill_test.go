@@ -25,16 +25,7 @@ import (
 // Fieldgate is killed under load, again and again: contracts are being published, devices added, revoked and given tokens, messages published at QoS 1
 // for an absent subscriber and as retained messages. What was acknowledged is there after each restart.
 func TestKill(t *testing.T) {
-	rounds := 20
-	if testing.Short() {
-		rounds = 3
-	}
-	if set := os.Getenv("FIELDGATE_SOAK_ROUNDS"); set != "" {
-		var err error
-		if rounds, err = strconv.Atoi(set); err != nil {
-			t.Fatal(err)
-		}
-	}
+	rounds := soakRounds(t, 20, 3)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -65,6 +56,22 @@ func TestKill(t *testing.T) {
 	if l.version < rounds || len(l.devices) < rounds || l.acknowledged < rounds {
 		t.Error("there was hardly any load")
 	}
+}
+
+// soakRounds is how often to kill: as FIELDGATE_SOAK_ROUNDS says, or else usual, or with -short few.
+func soakRounds(t *testing.T, usual, few int) int {
+	if testing.Short() {
+		return few
+	}
+	set := os.Getenv("FIELDGATE_SOAK_ROUNDS")
+	if set == "" {
+		return usual
+	}
+	rounds, err := strconv.Atoi(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rounds
 }
 
 // queueLimit keeps the absent subscriber's queue below its bound of 1,000 messages, beyond which messages are dropped and counted.

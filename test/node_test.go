@@ -56,12 +56,13 @@ func TestMain(m *testing.M) {
 
 // node is a Fieldgate process of the built binary with a folder of its own.
 type node struct {
-	t                       testing.TB
-	folder, config          string
-	http, mqtt, coap, admin string // host:port
-	process                 *exec.Cmd
-	log                     *lockedBuffer
-	ended                   chan error
+	t                               testing.TB
+	name, role                      string
+	folder, config                  string
+	http, mqtt, coap, admin, health string // host:port
+	process                         *exec.Cmd
+	log                             *lockedBuffer
+	ended                           chan error
 }
 
 type lockedBuffer struct {
@@ -85,7 +86,7 @@ func (b *lockedBuffer) String() string {
 func newNode(t testing.TB, upstreams map[string]string) *node {
 	t.Helper()
 	folder := t.TempDir()
-	n := &node{t: t, folder: folder, config: filepath.Join(folder, "fieldgate.yaml"), http: port.Free(t, "tcp"), mqtt: port.Free(t, "tcp"), coap: port.Free(t, "udp"), admin: port.Free(t, "tcp")}
+	n := &node{t: t, name: "n1", role: "all", folder: folder, config: filepath.Join(folder, "fieldgate.yaml"), http: port.Free(t, "tcp"), mqtt: port.Free(t, "tcp"), coap: port.Free(t, "udp"), admin: port.Free(t, "tcp")}
 	n.run("init", "--data", filepath.Join(folder, "data"))
 	var text strings.Builder
 	fmt.Fprintf(&text, "node: n1\ndata: data\nlisten: {http: '%s', mqtt: '%s', coap: '%s', admin: '%s'}\nupstreams:\n", n.http, n.mqtt, n.coap, n.admin)
@@ -119,8 +120,21 @@ func (n *node) start() {
 			n.t.Fatalf("serve ended: %v\n%s", err, n.log)
 		default:
 		}
-		return exec.Command(build(n.t), "status", "--config", n.config).Run() == nil
+		return n.answers()
 	})
+}
+
+// answers says whether the node serves.
+func (n *node) answers() bool {
+	if n.role != "gateway" {
+		return exec.Command(build(n.t), "status", "--config", n.config).Run() == nil
+	}
+	response, err := http.Get("http://" + n.health + "/healthz")
+	if err != nil {
+		return false
+	}
+	response.Body.Close()
+	return response.StatusCode == http.StatusNoContent
 }
 
 // stop ends the node as Ctrl-C does, and fails the test if it does not end cleanly.

@@ -133,7 +133,7 @@ func (d *demo) show(ctx context.Context, n *node, nodeEnded <-chan struct{}) (er
 	if err != nil {
 		return err
 	}
-	d.printWelcome(status.JSON200, addresses)
+	d.printWelcome(status.JSON200, addresses, n)
 	fleet := begin(context.WithoutCancel(ctx), d.fleet.Run)
 	err = d.watch(ctx, nodeEnded)
 	err = errors.Join(err, fleet.stop())
@@ -249,7 +249,7 @@ func (d *demo) awaitGateway(ctx context.Context, address string) error {
 	}
 }
 
-func (d *demo) printWelcome(status *api.Status, addresses map[string]string) {
+func (d *demo) printWelcome(status *api.Status, addresses map[string]string, n *node) {
 	program := os.Args[0]
 	if filepath.Base(program) == program || strings.Contains(program, " ") {
 		program = "fieldgate"
@@ -260,6 +260,11 @@ func (d *demo) printWelcome(status *api.Status, addresses map[string]string) {
 	fmt.Fprintf(d.out, "Fieldgate demo: %s, %s, %d simulated devices\n\n", plural(status.Apis, "API"), plural(status.Devices, "device"), demoSize.MQTT+demoSize.CoAP+demoSize.HTTP)
 	for _, l := range status.Listeners {
 		fmt.Fprintf(d.out, "  %-6s %s\n", l.Name, l.Address)
+	}
+	if link := n.signInLink(); link != "" {
+		fmt.Fprintf(d.out, "\nLook at it in the console; this link signs you in, once within 15 minutes:\n\n  %s\n", link)
+	} else {
+		fmt.Fprintf(d.out, "\nLook at it in the console: %s\n", n.consoleAddress())
 	}
 	fmt.Fprintf(d.out, `
 Try in another terminal (the same operation over three protocols, then a payload that breaks the contract):

@@ -32,8 +32,13 @@ const (
 // upstreams are that contracts name. It is read from the environment file, and written by "fieldgate init".
 type environment struct {
 	Node        string              `yaml:"node"`
+	Role        role                `yaml:"role"`
 	Data        string              `yaml:"data"`
+	Store       storeSettings       `yaml:"store"`
+	Bus         busSettings         `yaml:"bus"`
 	Listen      listen              `yaml:"listen"`
+	AdminTLS    adminTLS            `yaml:"admin-tls"`
+	AdminHosts  []string            `yaml:"admin-hosts"`
 	AdminSocket string              `yaml:"admin-socket"`
 	Upstreams   map[string]upstream `yaml:"upstreams"`
 	Log         struct {
@@ -43,11 +48,47 @@ type environment struct {
 	path string // of the file
 }
 
+// role is which of the two houses a node runs.
+type role string
+
+const (
+	roleAll     role = "all"
+	roleControl role = "control"
+	roleGateway role = "gateway"
+)
+
+func (r role) hasControl() bool { return r != roleGateway }
+func (r role) hasGateway() bool { return r != roleControl }
+
+// storeSettings name the database of the control plane.
+type storeSettings struct {
+	URL          string `yaml:"url"`
+	PasswordFile string `yaml:"password-file"`
+}
+
+// busSettings name the NATS servers that nodes meet on.
+type busSettings struct {
+	URL             string `yaml:"url"` // several separated by commas
+	User            string `yaml:"user"`
+	PasswordFile    string `yaml:"password-file"`
+	TokenFile       string `yaml:"token-file"`
+	CredentialsFile string `yaml:"credentials-file"`
+	SeedFile        string `yaml:"seed-file"`
+	CAFile          string `yaml:"ca-file"`
+}
+
 type listen struct {
-	HTTP  string `yaml:"http"`
-	MQTT  string `yaml:"mqtt"`
-	CoAP  string `yaml:"coap"`
-	Admin string `yaml:"admin"`
+	HTTP   string `yaml:"http"`
+	MQTT   string `yaml:"mqtt"`
+	CoAP   string `yaml:"coap"`
+	Admin  string `yaml:"admin"`
+	Health string `yaml:"health"`
+}
+
+// adminTLS is the certificate of the admin API and console, for an address that other machines reach.
+type adminTLS struct {
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
 }
 
 type upstream struct {
@@ -64,8 +105,9 @@ func defaultEnvironment() environment {
 	}
 	return environment{
 		Node:        node,
+		Role:        roleAll,
 		Data:        "data",
-		Listen:      listen{HTTP: "127.0.0.1:8080", MQTT: "127.0.0.1:1883", CoAP: "127.0.0.1:5683", Admin: "127.0.0.1:8090"},
+		Listen:      listen{HTTP: "127.0.0.1:8080", MQTT: "127.0.0.1:1883", CoAP: "127.0.0.1:5683", Admin: "127.0.0.1:8090", Health: "127.0.0.1:8091"},
 		AdminSocket: "admin.sock",
 	}
 }
@@ -76,15 +118,40 @@ var environmentTemplate = template.Must(template.New("").Parse(`# The environmen
 # Name of this node in records, and in what callers are told about a refusal.
 node: {{.Node}}
 
+# What this node runs: all (control plane and gateway), control, or gateway. Nodes with one role need the same bus, and those
+# with the role control the same store.
+role: {{.Role}}
+
+# Database of the control plane: without a url a SQLite file in the data folder, or postgres://USER@HOST:5432/NAME.
+store:
+  url: {{printf "%q" .Store.URL}}
+#  password-file: store.password
+
+# Bus between the nodes: without a url inside this process, or a NATS cluster with JetStream, such as
+# nats://10.0.0.1:4222,nats://10.0.0.2:4222 (tls:// with TLS). At most one of user with password-file, token-file,
+# credentials-file (.creds) and seed-file (NKey); ca-file where the system does not trust the certificates.
+bus:
+  url: {{printf "%q" .Bus.URL}}
+#  user: fieldgate
+#  password-file: bus.password
+
 # Folder of the database, the event streams, the operator token and the admin socket. Relative paths count from this file.
 data: {{.Data}}
 
-# Addresses to listen on; "off" switches one off. Keep admin on the loopback address.
+# Addresses to listen on; "off" switches one off. admin has the admin API and the console; another address than a loopback one
+# needs admin-tls, and is used once the installation has been claimed. health answers /healthz and /readyz of a node without
+# the control plane; the others answer them at admin.
 listen:
   http: {{.Listen.HTTP}}
   mqtt: {{.Listen.MQTT}}
   coap: {{.Listen.CoAP}}
   admin: {{.Listen.Admin}}
+  health: {{.Listen.Health}}
+
+# PEM files for listen.admin.
+# admin-tls: {certificate: admin.pem, key: admin-key.pem}
+# Names of a proxy on this machine by which the console is called.
+# admin-hosts: [fieldgate.example.com]
 
 # Socket file of the admin API, which the fieldgate commands use; relative paths count from the data folder.
 admin-socket: {{.AdminSocket}}
@@ -135,8 +202,9 @@ func (c *cli) environmentPath() string {
 	return environmentName
 }
 
-// readEnvironment reads and checks a file. What it leaves out has its default; paths in the result are usable as they are.
-func readEnvironment(path string) (*environment, error) {
+// readEnvironment reads and checks a file. What it leaves out has its default, overrides win over it; paths in the result are
+// usable as they are.
+func readEnvironment(path string, overrides ...func(*environment)) (*environment, error) {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there is no environment file %s: run \"fieldgate init\", or name yours with --config or FIELDGATE_CONFIG", path)
@@ -159,11 +227,17 @@ func readEnvironment(path string) (*environment, error) {
 	if err := decoder.Decode(&e); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%s: %s", path, explainYAML(err))
 	}
+	for _, override := range overrides {
+		override(&e)
+	}
 	if err := e.check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if !filepath.IsAbs(e.Data) {
-		e.Data = filepath.Join(filepath.Dir(path), e.Data)
+	for _, file := range []*string{&e.Data, &e.Store.PasswordFile, &e.Bus.PasswordFile, &e.Bus.TokenFile,
+		&e.Bus.CredentialsFile, &e.Bus.SeedFile, &e.Bus.CAFile, &e.AdminTLS.Certificate, &e.AdminTLS.Key} {
+		if *file != "" && !filepath.IsAbs(*file) {
+			*file = filepath.Join(filepath.Dir(path), *file)
+		}
 	}
 	if !filepath.IsAbs(e.AdminSocket) {
 		e.AdminSocket = filepath.Join(e.Data, e.AdminSocket)
@@ -204,6 +278,9 @@ func (e *environment) check() error {
 			return fmt.Errorf("%s: %q is no address: give HOST:PORT, such as 127.0.0.1:8080, or off", l.setting, *l.address)
 		}
 	}
+	if err := e.checkEngines(); err != nil {
+		return err
+	}
 	for name, u := range e.Upstreams {
 		if !fieldgate.ValidIdentifier(name) {
 			return fmt.Errorf("upstreams: %q is no name: use letters, digits and . _ : -", name)
@@ -236,6 +313,7 @@ func (e *environment) listeners() []listener {
 		{"listen.mqtt", "tcp", &e.Listen.MQTT},
 		{"listen.coap", "udp", &e.Listen.CoAP},
 		{"listen.admin", "tcp", &e.Listen.Admin},
+		{"listen.health", "tcp", &e.Listen.Health},
 	}
 }
 

@@ -7,9 +7,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"fieldgate/api"
 	"fieldgate/api/client"
+	"fieldgate/console"
 	"fieldgate/control"
 	"fieldgate/control/access"
 	"fieldgate/control/schema"
@@ -18,14 +20,16 @@ import (
 	"fieldgate/gateway"
 )
 
-// node is both houses in one process, on embedded engines.
+// node is one or both houses in one process, on their engines.
 type node struct {
 	environment *environment
-	token       string // of the operator
+	token       string // of the operator; where there is a control plane
+	lock        *os.File
 	bus         *bus.Bus
 	store       *store.Store
-	control     *control.Control
-	gateway     *gateway.Gateway
+	control     *control.Control // nil with the role gateway
+	gateway     *gateway.Gateway // nil with the role control
+	health      *healthServer    // nil with a control plane
 }
 
 // openNode opens the engines and binds all addresses, so that what cannot work is known before anybody is served.
@@ -36,20 +40,60 @@ func openNode(ctx context.Context, e *environment, log *slog.Logger) (_ *node, e
 			n.close()
 		}
 	}()
-	if err := os.MkdirAll(e.Data, 0o700); err != nil {
+	if n.lock, err = lockData(e.Data); err != nil {
 		return nil, err
 	}
-	operator, token, err := access.LoadOperator(e.Data)
+	if n.bus, err = e.openBus(log); err != nil {
+		return nil, err
+	}
+	if e.Role.hasControl() {
+		if err := n.openControl(ctx, log); err != nil {
+			return nil, err
+		}
+	}
+	if e.Role.hasGateway() {
+		if err := n.openGateway(log); err != nil {
+			if n.control != nil {
+				n.control.Stop()
+			}
+			return nil, err
+		}
+	}
+	return n, nil
+}
+
+// lockData keeps a second process out of the data folder for as long as this one lives.
+func lockData(folder string) (*os.File, error) {
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return nil, err
+	}
+	file, err := os.OpenFile(filepath.Join(folder, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	n.token = token
-	// The bus comes first: it holds the lock that keeps a second process out of the data folder.
-	if n.bus, err = bus.Open(bus.Config{Directory: filepath.Join(e.Data, "bus"), Log: log}); err != nil {
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		file.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("another process uses the data folder %s: stop it, or choose another folder", folder)
+		}
 		return nil, err
 	}
-	if n.store, err = store.Open(ctx, filepath.Join(e.Data, "fieldgate.db"), schema.Migrations); err != nil {
-		return nil, err
+	return file, nil
+}
+
+func (n *node) openControl(ctx context.Context, log *slog.Logger) error {
+	e := n.environment
+	operator, token, err := access.LoadOperator(e.Data)
+	if err != nil {
+		return err
+	}
+	n.token = token
+	location, err := e.storeLocation()
+	if err != nil {
+		return err
+	}
+	if n.store, err = store.Open(ctx, location, schema.Migrations); err != nil {
+		return err
 	}
 	upstreams := e.upstreamList()
 	names := make([]string, len(upstreams))
@@ -58,31 +102,40 @@ func openNode(ctx context.Context, e *environment, log *slog.Logger) (_ *node, e
 	}
 	started := control.New(control.Config{
 		Store: n.store, Bus: n.bus, Log: log,
-		Operator: operator, Listen: e.Listen.Admin, Socket: e.AdminSocket,
-		Version: programVersion(), Node: e.Node, Upstreams: names, Listeners: n.listeners,
+		Operator: operator, Listen: e.Listen.Admin, Certificate: e.AdminTLS.Certificate, Key: e.AdminTLS.Key, Hosts: e.AdminHosts,
+		Socket: e.AdminSocket, Console: console.Handler(), Role: string(e.Role),
+		Version: programVersion(), Node: e.Node, Upstreams: names, Listeners: n.gatewayListeners,
 	})
 	if err := started.Start(ctx); err != nil {
 		if e.Listen.Admin != "" && !free("tcp", e.Listen.Admin) {
 			err = fmt.Errorf("%w (setting listen.admin)", err)
 		}
-		return nil, err
+		return err
 	}
 	n.control = started
+	return nil
+}
+
+func (n *node) openGateway(log *slog.Logger) (err error) {
+	e := n.environment
 	n.gateway, err = gateway.New(gateway.Config{
 		Node: e.Node, Folder: filepath.Join(e.Data, "gateway"),
 		HTTP: e.Listen.HTTP, MQTT: e.Listen.MQTT, CoAP: e.Listen.CoAP,
-		Upstreams: upstreams, Bus: n.bus, Logger: log,
+		Upstreams: e.upstreamList(), Bus: n.bus, Logger: log,
 	})
-	if err != nil {
-		n.control.Stop()
-		return nil, err
+	if err != nil || n.control != nil || e.Listen.Health == "" {
+		return err
 	}
-	return n, nil
+	n.health, err = listenHealth(e.Listen.Health, n.gateway, n.bus)
+	return err
 }
 
-// listeners are the addresses of the gateway, in the order of the environment file.
-func (n *node) listeners() []api.Listener {
+// gatewayListeners are the addresses of the gateway, in the order of the environment file.
+func (n *node) gatewayListeners() []api.Listener {
 	var all []api.Listener
+	if n.gateway == nil {
+		return nil
+	}
 	addresses := n.gateway.Addresses()
 	for _, name := range []string{"http", "mqtt", "coap"} {
 		if addresses[name] != "" {
@@ -90,6 +143,36 @@ func (n *node) listeners() []api.Listener {
 		}
 	}
 	return all
+}
+
+// listeners are all addresses of the node.
+func (n *node) listeners() []api.Listener {
+	var all []api.Listener
+	if n.control != nil && n.control.Address() != "" {
+		all = append(all, api.Listener{Name: "admin", Address: n.control.Address()})
+	}
+	all = append(all, n.gatewayListeners()...)
+	if n.health != nil {
+		all = append(all, api.Listener{Name: "health", Address: n.health.address()})
+	}
+	return all
+}
+
+// consoleAddress is the address of the console for a browser on this machine; empty where there is none.
+func (n *node) consoleAddress() string {
+	if n.control == nil || n.control.Address() == "" {
+		return ""
+	}
+	return "http://" + n.control.Address() + "/"
+}
+
+// signInLink opens the console without a password, once, while the installation has not been claimed; else it is empty. The
+// token is in the fragment, which browsers keep to themselves.
+func (n *node) signInLink() string {
+	if n.consoleAddress() == "" || n.control.SignInToken() == "" {
+		return ""
+	}
+	return n.consoleAddress() + "#token=" + n.control.SignInToken()
 }
 
 // admin is a client of the node's own admin API.
@@ -100,25 +183,42 @@ func (n *node) admin() (*client.ClientWithResponses, error) {
 // run serves until the context ends or one house fails. The gateway ends first, so that its last Records are still taken in.
 func (n *node) run(ctx context.Context) error {
 	defer n.close()
-	gatewayContext, stopGateway := context.WithCancel(ctx)
-	defer stopGateway()
+	if n.gateway == nil {
+		return n.control.Run(ctx)
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	if n.control == nil {
+		healthEnded := make(chan error, 1)
+		go func() {
+			healthEnded <- n.health.run(ctx)
+			stop()
+		}()
+		err := n.gateway.Run(ctx)
+		stop()
+		return errors.Join(err, <-healthEnded)
+	}
 	controlContext, stopControl := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopControl()
 	controlEnded := make(chan error, 1)
 	go func() {
 		controlEnded <- n.control.Run(controlContext)
-		stopGateway()
+		stop()
 	}()
-	err := n.gateway.Run(gatewayContext)
+	err := n.gateway.Run(ctx)
 	stopControl()
 	return errors.Join(err, <-controlEnded)
 }
 
 func (n *node) close() {
+	n.health.close()
 	if n.bus != nil {
 		n.bus.Close()
 	}
 	if n.store != nil {
 		n.store.Close()
+	}
+	if n.lock != nil {
+		n.lock.Close()
 	}
 }

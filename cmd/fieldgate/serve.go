@@ -19,15 +19,19 @@ import (
 const shutdownLimit = 15 * time.Second
 
 func newServe(c *cli) *cobra.Command {
-	return &cobra.Command{
+	var overrides environmentOverrides
+	command := &cobra.Command{
 		Use:   "serve",
-		Short: "Run the control plane and a gateway in one process",
-		Long: `Run the control plane and a gateway in one process, on embedded engines.
+		Short: "Run a node: the control plane and a gateway, or one of them",
+		Long: `Run a node: the control plane and a gateway in one process on embedded engines, or one of the two on a PostgreSQL database
+and a NATS cluster that it shares with other nodes. The flags stand for the settings of the environment file.
 It logs to standard error: JSON, or text on a terminal. Ctrl-C or SIGTERM ends it in good order, a second one at once.`,
-		Example: "  fieldgate serve\n  fieldgate serve --config /etc/fieldgate.yaml",
-		Args:    arguments(),
+		Example: `  fieldgate serve
+  fieldgate serve --role control --store postgres://fieldgate@127.0.0.1/fieldgate --bus nats://127.0.0.1:4222
+  fieldgate serve --role gateway --bus nats://127.0.0.1:4222`,
+		Args: arguments(),
 		RunE: func(command *cobra.Command, _ []string) error {
-			e, err := readEnvironment(c.environmentPath())
+			e, err := readEnvironment(c.environmentPath(), overrides.apply)
 			if err != nil {
 				return err
 			}
@@ -38,16 +42,56 @@ It logs to standard error: JSON, or text on a terminal. Ctrl-C or SIGTERM ends i
 				return err
 			}
 			return runNode(ctx, n, log, func(status *api.Status) {
-				attributes := []any{"version", status.Version, "node", status.Node}
-				for _, l := range status.Listeners {
+				attributes := []any{"version", programVersion(), "node", e.Node, "role", e.Role}
+				for _, l := range n.listeners() {
 					attributes = append(attributes, l.Name, l.Address)
 				}
 				log.Info("ready", attributes...)
+				if status == nil {
+					return
+				}
+				n.tellSignIn(command.ErrOrStderr(), log)
 				for _, w := range status.Warnings {
 					log.Warn(w.Message, "code", w.Code, "api", w.Api, "remedy", w.Remedy)
 				}
 			})
 		},
+	}
+	flags := command.Flags()
+	flags.StringVar((*string)(&overrides.role), "role", "", "what to run: all, control or gateway")
+	flags.StringVar(&overrides.store, "store", "", "database: postgres://USER@HOST:5432/NAME, or a SQLite file")
+	flags.StringVar(&overrides.bus, "bus", "", "NATS servers: nats://HOST:4222, several separated by commas")
+	return command
+}
+
+// environmentOverrides are flags that stand for settings.
+type environmentOverrides struct {
+	role       role
+	store, bus string
+}
+
+func (o *environmentOverrides) apply(e *environment) {
+	if o.role != "" {
+		e.Role = o.role
+	}
+	if o.store != "" {
+		e.Store.URL = o.store
+	}
+	if o.bus != "" {
+		e.Bus.URL = o.bus
+	}
+}
+
+// tellSignIn says how to sign in for the first time. Only a person at a terminal is shown the token: logs are kept and sent
+// elsewhere.
+func (n *node) tellSignIn(w io.Writer, log *slog.Logger) {
+	link := n.signInLink()
+	switch {
+	case link == "":
+	case isTerminal(w):
+		fmt.Fprintf(w, "\nOpen the console, once within 15 minutes, and make yourself its owner:\n\n  %s\n\n", link)
+	default:
+		log.Info("nobody has claimed this installation yet", "console", n.consoleAddress(), "signInTokenFile", n.control.SignInTokenPath())
 	}
 }
 
@@ -87,7 +131,11 @@ func runNode(ctx context.Context, n *node, log *slog.Logger, ready func(*api.Sta
 	}
 }
 
+// ownStatus is what the control plane says once it answers; nil where there is none.
 func ownStatus(ctx context.Context, n *node) (*api.Status, error) {
+	if n.control == nil {
+		return nil, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, shutdownLimit)
 	defer cancel()
 	admin, err := n.admin()

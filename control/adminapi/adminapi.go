@@ -3,16 +3,10 @@
 package adminapi
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
-	"syscall"
+	"sync"
 	"time"
 
 	"fieldgate/api"
@@ -21,7 +15,9 @@ import (
 	"fieldgate/control/catalog"
 	"fieldgate/control/fleet"
 	"fieldgate/control/insight"
+	"fieldgate/control/once"
 	"fieldgate/control/rollout"
+	"fieldgate/engine/bus"
 	"fieldgate/engine/store"
 )
 
@@ -35,17 +31,25 @@ const (
 
 // Config is what a Server is made of.
 type Config struct {
-	Listen string   // host:port; empty: only the socket file
-	Socket string   // path of the socket file, in a directory that only the operator can enter; empty: only Listen
-	Hosts  []string // names, in lower case, by which it is reached besides those of loopback addresses
+	Listen           string       // host:port; empty: only the socket file
+	Certificate, Key string       // PEM files; needed where other machines reach Listen
+	Socket           string       // path of the socket file, in a directory that only the operator can enter; empty: only Listen
+	Hosts            []string     // names, in lower case, by which it is reached besides those of loopback addresses
+	Console          http.Handler // answers everything but the API
 
 	Version   string // of the program
 	Node      string
+	Role      string                // all, or control
+	Engines   Engines               // in words
 	Upstreams []string              // names in the environment file of this node
 	Listeners func() []api.Listener // of the gateway in this process; may be nil
 	Metrics   http.Handler
 
+	// GatewayReady says why the gateway in this process cannot serve yet; nil where there is none.
+	GatewayReady func() error
+
 	Store     *store.Store
+	Bus       *bus.Bus
 	Catalog   *catalog.Catalog
 	Fleet     *fleet.Fleet
 	Apps      *access.Apps
@@ -56,18 +60,28 @@ type Config struct {
 	Log       *slog.Logger
 }
 
+// Engines names what this installation stands on.
+type Engines struct{ Store, Bus string }
+
 // Server serves the admin API.
 type Server struct {
-	config    Config
-	started   time.Time
-	http      *http.Server
-	stopping  chan struct{} // closed when streams have to end
-	listeners []net.Listener
+	config   Config
+	own      ownAPI
+	requests *once.Requests
+	monitor  *monitor
+	started  time.Time
+	http     *http.Server
+	stopping chan struct{} // closed when streams have to end
+	tcp      net.Listener  // nil: none
+	unix     net.Listener  // nil: none
+	open     net.Listener  // at the address that other machines reach; nil until it is bound
+	mu       sync.Mutex    // guards open
 }
 
 // New makes a Server. It does not listen yet.
 func New(config Config) *Server {
 	s := &Server{config: config, started: time.Now().UTC().Truncate(time.Second), stopping: make(chan struct{})}
+	s.own, s.requests, s.monitor = newOwnAPI(s.started), once.NewRequests(), newMonitor(s)
 	s.http = &http.Server{
 		Handler:           s.handler(),
 		ReadHeaderTimeout: headerTimeout,
@@ -77,126 +91,9 @@ func New(config Config) *Server {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(config.Log.Handler(), slog.LevelDebug), // what clients do wrong
 	}
+	if config.Certificate != "" {
+		s.http.TLSConfig = s.tlsConfig()
+	}
 	s.http.RegisterOnShutdown(func() { close(s.stopping) })
 	return s
-}
-
-// Listen binds the address and the socket file, so that a port in use is known before anything runs.
-func (s *Server) Listen() error {
-	if s.config.Listen != "" {
-		if err := checkLoopback(s.config.Listen); err != nil {
-			return err
-		}
-		listener, err := net.Listen("tcp", s.config.Listen)
-		if errors.Is(err, syscall.EADDRINUSE) {
-			return fmt.Errorf("admin API: another program listens on %s: stop it, or choose another address", s.config.Listen)
-		}
-		if err != nil {
-			return fmt.Errorf("admin API: %w", err)
-		}
-		s.listeners = append(s.listeners, listener)
-	}
-	if s.config.Socket != "" {
-		listener, err := listenUnix(s.config.Socket)
-		if err != nil {
-			s.Close()
-			return fmt.Errorf("admin API: %w", err)
-		}
-		s.listeners = append(s.listeners, listener)
-	}
-	return nil
-}
-
-// checkLoopback refuses an address that other machines reach: the token would travel unencrypted.
-func checkLoopback(address string) error {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return fmt.Errorf("admin API: %w", err)
-	}
-	if ip := net.ParseIP(host); host != "localhost" && !ip.IsLoopback() {
-		return fmt.Errorf("admin API: %s is no loopback address: use 127.0.0.1, and an SSH tunnel from elsewhere", address)
-	}
-	return nil
-}
-
-// maxSocketPath is what fits into sockaddr_un on all systems, in bytes.
-const maxSocketPath = 103
-
-// listenUnix binds a socket file. One that a crash left over is replaced; one that somebody listens on is not.
-func listenUnix(path string) (net.Listener, error) {
-	if len(path) > maxSocketPath {
-		return nil, fmt.Errorf("the path of the socket file %s is longer than %d bytes: choose a shorter data directory", path, maxSocketPath)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
-	}
-	if info, err := os.Lstat(path); err == nil {
-		if info.Mode().Type() != fs.ModeSocket {
-			return nil, fmt.Errorf("%s is in the way: it is no socket file", path)
-		}
-		connection, err := net.Dial("unix", path)
-		if err == nil {
-			connection.Close()
-			return nil, fmt.Errorf("another process listens on %s: stop it, or choose another data directory", path)
-		}
-		if !errors.Is(err, syscall.ECONNREFUSED) {
-			return nil, err
-		}
-		if err := os.Remove(path); err != nil {
-			return nil, err
-		}
-	}
-	listener, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		listener.Close()
-		return nil, err
-	}
-	return listener, nil
-}
-
-// Close undoes Listen, where Run does not follow.
-func (s *Server) Close() {
-	for _, listener := range s.listeners {
-		listener.Close()
-	}
-}
-
-// Address is the TCP address that the server listens on; empty when it has none.
-func (s *Server) Address() string {
-	if s.config.Listen == "" || len(s.listeners) == 0 {
-		return ""
-	}
-	return s.listeners[0].Addr().String()
-}
-
-// Run serves until the context ends, and then lets requests that are under way finish.
-func (s *Server) Run(ctx context.Context) error {
-	ended := make(chan error, len(s.listeners))
-	for _, listener := range s.listeners {
-		go func() { ended <- s.http.Serve(listener) }()
-	}
-	running := len(s.listeners)
-	var failure error
-	select {
-	case <-ctx.Done():
-	case failure = <-ended:
-		running--
-	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
-	defer cancel()
-	if err := s.http.Shutdown(grace); err != nil {
-		s.http.Close()
-	}
-	for range running {
-		if err := <-ended; failure == nil && !errors.Is(err, http.ErrServerClosed) {
-			failure = err
-		}
-	}
-	if failure != nil {
-		return fmt.Errorf("admin API: %w", failure)
-	}
-	return nil
 }

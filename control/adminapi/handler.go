@@ -3,6 +3,7 @@ package adminapi
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,7 +23,7 @@ const (
 // handler is the whole API: authentication, then bounds, then the operation.
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
-	strict := NewStrictHandlerWithOptions(&operations{s}, []StrictMiddlewareFunc{s.awaitGateways}, StrictHTTPServerOptions{
+	strict := NewStrictHandlerWithOptions(&operations{s}, []StrictMiddlewareFunc{s.awaitGateways, s.sendOnce, s.refuseWithoutStore}, StrictHTTPServerOptions{
 		RequestErrorHandlerFunc: refuseRequest,
 		ResponseErrorHandlerFunc: func(w http.ResponseWriter, r *http.Request, err error) {
 			refuse(s.config.Log, w, r, err)
@@ -31,7 +32,40 @@ func (s *Server) handler() http.Handler {
 	HandlerWithOptions(strict, StdHTTPServerOptions{BaseRouter: mux, ErrorHandlerFunc: refuseRequest})
 	mux.Handle("GET /metrics", s.config.Metrics)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { refuseRoute(mux, w, r) })
-	return s.authenticate(mux, s.bound(mux))
+	served := s.authenticate(mux, s.bound(mux))
+	if s.config.Console == nil {
+		return served
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if isAPI(r.URL.Path) {
+			served.ServeHTTP(w, r)
+		} else {
+			s.config.Console.ServeHTTP(w, r)
+		}
+	})
+}
+
+// isAPI tells the addresses of the API from those of the console.
+func isAPI(path string) bool {
+	return strings.HasPrefix(path, "/api/") || path == "/api" || path == "/metrics" || path == "/healthz" || path == "/readyz"
+}
+
+// repeatable are the operations that take an Idempotency-Key.
+var repeatable = []string{"AddDevice", "IssueDeviceToken", "AddApp", "IssueAppKey", "AddOperator", "AddToken"}
+
+// sendOnce lets a request that makes something be sent again.
+func (s *Server) sendOnce(next StrictHandlerFunc, operation string) StrictHandlerFunc {
+	if !slices.Contains(repeatable, operation) {
+		return next
+	}
+	return func(ctx context.Context, w http.ResponseWriter, r *http.Request, request any) (any, error) {
+		ctx, end, err := s.requests.Begin(ctx, r.Header.Get("Idempotency-Key"), operation, request)
+		if err != nil {
+			return nil, err
+		}
+		defer end()
+		return next(ctx, w, r, request)
+	}
 }
 
 // awaitGateways answers a decision when it is in force on the gateways, so that what follows it finds it there.
@@ -65,6 +99,11 @@ func (s *Server) bound(next http.Handler) http.Handler {
 		case importPath:
 			size = maxImportBytes
 			s.unhurried(w, true)
+		}
+		if r.ContentLength > size {
+			w.Header().Set("Connection", "close") // rather than read what nobody will look at
+			writeProblem(w, problemOf(&http.MaxBytesError{Limit: size}))
+			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, size)
 		next.ServeHTTP(w, r)
