@@ -56,6 +56,8 @@ type Contract struct {
 	Sunset    string `json:"sunset,omitempty"`    // RFC 3339 date after which the version ends (RFC 8594)
 	Successor string `json:"successor,omitempty"` // version that follows a deprecated one
 
+	NoCapture bool `json:"noCapture,omitempty"` // what its exchanges carry is never copied for an operator (x-fieldgate.capture: never)
+
 	// Schemas is one JSON document {"$defs": {...}} in the 2020-12 dialect that all SchemaRefs of the contract point into.
 	Schemas    json.RawMessage `json:"schemas,omitempty"`
 	Operations []Operation     `json:"operations"`

@@ -29,6 +29,11 @@ const (
 	// StreamRecords is the JetStream stream that keeps SubjectRecords.
 	StreamRecords = "RECORDS"
 
+	// SubjectCaptureOrder: CaptureOrder, from the control plane to all gateways and to its own nodes.
+	SubjectCaptureOrder = "fieldgate.capture.order"
+	// SubjectCaptured: Captured, from gateways to all nodes of the control plane.
+	SubjectCaptured = "fieldgate.capture.exchange"
+
 	// HeaderTotal is the bus header that gives the whole size of a contract, of which the message is a part.
 	HeaderTotal = "Fieldgate-Total"
 	// HeaderError is the bus header of an answer that is a refusal; its value is a sentence for logs.

@@ -57,6 +57,7 @@ var (
 			"replaces":           text,
 			"sunset-of-replaced": text,
 		}),
+		"capture": word("never"),
 		"compat": closed(fields{
 			"window":            text,
 			"block-if-affected": integer,
@@ -105,6 +106,7 @@ func (c *compiler) readRoot(words, info *node) {
 	c.readUpstreams(words.get("upstreams"))
 	c.readHost(words.get("host"))
 	c.readLifecycle(words.get("lifecycle"))
+	k.NoCapture = words.get("capture").string() == "never"
 	if compat := words.get("compat"); compat != nil {
 		c.duration(compat.get("window"), time.Hour, 365*24*time.Hour)
 		if n, given := compat.get("block-if-affected").integer(); given && n < 1 {

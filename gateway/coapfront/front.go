@@ -9,11 +9,13 @@ package coapfront
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -188,7 +190,11 @@ var (
 
 // run takes an exchange through the pipeline.
 func (f *Front) run(ctx context.Context, listener *coap.UDP, x *pipeline.Exchange, request *coap.Request, response *coap.Response) *fieldgate.Problem {
-	if problem := f.pipeline.Begin(x); problem != nil {
+	problem := f.pipeline.Begin(x)
+	if x.Copy != nil {
+		copyOptions(x.Copy, request)
+	}
+	if problem != nil {
 		return problem
 	}
 	if int64(len(request.Body)) > x.MaxBody() {
@@ -218,6 +224,19 @@ func (f *Front) run(ctx context.Context, listener *coap.UDP, x *pipeline.Exchang
 	}
 	x.BytesOut = uint64(len(response.Body))
 	return nil
+}
+
+// copyOptions gives a capture what stands in the request's options besides path, query, format and credential.
+func copyOptions(c pipeline.Copy, request *coap.Request) {
+	if accept, ok := request.Uint(coap.Accept); ok {
+		c.RequestField([]byte("Accept"), []byte(mediaTypeOf(accept)))
+	}
+	if observe, ok := request.Uint(coap.Observe); ok {
+		c.RequestField([]byte("Observe"), strconv.AppendUint(nil, uint64(observe), 10))
+	}
+	if tag, ok := request.Option(coap.ETag); ok {
+		c.RequestField([]byte("ETag"), hex.AppendEncode(nil, tag))
+	}
 }
 
 // fail notes a problem that the front met itself.

@@ -26,6 +26,11 @@ func (c *connection) exchangeOne() {
 	defer p.Finish(x)
 
 	problem := p.Begin(x)
+	if x.Copy != nil {
+		for i := range r.Fields {
+			x.Copy.RequestField(r.Fields[i].Name, r.Fields[i].Value)
+		}
+	}
 	if r.Form == h1.AuthorityForm {
 		problem = errConnect
 	}

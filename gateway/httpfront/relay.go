@@ -38,6 +38,9 @@ func (c *connection) relay() {
 	}
 	upgrade := c.request.WantsWebSocket() && (o.PassThrough || o.HTTP.WebSocket)
 	c.prepare(upgrade)
+	if x.Copy != nil && !x.Buffered() { // otherwise Check has seen it
+		x.Copy.Request(c.call.Content)
+	}
 
 	x.Enter(fieldgate.StageForward)
 	began := time.Now()
@@ -227,6 +230,9 @@ func (c *connection) sendPiece(buf []byte, n int) (sent bool, problem *fieldgate
 		return false, errTooLarge
 	}
 	piece := buf[h1.ChunkRoom : h1.ChunkRoom+n]
+	if x.Copy != nil {
+		x.Copy.Request(piece)
+	}
 	if c.request.Framing == h1.Chunked {
 		piece = h1.Chunk(buf, n)
 	}
@@ -242,6 +248,11 @@ func (c *connection) relayAnswer() {
 		framing = h1.Chunked
 		if c.request.Minor == 0 { // RFC 9112 §6.1: HTTP/1.0 has no chunks
 			framing, c.keep = h1.UntilClose, false
+		}
+	}
+	if x := &c.exchange; x.Copy != nil {
+		for i := range r.Fields {
+			x.Copy.ResponseField(r.Fields[i].Name, r.Fields[i].Value)
 		}
 	}
 	events := isEventStream(r)
@@ -289,6 +300,9 @@ func (c *connection) relayContent(framing h1.Framing) error {
 	if content := body.Rest(); content != nil && framing == h1.Length {
 		c.out = append(c.out, content...)
 		x.BytesOut = uint64(len(content))
+		if x.Copy != nil {
+			x.Copy.Response(content)
+		}
 		return c.flush()
 	}
 	buf := buffers.Get().(*[]byte)
@@ -310,6 +324,9 @@ func (c *connection) relayContent(framing h1.Framing) error {
 		n, err := body.Read((*buf)[h1.ChunkRoom : h1.ChunkRoom+relayBuffer])
 		if n > 0 {
 			piece := (*buf)[h1.ChunkRoom : h1.ChunkRoom+n]
+			if x.Copy != nil {
+				x.Copy.Response(piece)
+			}
 			if framing == h1.Chunked {
 				piece = h1.Chunk(*buf, n)
 			}

@@ -61,6 +61,11 @@ func (c *connection) publish(p *mqtt.Publish, now time.Time) {
 	}
 
 	problem := f.pipeline.Begin(&x.Exchange)
+	if x.Copy != nil {
+		for _, pair := range x.user {
+			x.Copy.RequestField(pair.Key, pair.Value)
+		}
+	}
 	if problem == nil {
 		x.Body = p.Payload
 		if problem = f.pipeline.Check(&x.Exchange); problem == nil {

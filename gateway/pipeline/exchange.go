@@ -47,6 +47,7 @@ type Exchange struct {
 	Findings  fieldgate.Findings
 	Limit     LimitState // of the tightest limit, for RateLimit fields; zero when the operation has none
 	Answer    Answer
+	Copy      Copy // nil unless the exchange is captured; the front gives it fields, and content that it streams
 
 	// Counted by the front where it streams, by the pipeline where it buffers.
 	BytesIn, BytesOut uint64
@@ -56,6 +57,7 @@ type Exchange struct {
 	Detail string
 
 	trace
+	tap      *Tap
 	program  *Program
 	number   uint64
 	schema   *schema.Schema // that the body was checked by

@@ -56,6 +56,7 @@ type Pipeline struct {
 	program  atomic.Pointer[Program]
 	limits   *limiter
 	number   atomic.Uint64 // of the newest exchange
+	tap      atomic.Pointer[Tap]
 }
 
 // New makes a pipeline that knows no contract until Install.
@@ -76,7 +77,9 @@ func (p *Pipeline) Install(program *Program) { p.program.Store(program) }
 func (p *Pipeline) Begin(x *Exchange) *fieldgate.Problem {
 	p.start(x)
 	x.Enter(fieldgate.StageMatch)
-	if problem := p.match(x); problem != nil {
+	problem := p.match(x)
+	x.offer()
+	if problem != nil {
 		x.Fail(problem)
 		p.recognise(x) // who knocks at doors that do not exist is worth knowing
 		return problem
@@ -87,6 +90,9 @@ func (p *Pipeline) Begin(x *Exchange) *fieldgate.Problem {
 // Check runs the stages that look at the body.
 func (p *Pipeline) Check(x *Exchange) *fieldgate.Problem {
 	x.BytesIn = uint64(len(x.Body))
+	if x.Copy != nil {
+		x.Copy.Request(x.Body)
+	}
 	return p.run(x, x.Operation.withBody)
 }
 
@@ -109,6 +115,7 @@ func (p *Pipeline) start(x *Exchange) {
 		x.Started = time.Now()
 	}
 	x.number = p.number.Add(1)
-	x.timed = x.number%timedOf == 0
+	x.tap = p.tap.Load()
+	x.timed = x.number%timedOf == 0 || x.tap != nil
 	x.program = p.program.Load()
 }

@@ -36,6 +36,9 @@ func (p *Pipeline) Finish(x *Exchange) {
 	}
 	record.Stages = x.times
 	p.recorder.Add(record)
+	if x.Copy != nil {
+		x.Copy.Finish(x, record)
+	}
 }
 
 // routeText is the path or topic as Records hold it. A caller mostly asks for the same one again, which then costs no memory.

@@ -48,6 +48,7 @@ func (x *Exchange) topic(t *target, missing string) (string, *fieldgate.Problem)
 func (p *Pipeline) Subscribe(x *Exchange) (qos byte, problem *fieldgate.Problem) {
 	p.start(x)
 	qos, problem = p.subscribe(x)
+	x.offer()
 	if problem != nil {
 		x.Fail(problem)
 		return 0, problem
