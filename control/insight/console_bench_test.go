@@ -3,14 +3,13 @@ package insight
 import (
 	"fmt"
 	"math/rand/v2"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"fieldgate"
+	"fieldgate/control/controltest"
 	"fieldgate/control/filter"
 	"fieldgate/engine/store"
-	"fieldgate/test/postgres"
 )
 
 // The size for which the console must answer within 100 ms: 1,000 operations of 100 APIs, each over two protocols, 1,000,000
@@ -23,23 +22,10 @@ const (
 	benchFirmware   = 20
 )
 
-// BenchmarkConsole measures what the console asks, on both databases.
+// BenchmarkConsole measures what the console asks.
 func BenchmarkConsole(b *testing.B) {
-	for _, engine := range []struct {
-		name     string
-		location func() string
-	}{{"SQLite", func() string { return filepath.Join(b.TempDir(), "fieldgate.db") }}, {"PostgreSQL", func() string { return postgres.Start(b) }}} {
-		b.Run(engine.name, func(b *testing.B) {
-			n := newNode(b, openStore(b, engine.location()), nil)
-			began := time.Now()
-			fillConsole(b, n)
-			b.Logf("filled in %v", time.Since(began).Round(time.Second))
-			benchmarkConsole(b, n)
-		})
-	}
-}
-
-func benchmarkConsole(b *testing.B, n node) {
+	n := newNode(b, controltest.Store(b, b.TempDir()), nil)
+	fillConsole(b, n)
 	ctx := b.Context()
 	names, ids := make([]string, benchAPIs), make([]string, 100)
 	for i := range names {
@@ -117,9 +103,9 @@ func apiName(i int) string { return fmt.Sprintf("api-%03d", i) }
 // fillConsole writes the rows that counting would have written.
 func fillConsole(b *testing.B, n node) {
 	random := rand.New(rand.NewPCG(1, 2))
-	packed := make([][]byte, 8)
+	packed := make([]packedTraffic, 8)
 	for v := range packed {
-		operations := make(map[string]*packedOperation)
+		operations, latencies := make(map[string]*packedOperation), make(map[string][]byte)
 		for o := range benchOperations {
 			latency := newLatency()
 			for range 400 { // 100 to 200 of 1,100 bins
@@ -129,12 +115,13 @@ func fillConsole(b *testing.B, n node) {
 			}
 			operation := &packedOperation{counts: counts{exchanges: uint64(300 + o*10 + v), refused: 20, failed: 3, bytesIn: 1 << 18, bytesOut: 1 << 16}}
 			operation.findings[2] = 10
-			latency.Encode(&operation.latency, true)
-			operations[fmt.Sprint("operation", o)] = operation
+			var encoded []byte
+			latency.Encode(&encoded, true)
+			operations[fmt.Sprint("operation", o)], latencies[fmt.Sprint("operation", o)] = operation, encoded
 		}
-		packed[v] = packOperations(operations)
+		packed[v] = packedTraffic{packOperations(operations), packLatencies(latencies)}
 	}
-	b.Logf("%d bytes in a row of %d operations", len(packed[0]), benchOperations)
+	b.Logf("%d and %d bytes in a row of %d operations", len(packed[0].operations), len(packed[0].latencies), benchOperations)
 	sketches := make([][]byte, 8)
 	for v := range sketches {
 		callers := newCallers()
@@ -156,8 +143,9 @@ func fillConsole(b *testing.B, n node) {
 				fill.add("INSERT INTO traffic_total (span, start, protocol, exchanges, refused, failed, bytes_in, bytes_out)",
 					span.seconds, start, int(protocol), 400_000, 20_000, 3_000, 1<<30, 1<<28)
 				for a := range benchAPIs {
-					fill.add("INSERT INTO traffic (span, start, api, version, protocol, exchanges, refused, failed, bytes_in, bytes_out, operations)",
-						span.seconds, start, apiName(a), "1.0.0", int(protocol), 4_000, 200, 30, 1<<20, 1<<18, packed[random.IntN(len(packed))])
+					row := packed[random.IntN(len(packed))]
+					fill.add("INSERT INTO traffic (span, start, api, version, protocol, exchanges, refused, failed, bytes_in, bytes_out, operations, latencies)",
+						span.seconds, start, apiName(a), "1.0.0", int(protocol), 4_000, 200, 30, 1<<20, 1<<18, row.operations, row.latencies)
 				}
 			}
 			if span.seconds == minute || span.seconds == hour && back > 49 {

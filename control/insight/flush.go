@@ -73,8 +73,8 @@ func (c *counting) write(ctx context.Context, f *flushing) error {
 			insert, conflict string
 			rows             [][]any
 		}{
-			{"INSERT INTO traffic (span, start, api, version, protocol, exchanges, refused, failed, bytes_in, bytes_out, operations)",
-				"ON CONFLICT (span, start, api, version, protocol) DO UPDATE SET " + addedCounts("traffic") + ", operations = excluded.operations", traffic},
+			{"INSERT INTO traffic (span, start, api, version, protocol, exchanges, refused, failed, bytes_in, bytes_out, operations, latencies)",
+				"ON CONFLICT (span, start, api, version, protocol) DO UPDATE SET " + addedCounts("traffic") + ", operations = excluded.operations, latencies = excluded.latencies", traffic},
 			{"INSERT INTO traffic_total (span, start, protocol, exchanges, refused, failed, bytes_in, bytes_out)",
 				"ON CONFLICT (span, start, protocol) DO UPDATE SET " + addedCounts("traffic_total"), totalRows(f.pending, now)},
 			{"INSERT INTO firmware_use (start, api, version, uses)",
@@ -208,14 +208,14 @@ func trafficRows(ctx context.Context, tx *store.Tx, p *pending, now time.Time) (
 			for key := range sums {
 				apis[key.api] = true
 			}
-			stored := make(map[trafficKey][]byte)
+			stored := make(map[trafficKey]packedTraffic)
 			for part := range slices.Chunk(slices.Sorted(maps.Keys(apis)), keysPerStatement) {
 				list, values := in(part)
 				key := trafficKey{span: span.seconds, start: start}
-				err := each(ctx, tx, "SELECT api, version, protocol, operations FROM traffic WHERE span = ? AND start = ? AND api IN "+list,
+				err := each(ctx, tx, "SELECT api, version, protocol, operations, latencies FROM traffic WHERE span = ? AND start = ? AND api IN "+list,
 					append([]any{span.seconds, start}, values...), func(rows *sql.Rows) error {
-						var packed []byte
-						err := rows.Scan(&key.api, &key.version, &key.protocol, &packed)
+						var packed packedTraffic
+						err := rows.Scan(&key.api, &key.version, &key.protocol, &packed.operations, &packed.latencies)
 						if _, wanted := sums[key]; wanted {
 							stored[key] = packed
 						}
@@ -230,7 +230,7 @@ func trafficRows(ctx context.Context, tx *store.Tx, p *pending, now time.Time) (
 				if err != nil {
 					return nil, err
 				}
-				rows = append(rows, append([]any{key.span, key.start, key.api, key.version, int(key.protocol)}, append(sum.counts.values(), packed)...))
+				rows = append(rows, append([]any{key.span, key.start, key.api, key.version, int(key.protocol)}, append(sum.counts.values(), packed.operations, packed.latencies)...))
 			}
 		}
 	}
@@ -241,44 +241,53 @@ func (c *counts) values() []any {
 	return []any{int64(c.exchanges), int64(c.refused), int64(c.failed), int64(c.bytesIn), int64(c.bytesOut)}
 }
 
+// packedTraffic is the columns of a row of traffic that are packed.
+type packedTraffic struct{ operations, latencies []byte }
+
 // pack adds the operations of a sum to those that are stored.
-func (s *trafficSum) pack(stored []byte) ([]byte, error) {
-	operations := make(map[string]*packedOperation, len(s.operations))
-	err := unpackOperations(stored, func(name []byte, o *packedOperation) error {
+func (s *trafficSum) pack(stored packedTraffic) (packed packedTraffic, err error) {
+	operations, latencies := make(map[string]*packedOperation, len(s.operations)), make(map[string][]byte, len(s.operations))
+	err = unpackOperations(stored.operations, func(name []byte, o *packedOperation) error {
 		operations[string(name)] = o
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return packed, err
+	}
+	err = unpackLatencies(stored.latencies, func(name, latency []byte) error {
+		latencies[string(name)] = latency
+		return nil
+	})
+	if err != nil {
+		return packed, err
 	}
 	for name, sum := range s.operations {
-		o := operations[name]
-		if o == nil && len(operations) >= maxPacked {
+		if operations[name] == nil && len(operations) >= maxPacked {
 			name = other
-			o = operations[name]
 		}
-		if o == nil {
-			o = &packedOperation{}
-			operations[name] = o
+		if operations[name] == nil {
+			operations[name] = &packedOperation{}
 		}
+		o := operations[name]
 		o.counts.add(sum.counts)
 		for i, n := range sum.findings {
 			o.findings[i] += n
 		}
 		latency := sum.latency
-		if o.latency != nil {
+		if before := latencies[name]; before != nil {
 			latency = newLatency()
-			if err := latency.DecodeAndMergeWith(o.latency); err != nil {
-				return nil, err
+			if err := latency.DecodeAndMergeWith(before); err != nil {
+				return packed, err
 			}
 			if err := latency.MergeWith(sum.latency); err != nil {
-				return nil, err
+				return packed, err
 			}
 		}
-		o.latency = nil
-		latency.Encode(&o.latency, true)
+		var encoded []byte
+		latency.Encode(&encoded, true)
+		latencies[name] = encoded
 	}
-	return packOperations(operations), nil
+	return packedTraffic{packOperations(operations), packLatencies(latencies)}, nil
 }
 
 func totalRows(p *pending, now time.Time) (rows [][]any) {

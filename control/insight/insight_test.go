@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
@@ -15,10 +14,8 @@ import (
 
 	"fieldgate"
 	"fieldgate/control/controltest"
-	"fieldgate/control/schema"
 	"fieldgate/engine/bus"
 	"fieldgate/engine/store"
-	"fieldgate/test/postgres"
 )
 
 var records = bus.Stream{Name: fieldgate.StreamRecords, Subjects: []string{fieldgate.SubjectRecords + ">"}, MaxBytes: 64 << 20, MaxAge: time.Hour}
@@ -31,22 +28,6 @@ type node struct {
 }
 
 var quick = pace{flush: 2 * time.Millisecond, renew: 20 * time.Millisecond, look: 5 * time.Millisecond, takeover: 300 * time.Millisecond, presence: time.Hour}
-
-// engines runs a test on each database; location is where a new one is.
-func engines(t *testing.T, test func(t *testing.T, location string)) {
-	t.Run("SQLite", func(t *testing.T) { test(t, filepath.Join(t.TempDir(), "fieldgate.db")) })
-	t.Run("PostgreSQL", func(t *testing.T) { test(t, postgres.Start(t)) })
-}
-
-func openStore(t testing.TB, location string) *store.Store {
-	t.Helper()
-	db, err := store.Open(t.Context(), location, schema.Migrations)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
-	return db
-}
 
 func openBus(t testing.TB, data string) *bus.Bus {
 	t.Helper()
@@ -64,16 +45,10 @@ func newNode(t testing.TB, db *store.Store, b *bus.Bus) node {
 	return n
 }
 
-// open makes a node with engines of its own.
-func open(t testing.TB, location string) node {
+// open makes a node on the engines of a data directory.
+func open(t testing.TB, data string) node {
 	t.Helper()
-	return newNode(t, openStore(t, location), openBus(t, t.TempDir()))
-}
-
-// openFile makes a node on the files in a folder.
-func openFile(t testing.TB, data string) node {
-	t.Helper()
-	return newNode(t, openStore(t, filepath.Join(data, "fieldgate.db")), openBus(t, data))
+	return newNode(t, controltest.Store(t, data), openBus(t, data))
 }
 
 // begin takes the turn without reading the stream.
@@ -195,42 +170,40 @@ func (n node) totals(t testing.TB) Totals {
 }
 
 func TestRollups(t *testing.T) {
-	engines(t, func(t *testing.T, location string) {
-		n := open(t, location)
-		n.run(t)
-		n.send(t, "n1", 7, 1, 1000)
-		n.wait(t)
-		sum := n.operation(t)
-		if sum.Exchanges != 1000 || sum.Passed != 900 || sum.Refused != 100 || sum.Failed != 0 || sum.BytesIn != 276_000 || sum.BytesOut != 2000 {
-			t.Fatalf("%+v", sum)
+	n := open(t, t.TempDir())
+	n.run(t)
+	n.send(t, "n1", 7, 1, 1000)
+	n.wait(t)
+	sum := n.operation(t)
+	if sum.Exchanges != 1000 || sum.Passed != 900 || sum.Refused != 100 || sum.Failed != 0 || sum.BytesIn != 276_000 || sum.BytesOut != 2000 {
+		t.Fatalf("%+v", sum)
+	}
+	for quantile, got := range map[float64]time.Duration{0.5: sum.P50, 0.9: sum.P90, 0.99: sum.P99} {
+		want := quantile * float64(time.Second)
+		if math.Abs(float64(got)-want) > 0.011*want {
+			t.Errorf("the %v quantile is %v", quantile, got)
 		}
-		for quantile, got := range map[float64]time.Duration{0.5: sum.P50, 0.9: sum.P90, 0.99: sum.P99} {
-			want := quantile * float64(time.Second)
-			if math.Abs(float64(got)-want) > 0.011*want {
-				t.Errorf("the %v quantile is %v", quantile, got)
-			}
+	}
+	if math.Abs(float64(sum.Callers)-1000) > 50 {
+		t.Errorf("%d callers", sum.Callers)
+	}
+	if len(sum.Findings) != 1 || sum.Findings[0] != (NamedCount{"invalid-request", 100, "/temp /properties/temp/maximum"}) {
+		t.Errorf("%+v", sum.Findings)
+	}
+	if len(sum.Protocols) != 1 || sum.Protocols[0].Protocol != fieldgate.ProtocolMQTT || sum.Protocols[0].Refused != 100 || sum.Protocols[0].P50 != sum.P50 {
+		t.Errorf("%+v", sum.Protocols)
+	}
+	// The same in hours, and in hours and days.
+	for _, minutes := range []int{120, 30 * 24 * 60} {
+		list, err := n.Operations(t.Context(), "", minutes)
+		if err != nil || len(list) != 1 || list[0].Exchanges != 1000 || list[0].P99 != sum.P99 {
+			t.Fatalf("%d minutes: %v %v", minutes, list, err)
 		}
-		if math.Abs(float64(sum.Callers)-1000) > 50 {
-			t.Errorf("%d callers", sum.Callers)
-		}
-		if len(sum.Findings) != 1 || sum.Findings[0] != (NamedCount{"invalid-request", 100, "/temp /properties/temp/maximum"}) {
-			t.Errorf("%+v", sum.Findings)
-		}
-		if len(sum.Protocols) != 1 || sum.Protocols[0].Protocol != fieldgate.ProtocolMQTT || sum.Protocols[0].Refused != 100 || sum.Protocols[0].P50 != sum.P50 {
-			t.Errorf("%+v", sum.Protocols)
-		}
-		// The same in hours, and in hours and days.
-		for _, minutes := range []int{120, 30 * 24 * 60} {
-			list, err := n.Operations(t.Context(), "", minutes)
-			if err != nil || len(list) != 1 || list[0].Exchanges != 1000 || list[0].P99 != sum.P99 {
-				t.Fatalf("%d minutes: %v %v", minutes, list, err)
-			}
-		}
-	})
+	}
 }
 
 func TestEachRecordIsCountedOnce(t *testing.T) {
-	n := openFile(t, t.TempDir())
+	n := open(t, t.TempDir())
 	n.run(t)
 	n.send(t, "n1", 7, 1, 100)
 	n.send(t, "n1", 7, 1, 100)   // the whole batch again
@@ -262,7 +235,7 @@ func TestRestartInTheMiddle(t *testing.T) {
 	next := 1
 	for round := range 6 {
 		t.Run(fmt.Sprint(round), func(t *testing.T) {
-			n := openFile(t, data)
+			n := open(t, data)
 			if round%3 == 1 {
 				n.pace.flush = time.Hour // stored when it stops
 			}
@@ -278,7 +251,7 @@ func TestRestartInTheMiddle(t *testing.T) {
 		})
 		next += 100
 	}
-	n := openFile(t, data)
+	n := open(t, data)
 	n.run(t)
 	n.wait(t)
 	if totals := n.totals(t); totals.Exchanges != 600 || totals.Lost != 0 {
@@ -299,7 +272,7 @@ func TestRestartInTheMiddle(t *testing.T) {
 func TestStreamWasLost(t *testing.T) {
 	data := t.TempDir()
 	t.Run("before", func(t *testing.T) {
-		n := openFile(t, data)
+		n := open(t, data)
 		stop := n.run(t)
 		for first := 1; first < 100; first += 10 {
 			n.send(t, "n1", 7, first, first+9)
@@ -307,7 +280,7 @@ func TestStreamWasLost(t *testing.T) {
 		n.wait(t)
 		stop()
 	})
-	n := newNode(t, openStore(t, filepath.Join(data, "fieldgate.db")), openBus(t, t.TempDir()))
+	n := newNode(t, controltest.Store(t, data), openBus(t, t.TempDir()))
 	n.run(t)
 	n.send(t, "n1", 7, 91, 110)
 	n.wait(t)
@@ -317,7 +290,7 @@ func TestStreamWasLost(t *testing.T) {
 }
 
 func TestFailedFlushLosesNothing(t *testing.T) {
-	n := openFile(t, t.TempDir())
+	n := open(t, t.TempDir())
 	c := n.begin(t)
 	batch := &fieldgate.RecordBatch{Node: "n1", Epoch: 7, First: 1, Records: []fieldgate.Record{record(1), record(2)}}
 	c.feed(batch)
@@ -337,7 +310,7 @@ func TestFailedFlushLosesNothing(t *testing.T) {
 }
 
 func TestUndocumentedRoutes(t *testing.T) {
-	n := openFile(t, t.TempDir())
+	n := open(t, t.TempDir())
 	batch := &fieldgate.RecordBatch{Node: "n1", Epoch: 1, First: 1}
 	add := func(api, route string, finding fieldgate.Findings) {
 		batch.Records = append(batch.Records, fieldgate.Record{Time: time.Now(), Status: 200, API: api, Route: route, Findings: finding, Principal: "d1"})
@@ -369,7 +342,7 @@ func TestUndocumentedRoutes(t *testing.T) {
 // TestScannersDisplaceNothing: who asks for what is not there fills the list of what was refused, and only until he is gone.
 func TestScannersDisplaceNothing(t *testing.T) {
 	ctx := t.Context()
-	n := openFile(t, t.TempDir())
+	n := open(t, t.TempDir())
 	c := n.begin(t)
 	var first uint64 = 1
 	see := func(at time.Time, api, path string, routes int) {
@@ -416,7 +389,7 @@ func TestScannersDisplaceNothing(t *testing.T) {
 
 // TestRecordsOfTheFuture: a node whose clock is wrong leaves nothing that is kept until its time comes.
 func TestRecordsOfTheFuture(t *testing.T) {
-	n := openFile(t, t.TempDir())
+	n := open(t, t.TempDir())
 	c := n.begin(t)
 	early := record(1)
 	early.Time = time.Now().AddDate(50, 0, 0)
@@ -429,7 +402,7 @@ func TestRecordsOfTheFuture(t *testing.T) {
 }
 
 func TestLiveTraffic(t *testing.T) {
-	n := openFile(t, t.TempDir())
+	n := open(t, t.TempDir())
 	n.run(t)
 	refused, err := n.Subscribe(Filter{StatusClass: 4})
 	if err != nil {
@@ -496,7 +469,7 @@ func TestRecentIsBounded(t *testing.T) {
 }
 
 func TestFirmwareVersionsAreBounded(t *testing.T) {
-	n := openFile(t, t.TempDir())
+	n := open(t, t.TempDir())
 	c := n.begin(t)
 	batch := &fieldgate.RecordBatch{Node: "n1", Epoch: 1, First: 1}
 	for i := range 3 * maxUses {
@@ -521,36 +494,34 @@ func TestFirmwareVersionsAreBounded(t *testing.T) {
 }
 
 func TestPrune(t *testing.T) {
-	engines(t, func(t *testing.T, location string) {
-		n := open(t, location)
-		c := n.begin(t)
-		batch := &fieldgate.RecordBatch{Node: "n1", Epoch: 1, First: 1}
-		for i, age := range []time.Duration{0, 32 * 24 * time.Hour, 500 * 24 * time.Hour} {
-			r := record(i + 1)
-			r.Time = time.Now().Add(-age)
-			batch.Records = append(batch.Records, r)
-		}
-		c.feed(batch)
-		c.mustFlush(t)
-		// What is older than it is kept gets no row in the first place; the others are aged here.
-		count := func(want map[string]int) {
-			t.Helper()
-			for table, rows := range want {
-				if got := n.rows(t, table); got != rows {
-					t.Errorf("%d rows in %s, not %d", got, table, rows)
-				}
+	n := open(t, t.TempDir())
+	c := n.begin(t)
+	batch := &fieldgate.RecordBatch{Node: "n1", Epoch: 1, First: 1}
+	for i, age := range []time.Duration{0, 32 * 24 * time.Hour, 500 * 24 * time.Hour} {
+		r := record(i + 1)
+		r.Time = time.Now().Add(-age)
+		batch.Records = append(batch.Records, r)
+	}
+	c.feed(batch)
+	c.mustFlush(t)
+	// What is older than it is kept gets no row in the first place; the others are aged here.
+	count := func(want map[string]int) {
+		t.Helper()
+		for table, rows := range want {
+			if got := n.rows(t, table); got != rows {
+				t.Errorf("%d rows in %s, not %d", got, table, rows)
 			}
 		}
-		count(map[string]int{"traffic": 3 + 1, "traffic_total": 3 + 1, "callers": 2 * 2, "firmware_use": 3})
-		n.exec(t, "UPDATE traffic SET start = start - 35000000")
-		n.exec(t, "UPDATE traffic_total SET start = start - 35000000")
-		n.exec(t, "UPDATE callers SET start = start - 35000000")
-		c.pruned = time.Time{}
-		if err := c.prune(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		count(map[string]int{"traffic": 0, "traffic_total": 0, "callers": 0, "firmware_use": 1, "ingest_node": 1})
-	})
+	}
+	count(map[string]int{"traffic": 3 + 1, "traffic_total": 3 + 1, "callers": 2 * 2, "firmware_use": 3})
+	n.exec(t, "UPDATE traffic SET start = start - 35000000")
+	n.exec(t, "UPDATE traffic_total SET start = start - 35000000")
+	n.exec(t, "UPDATE callers SET start = start - 35000000")
+	c.pruned = time.Time{}
+	if err := c.prune(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	count(map[string]int{"traffic": 0, "traffic_total": 0, "callers": 0, "firmware_use": 1, "ingest_node": 1})
 }
 
 func (n node) rows(t testing.TB, table string) (rows int) {
@@ -577,44 +548,42 @@ func (n node) exec(t testing.TB, statement string, values ...any) {
 
 // TestHostileRecords: a node that sends nonsense spoils nothing.
 func TestHostileRecords(t *testing.T) {
-	engines(t, func(t *testing.T, location string) {
-		n := open(t, location)
-		n.run(t)
-		const text = "\xff\x00"
-		batch := &fieldgate.RecordBatch{Node: text, Epoch: 1 << 63, First: 1, Records: []fieldgate.Record{
-			{Time: time.Unix(-5, 0), Duration: -1, Status: 1 << 40, Protocol: 200, Method: 200, API: text, Version: text, Operation: text, Route: text,
-				Detail: text, Principal: text, Kind: text, Model: text, Firmware: text, Problem: text, Findings: math.MaxUint32,
-				BytesIn: math.MaxUint64, BytesOut: math.MaxUint64},
-			{Time: time.Now().AddDate(50, 0, 0), Duration: math.MaxInt64, Status: 200, API: text, Protocol: 200, Kind: fieldgate.PrincipalDevice,
-				Principal: text, Model: text, Firmware: text, BytesIn: math.MaxUint64},
-		}}
-		for i, first := range []uint64{1, 0, math.MaxUint64, 1 << 62} {
-			batch.First = first
-			if err := n.bus.Append(t.Context(), fieldgate.SubjectRecords+"n1", fmt.Sprint(i), fieldgate.EncodeRecords(nil, batch)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		n.wait(t)
-		if totals := n.totals(t); totals.Exchanges != 2 {
-			t.Fatalf("%+v", totals)
-		}
-		if _, _, err := n.Undocumented(t.Context(), 10); err != nil {
+	n := open(t, t.TempDir())
+	n.run(t)
+	const text = "\xff\x00"
+	batch := &fieldgate.RecordBatch{Node: text, Epoch: 1 << 63, First: 1, Records: []fieldgate.Record{
+		{Time: time.Unix(-5, 0), Duration: -1, Status: 1 << 40, Protocol: 200, Method: 200, API: text, Version: text, Operation: text, Route: text,
+			Detail: text, Principal: text, Kind: text, Model: text, Firmware: text, Problem: text, Findings: math.MaxUint32,
+			BytesIn: math.MaxUint64, BytesOut: math.MaxUint64},
+		{Time: time.Now().AddDate(50, 0, 0), Duration: math.MaxInt64, Status: 200, API: text, Protocol: 200, Kind: fieldgate.PrincipalDevice,
+			Principal: text, Model: text, Firmware: text, BytesIn: math.MaxUint64},
+	}}
+	for i, first := range []uint64{1, 0, math.MaxUint64, 1 << 62} {
+		batch.First = first
+		if err := n.bus.Append(t.Context(), fieldgate.SubjectRecords+"n1", fmt.Sprint(i), fieldgate.EncodeRecords(nil, batch)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := n.Operations(t.Context(), "", 120); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := n.Findings(t.Context(), nil, nil, 100); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := n.metrics.Gather(); err != nil {
-			t.Fatal(err)
-		}
-	})
+	}
+	n.wait(t)
+	if totals := n.totals(t); totals.Exchanges != 2 {
+		t.Fatalf("%+v", totals)
+	}
+	if _, _, err := n.Undocumented(t.Context(), 10); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Operations(t.Context(), "", 120); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Findings(t.Context(), nil, nil, 100); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.metrics.Gather(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestMetricsNameNoDevice(t *testing.T) {
-	n := openFile(t, t.TempDir())
+	n := open(t, t.TempDir())
 	n.run(t)
 	n.send(t, "n1", 1, 1, 20)
 	n.wait(t)
@@ -643,7 +612,7 @@ func TestMetricsNameNoDevice(t *testing.T) {
 }
 
 func BenchmarkConsume(b *testing.B) {
-	n := openFile(b, b.TempDir())
+	n := open(b, b.TempDir())
 	c := n.begin(b)
 	batch := &fieldgate.RecordBatch{Node: "n1", Epoch: 1, First: 1}
 	for i := range 1000 {

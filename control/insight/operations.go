@@ -30,8 +30,8 @@ type OperationTraffic struct {
 	API, Version, Operation            string
 	Exchanges, Passed, Refused, Failed uint64
 	BytesIn, BytesOut                  uint64
-	Callers                            uint64 // distinct ones in the hours that the window touches, above two days in its days; an estimate
-	P50, P90, P99                      time.Duration
+	Callers                            uint64              // distinct ones in the hours that the window touches, above two days in its days; an estimate
+	P50, P90, P99                      time.Duration       // above two days, of the days that the window touches
 	Findings                           []NamedCount        // most frequent first
 	Protocols                          []OperationProtocol // those that were used, in the order of their numbers
 }
@@ -64,6 +64,9 @@ func (i *Insight) OperationsOf(ctx context.Context, query OperationsQuery) ([]*O
 			}
 		}
 		list = busiest(sums, query.Limit)
+		if err := readLatencies(ctx, tx, now, query, list); err != nil {
+			return err
+		}
 		if err := readCallers(ctx, tx, now, query, list); err != nil {
 			return err
 		}
@@ -120,21 +123,26 @@ type operationTotal struct {
 
 type protocolTotal struct {
 	counts
-	latencies [][]byte // encoded sketches
+	latency *ddsketch.DDSketch
+}
+
+func (q *OperationsQuery) where(p period) (where string, values []any) {
+	where, values = "span = ? AND start >= ? AND start < ?", []any{p.span, p.from, p.to}
+	if q.API != "" {
+		where, values = where+" AND api = ?", append(values, q.API)
+	}
+	if q.Version != "" {
+		where, values = where+" AND version = ?", append(values, q.Version)
+	}
+	return where, values
 }
 
 func readOperations(ctx context.Context, tx *store.Tx, query OperationsQuery, p period, sums map[versionKey]map[string]*operationTotal) error {
-	where, values := "span = ? AND start >= ? AND start < ?", []any{p.span, p.from, p.to}
-	if query.API != "" {
-		where, values = where+" AND api = ?", append(values, query.API)
-	}
-	if query.Version != "" {
-		where, values = where+" AND version = ?", append(values, query.Version)
-	}
+	where, values := query.where(p)
 	return each(ctx, tx, "SELECT api, version, protocol, operations FROM traffic WHERE "+where, values, func(rows *sql.Rows) error {
 		var key versionKey
 		var protocol fieldgate.Protocol
-		var packed []byte
+		var packed sql.RawBytes
 		if err := rows.Scan(&key.api, &key.version, &protocol, &packed); err != nil {
 			return err
 		}
@@ -157,9 +165,7 @@ func readOperations(ctx context.Context, tx *store.Tx, query OperationsQuery, p 
 			if total.protocols[protocol] == nil {
 				total.protocols[protocol] = &protocolTotal{}
 			}
-			part := total.protocols[protocol]
-			part.counts.add(o.counts)
-			part.latencies = append(part.latencies, o.latency)
+			total.protocols[protocol].counts.add(o.counts)
 			return nil
 		})
 	})
@@ -187,36 +193,103 @@ func apisOf(list []*operationTotal) (apis []string) {
 	return slices.Compact(apis)
 }
 
-// callersWindow cuts the last minutes into periods of sketches of callers, of which hours are kept for two days.
-func callersWindow(now int64, minutes int) []period {
+// sketchWindow cuts the last minutes into periods of sketches, fewer and coarser than those of counts: a sketch costs a
+// thousand times what a count does.
+func sketchWindow(now int64, minutes int) []period {
 	from := now - int64(minutes)*minute
 	if minutes > 48*60 {
 		return []period{{day, from - from%day, forever}}
 	}
-	return []period{{hour, from - from%hour, forever}}
+	return window(now, minutes)
+}
+
+func readLatencies(ctx context.Context, tx *store.Tx, now int64, query OperationsQuery, list []*operationTotal) error {
+	totals := byName(list)
+	for _, p := range sketchWindow(now, query.Minutes) {
+		for apis := range slices.Chunk(apisOf(list), keysPerStatement) {
+			where, values := query.where(p)
+			in, more := in(apis)
+			var key versionKey
+			var protocol fieldgate.Protocol
+			var packed sql.RawBytes
+			err := each(ctx, tx, "SELECT api, version, protocol, latencies FROM traffic WHERE "+where+" AND api IN "+in, append(values, more...),
+				func(rows *sql.Rows) error {
+					if err := rows.Scan(&key.api, &key.version, &protocol, &packed); err != nil {
+						return err
+					}
+					operations := totals[key]
+					return unpackLatencies(packed, func(name, latency []byte) error {
+						total := operations[string(name)]
+						if total == nil {
+							return nil
+						}
+						part := total.protocols[min(protocol, fieldgate.Protocols-1)]
+						if part == nil {
+							return nil // outside the window, on a day that it touches
+						}
+						if part.latency == nil {
+							part.latency = newLatency()
+						}
+						return part.latency.DecodeAndMergeWith(latency)
+					})
+				})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// byName finds operations by their names.
+func byName(list []*operationTotal) map[versionKey]map[string]*operationTotal {
+	totals := make(map[versionKey]map[string]*operationTotal)
+	for _, total := range list {
+		key := versionKey{total.api, total.version}
+		if totals[key] == nil {
+			totals[key] = make(map[string]*operationTotal)
+		}
+		totals[key][total.operation] = total
+	}
+	return totals
+}
+
+// callersWindow is the period of sketches of callers, of which hours are kept for two days.
+func callersWindow(now int64, minutes int) period {
+	from := now - int64(minutes)*minute
+	if minutes > 48*60 {
+		return period{day, from - from%day, forever}
+	}
+	return period{hour, from - from%hour, forever}
 }
 
 func readCallers(ctx context.Context, tx *store.Tx, now int64, query OperationsQuery, list []*operationTotal) error {
-	totals := make(map[operationKey]*operationTotal, len(list))
+	totals := byName(list)
+	var names []string
 	for _, total := range list {
-		totals[total.operationKey] = total
+		names = append(names, total.operation)
 	}
-	for _, p := range callersWindow(now, query.Minutes) {
-		for apis := range slices.Chunk(apisOf(list), keysPerStatement) {
-			in, values := in(apis)
-			var key operationKey
+	slices.Sort(names)
+	names = slices.Compact(names)
+	p := callersWindow(now, query.Minutes)
+	for apis := range slices.Chunk(apisOf(list), keysPerStatement) {
+		for operations := range slices.Chunk(names, keysPerStatement) {
+			inAPIs, values := in(apis)
+			inOperations, more := in(operations)
+			values = append(append([]any{p.span, p.from}, values...), more...)
+			var key versionKey
+			var operation string
 			var encoded sql.RawBytes
-			err := each(ctx, tx, "SELECT api, version, operation, sketch FROM callers WHERE span = ? AND start >= ? AND start < ? AND api IN "+in,
-				append([]any{p.span, p.from, p.to}, values...), func(rows *sql.Rows) error {
-					if err := rows.Scan(&key.api, &key.version, &key.operation, &encoded); err != nil {
-						return err
-					}
-					total := totals[key]
-					if total == nil {
-						return nil
-					}
+			err := each(ctx, tx, `SELECT api, version, operation, sketch FROM callers WHERE span = ? AND start >= ?
+				AND api IN `+inAPIs+" AND operation IN "+inOperations, values, func(rows *sql.Rows) error {
+				if err := rows.Scan(&key.api, &key.version, &operation, &encoded); err != nil {
+					return err
+				}
+				if total := totals[key][operation]; total != nil {
 					return mergeCallers(&total.callers, encoded)
-				})
+				}
+				return nil
+			})
 			if err != nil {
 				return err
 			}
@@ -278,14 +351,9 @@ func (t *operationTotal) finish() (*OperationTraffic, error) {
 		if part == nil {
 			continue
 		}
-		latency := newLatency()
-		for _, encoded := range part.latencies {
-			if len(encoded) == 0 {
-				continue
-			}
-			if err := latency.DecodeAndMergeWith(encoded); err != nil {
-				return nil, err
-			}
+		latency := part.latency
+		if latency == nil {
+			latency = newLatency()
 		}
 		protocol := OperationProtocol{Protocol: fieldgate.Protocol(p), Exchanges: part.exchanges, Passed: part.passed(), Refused: part.refused, Failed: part.failed}
 		if err := quantiles(latency, &protocol.P50, &protocol.P90, &protocol.P99); err != nil {

@@ -10,7 +10,7 @@ import (
 	"fieldgate"
 )
 
-// The columns traffic.operations and firmware_use.uses hold many small things in one value: a version byte, a count, then the
+// The columns traffic.operations, traffic.latencies and firmware_use.uses hold many small things in one value: a version byte, a count, then the
 // things in the order of their names, each a text by its length and variable-length integers.
 
 const (
@@ -18,6 +18,8 @@ const (
 	findingKinds  = 32    // bits of fieldgate.Findings
 	maxPacked     = 4_096 // things in one value
 	maxPackedText = 4_096
+
+	maxPackedLatency = 1 << 16
 )
 
 var errPacked = errors.New("a packed column is damaged")
@@ -43,7 +45,6 @@ func (c *counts) fields() [5]*uint64 {
 type packedOperation struct {
 	counts
 	findings [findingKinds]uint64
-	latency  []byte // an encoded sketch
 }
 
 func packOperations(operations map[string]*packedOperation) []byte {
@@ -67,12 +68,11 @@ func packOperations(operations map[string]*packedOperation) []byte {
 				packed = binary.AppendUvarint(packed, n)
 			}
 		}
-		packed = appendText(packed, string(o.latency))
 	}
 	return packed
 }
 
-// unpackOperations hands each operation to do. What it gets is valid until it returns, but for latency, a part of packed.
+// unpackOperations hands each operation to do. What it gets is valid until it returns.
 func unpackOperations(packed []byte, do func(name []byte, o *packedOperation) error) error {
 	if len(packed) == 0 {
 		return nil // from before operations were packed
@@ -88,11 +88,41 @@ func unpackOperations(packed []byte, do func(name []byte, o *packedOperation) er
 		for mask := uint32(d.uint()); mask != 0; mask &= mask - 1 {
 			o.findings[bits.TrailingZeros32(mask)] = d.uint()
 		}
-		o.latency = d.bytes(1 << 20)
 		if d.bad {
 			return errPacked
 		}
 		if err := do(name, &o); err != nil {
+			return err
+		}
+	}
+	return d.end()
+}
+
+// packLatencies packs the encoded sketches of operations.
+func packLatencies(latencies map[string][]byte) []byte {
+	packed := []byte{packForm}
+	packed = binary.AppendUvarint(packed, uint64(len(latencies)))
+	for _, name := range slices.Sorted(maps.Keys(latencies)) {
+		packed = appendText(packed, name)
+		packed = binary.AppendUvarint(packed, uint64(len(latencies[name])))
+		packed = append(packed, latencies[name]...)
+	}
+	return packed
+}
+
+// unpackLatencies hands each encoded sketch to do. What it gets is a part of packed.
+func unpackLatencies(packed []byte, do func(name, latency []byte) error) error {
+	if len(packed) == 0 {
+		return nil
+	}
+	d := unpacker{rest: packed}
+	n := d.header()
+	for range n {
+		name, latency := d.bytes(maxPackedText), d.bytes(maxPackedLatency)
+		if d.bad {
+			return errPacked
+		}
+		if err := do(name, latency); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package insight
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -45,159 +46,155 @@ func with(i int, change func(*fieldgate.Record)) fieldgate.Record {
 }
 
 func TestSeriesAndAPIs(t *testing.T) {
-	engines(t, func(t *testing.T, location string) {
-		now := time.Now()
-		var sent []fieldgate.Record
-		for i := range 100 {
-			sent = append(sent, with(i+1, func(r *fieldgate.Record) {
-				r.Time = now.Add(-time.Duration(i) * time.Minute)
-				if i%4 == 0 {
-					r.Protocol, r.Status = fieldgate.ProtocolCoAP, 404
-				}
-				if i%10 == 1 {
-					r.API, r.Status = "pump", 502
-				}
-			}))
-		}
-		n, _ := countRecords(t, location, sent...)
-		series, err := n.Series(t.Context(), SeriesFilter{}, Minute, 60)
-		if err != nil || len(series.Protocols) != 2 || series.Span != Minute {
-			t.Fatalf("%+v %v", series, err)
-		}
-		if last := series.From.Add(59 * time.Minute); now.Sub(last) < 0 || time.Since(last) > 3*time.Minute {
-			t.Errorf("from %v", series.From)
-		}
-		sum := func(list []uint64) (sum uint64) {
-			for _, n := range list {
-				sum += n
+	location := t.TempDir()
+	now := time.Now()
+	var sent []fieldgate.Record
+	for i := range 100 {
+		sent = append(sent, with(i+1, func(r *fieldgate.Record) {
+			r.Time = now.Add(-time.Duration(i) * time.Minute)
+			if i%4 == 0 {
+				r.Protocol, r.Status = fieldgate.ProtocolCoAP, 404
 			}
-			return sum
-		}
-		mqtt, coap := series.Protocols[0], series.Protocols[1]
-		if mqtt.Protocol != fieldgate.ProtocolMQTT || len(mqtt.Passed) != 60 || sum(coap.Refused) < 14 || sum(coap.Refused) > 15 || sum(coap.Passed) != 0 {
-			t.Errorf("%+v", series)
-		}
-		onlyCoAP := fieldgate.ProtocolCoAP
-		for _, test := range []struct {
-			filter SeriesFilter
-			span   Span
-			want   uint64
-		}{{SeriesFilter{}, Hour, 100}, {SeriesFilter{API: "pump"}, Hour, 10}, {SeriesFilter{API: "thermo"}, Day, 90}, {SeriesFilter{Protocol: &onlyCoAP}, Hour, 25},
-			{SeriesFilter{API: "thermo", Protocol: &onlyCoAP}, Hour, 25}, {SeriesFilter{API: "none"}, Hour, 0}} {
-			series, err := n.Series(t.Context(), test.filter, test.span, 24)
-			total := uint64(0)
-			for _, p := range series.Protocols {
-				total += sum(p.Passed) + sum(p.Refused) + sum(p.Failed)
+			if i%10 == 1 {
+				r.API, r.Status = "pump", 502
 			}
-			if err != nil || total != test.want {
-				t.Errorf("%+v by %d: %d %v", test.filter, test.span, total, err)
-			}
+		}))
+	}
+	n, _ := countRecords(t, location, sent...)
+	series, err := n.Series(t.Context(), SeriesFilter{}, Minute, 60)
+	if err != nil || len(series.Protocols) != 2 || series.Span != Minute {
+		t.Fatalf("%+v %v", series, err)
+	}
+	if last := series.From.Add(59 * time.Minute); now.Sub(last) < 0 || time.Since(last) > 3*time.Minute {
+		t.Errorf("from %v", series.From)
+	}
+	sum := func(list []uint64) (sum uint64) {
+		for _, n := range list {
+			sum += n
 		}
-		apis, err := n.APIs(t.Context(), []string{"thermo", "pump", "none"})
-		if err != nil || len(apis) != 3 || apis["none"].Exchanges != 0 {
-			t.Fatalf("%+v %v", apis, err)
+		return sum
+	}
+	mqtt, coap := series.Protocols[0], series.Protocols[1]
+	if mqtt.Protocol != fieldgate.ProtocolMQTT || len(mqtt.Passed) != 60 || sum(coap.Refused) < 14 || sum(coap.Refused) > 15 || sum(coap.Passed) != 0 {
+		t.Errorf("%+v", series)
+	}
+	onlyCoAP := fieldgate.ProtocolCoAP
+	for _, test := range []struct {
+		filter SeriesFilter
+		span   Span
+		want   uint64
+	}{{SeriesFilter{}, Hour, 100}, {SeriesFilter{API: "pump"}, Hour, 10}, {SeriesFilter{API: "thermo"}, Day, 90}, {SeriesFilter{Protocol: &onlyCoAP}, Hour, 25},
+		{SeriesFilter{API: "thermo", Protocol: &onlyCoAP}, Hour, 25}, {SeriesFilter{API: "none"}, Hour, 0}} {
+		series, err := n.Series(t.Context(), test.filter, test.span, 24)
+		total := uint64(0)
+		for _, p := range series.Protocols {
+			total += sum(p.Passed) + sum(p.Refused) + sum(p.Failed)
 		}
-		thermo, pump := apis["thermo"], apis["pump"]
-		if thermo.Exchanges != 90 || thermo.Refused != 25 || thermo.Failed != 0 || thermo.Callers != 90 || sum(thermo.Hours[:]) != 90 || thermo.Hours[APIHours-1]+thermo.Hours[APIHours-2] < 40 {
-			t.Errorf("%+v", thermo)
+		if err != nil || total != test.want {
+			t.Errorf("%+v by %d: %d %v", test.filter, test.span, total, err)
 		}
-		if pump.Exchanges != 10 || pump.Failed != 10 || pump.Callers != 10 {
-			t.Errorf("%+v", pump)
-		}
-	})
+	}
+	apis, err := n.APIs(t.Context(), []string{"thermo", "pump", "none"})
+	if err != nil || len(apis) != 3 || apis["none"].Exchanges != 0 {
+		t.Fatalf("%+v %v", apis, err)
+	}
+	thermo, pump := apis["thermo"], apis["pump"]
+	if thermo.Exchanges != 90 || thermo.Refused != 25 || thermo.Failed != 0 || thermo.Callers != 90 || sum(thermo.Hours[:]) != 90 || thermo.Hours[APIHours-1]+thermo.Hours[APIHours-2] < 40 {
+		t.Errorf("%+v", thermo)
+	}
+	if pump.Exchanges != 10 || pump.Failed != 10 || pump.Callers != 10 {
+		t.Errorf("%+v", pump)
+	}
 }
 
 func TestCallersOfAVersion(t *testing.T) {
-	engines(t, func(t *testing.T, location string) {
-		var sent []fieldgate.Record
-		for i := range 30 {
-			sent = append(sent, with(i+1, func(r *fieldgate.Record) {
-				r.Firmware, r.Model = []string{"1.4", "1.8"}[i%2], "T2"
-				if r.Firmware == "1.4" {
-					r.Operation = fmt.Sprint("operation", i%3)
-				}
-				if i == 29 {
-					r.Version = "3.0.0"
-				}
-			}))
-		}
-		n, _ := countRecords(t, location, sent...)
-		callers, err := n.Callers(t.Context(), "thermo", "2.4.0", time.Now().AddDate(0, 0, -7))
-		if err != nil || len(callers) != 2 {
-			t.Fatalf("%+v %v", callers, err)
-		}
-		old := callers[0]
-		if old.Firmware != "1.4" || old.Model != "T2" || old.Exchanges != 15 || len(old.Operations) != 3 || old.Operations[0].Exchanges != 5 || time.Since(old.LastSeen) > time.Minute {
-			t.Errorf("%+v", old)
-		}
-		if callers[1].Exchanges != 14 || len(callers[1].Operations) != 1 {
-			t.Errorf("%+v", callers[1])
-		}
-	})
+	location := t.TempDir()
+	var sent []fieldgate.Record
+	for i := range 30 {
+		sent = append(sent, with(i+1, func(r *fieldgate.Record) {
+			r.Firmware, r.Model = []string{"1.4", "1.8"}[i%2], "T2"
+			if r.Firmware == "1.4" {
+				r.Operation = fmt.Sprint("operation", i%3)
+			}
+			if i == 29 {
+				r.Version = "3.0.0"
+			}
+		}))
+	}
+	n, _ := countRecords(t, location, sent...)
+	callers, err := n.Callers(t.Context(), "thermo", "2.4.0", time.Now().AddDate(0, 0, -7))
+	if err != nil || len(callers) != 2 {
+		t.Fatalf("%+v %v", callers, err)
+	}
+	old := callers[0]
+	if old.Firmware != "1.4" || old.Model != "T2" || old.Exchanges != 15 || len(old.Operations) != 3 || old.Operations[0].Exchanges != 5 || time.Since(old.LastSeen) > time.Minute {
+		t.Errorf("%+v", old)
+	}
+	if callers[1].Exchanges != 14 || len(callers[1].Operations) != 1 {
+		t.Errorf("%+v", callers[1])
+	}
 }
 
 func TestFindings(t *testing.T) {
-	engines(t, func(t *testing.T, location string) {
-		now := time.Now()
-		n, c := countRecords(t, location,
-			with(1, func(r *fieldgate.Record) { r.Findings, r.Time = fieldgate.FindingDeprecated, now.Add(-time.Hour) }),
-			with(2, func(r *fieldgate.Record) {
-				r.Findings, r.Time, r.Detail = fieldgate.FindingInvalidResponse|fieldgate.FindingUpstream, now.Add(-time.Minute), "/temp"
-			}),
-			with(3, func(r *fieldgate.Record) { r.Findings, r.Time = fieldgate.FindingNotOwner, now.Add(-30*time.Hour) }),
-			with(4, func(r *fieldgate.Record) {
-				r.Findings, r.Time, r.Operation = fieldgate.FindingInvalidResponse, now.Add(-time.Second), "getConfig"
-			}))
-		list := func(text string) (names []string) {
-			t.Helper()
-			var after *Finding
-			for { // in pages of one
-				page, err := n.Findings(t.Context(), parse(t, text, FindingKeys), after, 1)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if len(page) == 0 {
-					return names
-				}
-				after = page[0]
-				names = append(names, after.Severity.String()+" "+after.Finding+" "+after.Operation)
+	now := time.Now()
+	n, c := countRecords(t, t.TempDir(),
+		with(1, func(r *fieldgate.Record) { r.Findings, r.Time = fieldgate.FindingDeprecated, now.Add(-time.Hour) }),
+		with(2, func(r *fieldgate.Record) {
+			r.Findings, r.Time, r.Detail = fieldgate.FindingInvalidResponse|fieldgate.FindingUpstream, now.Add(-time.Minute), "/temp"
+		}),
+		with(3, func(r *fieldgate.Record) { r.Findings, r.Time = fieldgate.FindingNotOwner, now.Add(-30*time.Hour) }),
+		with(4, func(r *fieldgate.Record) {
+			r.Findings, r.Time, r.Operation = fieldgate.FindingInvalidResponse, now.Add(-time.Second), "getConfig"
+		}))
+	list := func(text string) (names []string) {
+		t.Helper()
+		var after *Finding
+		for { // in pages of one
+			page, err := n.Findings(t.Context(), parse(t, text, FindingKeys), after, 1)
+			if err != nil {
+				t.Fatal(err)
 			}
-		}
-		for text, want := range map[string][]string{
-			"":                      {"bad invalid-response getConfig", "bad upstream sendTelemetry", "bad invalid-response sendTelemetry", "notice deprecated sendTelemetry"},
-			"severity:notice":       {"notice deprecated sendTelemetry"},
-			"-severity:bad":         {"notice deprecated sendTelemetry"},
-			"getc":                  {"bad invalid-response getConfig"},
-			"finding:upstream":      {"bad upstream sendTelemetry"},
-			"api:pump":              nil,
-			"operation:get*":        {"bad invalid-response getConfig"},
-			"version:2.4.0 tele":    {"bad upstream sendTelemetry", "bad invalid-response sendTelemetry", "notice deprecated sendTelemetry"},
-			"finding:not-owner":     nil, // not seen for a day
-			"api:thermo -finding:*": nil,
-		} {
-			if got := list(text); !slices.Equal(got, want) {
-				t.Errorf("%q: %q", text, got)
+			if len(page) == 0 {
+				return names
 			}
+			after = page[0]
+			names = append(names, after.Severity.String()+" "+after.Finding+" "+after.Operation)
 		}
-		page, err := n.Findings(t.Context(), parse(t, "finding:invalid-response tele", FindingKeys), nil, 10)
-		if err != nil || len(page) != 1 || page[0].Exchanges != 1 || page[0].Detail != "/temp" || page[0].Principal != "d2" || page[0].Instance != "g1-1-2" || page[0].FirstSeen.IsZero() {
-			t.Errorf("%+v %v", page, err)
+	}
+	for text, want := range map[string][]string{
+		"":                      {"bad invalid-response getConfig", "bad upstream sendTelemetry", "bad invalid-response sendTelemetry", "notice deprecated sendTelemetry"},
+		"severity:notice":       {"notice deprecated sendTelemetry"},
+		"-severity:bad":         {"notice deprecated sendTelemetry"},
+		"getc":                  {"bad invalid-response getConfig"},
+		"finding:upstream":      {"bad upstream sendTelemetry"},
+		"api:pump":              nil,
+		"operation:get*":        {"bad invalid-response getConfig"},
+		"version:2.4.0 tele":    {"bad upstream sendTelemetry", "bad invalid-response sendTelemetry", "notice deprecated sendTelemetry"},
+		"finding:not-owner":     nil, // not seen for a day
+		"api:thermo -finding:*": nil,
+	} {
+		if got := list(text); !slices.Equal(got, want) {
+			t.Errorf("%q: %q", text, got)
 		}
-		if open, err := n.OpenFindings(t.Context()); err != nil || open[Bad] != 3 || open[Notice] != 1 || open[Warning] != 0 {
-			t.Errorf("%v %v", open, err)
-		}
-		// What was closed opens anew.
-		c.feed(&fieldgate.RecordBatch{Node: "g1", Epoch: 2, First: 1, Records: []fieldgate.Record{with(3, func(r *fieldgate.Record) { r.Findings = fieldgate.FindingNotOwner })}})
-		c.mustFlush(t)
-		page, err = n.Findings(t.Context(), parse(t, "finding:not-owner", FindingKeys), nil, 10)
-		if err != nil || len(page) != 1 || time.Since(page[0].FirstSeen) > time.Minute {
-			t.Errorf("%+v %v", page, err)
-		}
-		first, err := n.FirstSeen(t.Context(), now.Add(-24*time.Hour), 10)
-		if err != nil || len(first) != 5 {
-			t.Errorf("%+v %v", first, err)
-		}
-	})
+	}
+	page, err := n.Findings(t.Context(), parse(t, "finding:invalid-response tele", FindingKeys), nil, 10)
+	if err != nil || len(page) != 1 || page[0].Exchanges != 1 || page[0].Detail != "/temp" || page[0].Principal != "d2" || page[0].Instance != "g1-1-2" || page[0].FirstSeen.IsZero() {
+		t.Errorf("%+v %v", page, err)
+	}
+	if open, err := n.OpenFindings(t.Context()); err != nil || open[Bad] != 3 || open[Notice] != 1 || open[Warning] != 0 {
+		t.Errorf("%v %v", open, err)
+	}
+	// What was closed opens anew.
+	c.feed(&fieldgate.RecordBatch{Node: "g1", Epoch: 2, First: 1, Records: []fieldgate.Record{with(3, func(r *fieldgate.Record) { r.Findings = fieldgate.FindingNotOwner })}})
+	c.mustFlush(t)
+	page, err = n.Findings(t.Context(), parse(t, "finding:not-owner", FindingKeys), nil, 10)
+	if err != nil || len(page) != 1 || time.Since(page[0].FirstSeen) > time.Minute {
+		t.Errorf("%+v %v", page, err)
+	}
+	first, err := n.FirstSeen(t.Context(), now.Add(-24*time.Hour), 10)
+	if err != nil || len(first) != 5 {
+		t.Errorf("%+v %v", first, err)
+	}
 }
 
 func TestEveryFindingHasASeverity(t *testing.T) {
@@ -209,82 +206,80 @@ func TestEveryFindingHasASeverity(t *testing.T) {
 }
 
 func TestFirstSeen(t *testing.T) {
-	engines(t, func(t *testing.T, location string) {
-		var sent []fieldgate.Record
-		for i, firmware := range []string{"1.0", "1.0", "1.1", ""} {
-			sent = append(sent, with(i+1, func(r *fieldgate.Record) {
-				r.Model, r.Firmware, r.Time = "T2", firmware, time.Now().Add(time.Duration(i-10)*time.Minute)
-			}))
-		}
-		n, c := countRecords(t, location, sent...)
-		first, err := n.FirstSeen(t.Context(), time.Now().Add(-time.Hour), 10)
-		if err != nil || len(first) != 3 || first[0].Subject != "firmware" || first[0].Firmware != "1.1" || first[0].Model != "T2" || !first[0].Time.After(first[1].Time) {
-			t.Fatalf("%+v %v", first, err)
-		}
-		if err := n.release(t.Context(), c.turn); err != nil {
-			t.Fatal(err)
-		}
-		// The next process knows what was seen.
-		again := newNode(t, n.db, n.bus).begin(t)
-		again.feed(&fieldgate.RecordBatch{Node: "g1", Epoch: 2, First: 1, Records: sent[:1]})
-		if len(again.pending.firsts) != 0 {
-			t.Errorf("%v is new", again.pending.firsts)
-		}
-	})
+	location := t.TempDir()
+	var sent []fieldgate.Record
+	for i, firmware := range []string{"1.0", "1.0", "1.1", ""} {
+		sent = append(sent, with(i+1, func(r *fieldgate.Record) {
+			r.Model, r.Firmware, r.Time = "T2", firmware, time.Now().Add(time.Duration(i-10)*time.Minute)
+		}))
+	}
+	n, c := countRecords(t, location, sent...)
+	first, err := n.FirstSeen(t.Context(), time.Now().Add(-time.Hour), 10)
+	if err != nil || len(first) != 3 || first[0].Subject != "firmware" || first[0].Firmware != "1.1" || first[0].Model != "T2" || !first[0].Time.After(first[1].Time) {
+		t.Fatalf("%+v %v", first, err)
+	}
+	if err := n.release(t.Context(), c.turn); err != nil {
+		t.Fatal(err)
+	}
+	// The next process knows what was seen.
+	again := newNode(t, n.db, n.bus).begin(t)
+	again.feed(&fieldgate.RecordBatch{Node: "g1", Epoch: 2, First: 1, Records: sent[:1]})
+	if len(again.pending.firsts) != 0 {
+		t.Errorf("%v is new", again.pending.firsts)
+	}
 }
 
 func TestPresence(t *testing.T) {
-	engines(t, func(t *testing.T, location string) {
-		now := time.Now()
-		sent := []fieldgate.Record{
-			with(1, func(r *fieldgate.Record) { r.Time, r.Protocol = now.Add(-2*time.Second), fieldgate.ProtocolCoAP }),
-			with(1, func(r *fieldgate.Record) {
-				r.Time, r.Status, r.Problem, r.Source = now.Add(-time.Second), 429, fieldgate.ProblemRateLimited, netip.MustParseAddr("203.0.113.7")
-			}),
-			with(2, func(r *fieldgate.Record) { r.Time, r.Protocol = now.Add(-3*time.Second), fieldgate.ProtocolCoAP }),
-			with(3, func(r *fieldgate.Record) { r.Time = now.Add(-4 * time.Second) }),
-			with(4, func(r *fieldgate.Record) { r.Kind = fieldgate.PrincipalForeign }),
-			with(5, func(r *fieldgate.Record) { r.Kind = fieldgate.PrincipalApp }),
-		}
-		n, c := countRecords(t, location, sent...)
-		found, err := n.Presence(t.Context(), fieldgate.PrincipalDevice, []string{"d1", "d2", "d4", "d5", "d99"})
-		if err != nil || len(found) != 2 {
-			t.Fatalf("%+v %v", found, err)
-		}
-		if d1 := found["d1"]; d1.Protocol != fieldgate.ProtocolMQTT || d1.Node != "g1" || d1.Source != "203.0.113.7" || d1.Refusal != "rate-limited" || d1.RefusedAt.IsZero() ||
-			d1.Refusals != 1 || d1.Exchanges != 2 || d1.LastSeen != now.Add(-time.Second).UTC().Truncate(time.Millisecond) {
-			t.Errorf("%+v", d1)
-		}
-		// Late news change nothing but the counts.
-		c.feed(&fieldgate.RecordBatch{Node: "g2", Epoch: 1, First: 1, Records: sent[:1]})
-		c.presence.storeAll(t.Context(), c)
-		found, err = n.Presence(t.Context(), fieldgate.PrincipalDevice, []string{"d1"})
-		if d1 := found["d1"]; err != nil || d1.Protocol != fieldgate.ProtocolMQTT || d1.Node != "g1" || d1.Exchanges != 3 || d1.Refusal != "rate-limited" {
-			t.Errorf("%+v %v", d1, err)
-		}
-		coap := fieldgate.ProtocolCoAP
-		for _, test := range []struct {
-			protocol *fieldgate.Protocol
-			want     []string
-		}{{nil, []string{"d1", "d2", "d3"}}, {&coap, []string{"d2"}}} {
-			var ids []string
-			var after LastSeenCursor
-			for { // in pages of one
-				page, err := n.LastSeen(t.Context(), fieldgate.PrincipalDevice, test.protocol, after, 1)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if len(page) == 0 {
-					break
-				}
-				ids = append(ids, page[0].ID)
-				after = LastSeenCursor{page[0].LastSeen, page[0].ID}
+	location := t.TempDir()
+	now := time.Now()
+	sent := []fieldgate.Record{
+		with(1, func(r *fieldgate.Record) { r.Time, r.Protocol = now.Add(-2*time.Second), fieldgate.ProtocolCoAP }),
+		with(1, func(r *fieldgate.Record) {
+			r.Time, r.Status, r.Problem, r.Source = now.Add(-time.Second), 429, fieldgate.ProblemRateLimited, netip.MustParseAddr("203.0.113.7")
+		}),
+		with(2, func(r *fieldgate.Record) { r.Time, r.Protocol = now.Add(-3*time.Second), fieldgate.ProtocolCoAP }),
+		with(3, func(r *fieldgate.Record) { r.Time = now.Add(-4 * time.Second) }),
+		with(4, func(r *fieldgate.Record) { r.Kind = fieldgate.PrincipalForeign }),
+		with(5, func(r *fieldgate.Record) { r.Kind = fieldgate.PrincipalApp }),
+	}
+	n, c := countRecords(t, location, sent...)
+	found, err := n.Presence(t.Context(), fieldgate.PrincipalDevice, []string{"d1", "d2", "d4", "d5", "d99"})
+	if err != nil || len(found) != 2 {
+		t.Fatalf("%+v %v", found, err)
+	}
+	if d1 := found["d1"]; d1.Protocol != fieldgate.ProtocolMQTT || d1.Node != "g1" || d1.Source != "203.0.113.7" || d1.Refusal != "rate-limited" || d1.RefusedAt.IsZero() ||
+		d1.Refusals != 1 || d1.Exchanges != 2 || d1.LastSeen != now.Add(-time.Second).UTC().Truncate(time.Millisecond) {
+		t.Errorf("%+v", d1)
+	}
+	// Late news change nothing but the counts.
+	c.feed(&fieldgate.RecordBatch{Node: "g2", Epoch: 1, First: 1, Records: sent[:1]})
+	c.presence.storeAll(t.Context(), c)
+	found, err = n.Presence(t.Context(), fieldgate.PrincipalDevice, []string{"d1"})
+	if d1 := found["d1"]; err != nil || d1.Protocol != fieldgate.ProtocolMQTT || d1.Node != "g1" || d1.Exchanges != 3 || d1.Refusal != "rate-limited" {
+		t.Errorf("%+v %v", d1, err)
+	}
+	coap := fieldgate.ProtocolCoAP
+	for _, test := range []struct {
+		protocol *fieldgate.Protocol
+		want     []string
+	}{{nil, []string{"d1", "d2", "d3"}}, {&coap, []string{"d2"}}} {
+		var ids []string
+		var after LastSeenCursor
+		for { // in pages of one
+			page, err := n.LastSeen(t.Context(), fieldgate.PrincipalDevice, test.protocol, after, 1)
+			if err != nil {
+				t.Fatal(err)
 			}
-			if !slices.Equal(ids, test.want) {
-				t.Errorf("%v", ids)
+			if len(page) == 0 {
+				break
 			}
+			ids = append(ids, page[0].ID)
+			after = LastSeenCursor{page[0].LastSeen, page[0].ID}
 		}
-	})
+		if !slices.Equal(ids, test.want) {
+			t.Errorf("%v", ids)
+		}
+	}
 }
 
 // TestPresenceIsBounded: beyond the bound somebody is noted later, and nobody is forgotten for somebody else.
@@ -356,7 +351,7 @@ func TestTrafficFilter(t *testing.T) {
 }
 
 func TestRecentPages(t *testing.T) {
-	n := open(t, t.TempDir()+"/fieldgate.db")
+	n := open(t, t.TempDir())
 	var batch fieldgate.RecordBatch
 	for i := range 25 {
 		batch.Records = append(batch.Records, record(i+1))
@@ -384,42 +379,42 @@ func TestRecentPages(t *testing.T) {
 }
 
 func TestUndocumentedPages(t *testing.T) {
-	engines(t, func(t *testing.T, location string) {
-		var sent []fieldgate.Record
-		for i := range 12 {
-			for range i%3 + 1 {
-				sent = append(sent, with(1, func(r *fieldgate.Record) {
-					r.API, r.Route, r.Findings = "legacy", fmt.Sprint("/Old/", i), fieldgate.FindingUndocumented
-					if i%2 == 0 {
-						r.API, r.Findings, r.Protocol = "", fieldgate.FindingUnmatched, fieldgate.ProtocolHTTP
-					}
-				}))
-			}
-		}
-		n, _ := countRecords(t, location, sent...)
-		for text, want := range map[string]int{"": 12, "api:legacy": 6, "-api:*": 6, "protocol:http": 6, "old/1": 3, "method:POST": 12, "method:GET": 0, "since:1h": 12} {
-			var routes []Route
-			var after *Route
-			for {
-				page, _, err := n.UndocumentedPage(t.Context(), parse(t, text, RouteKeys), after, 5)
-				if err != nil {
-					t.Fatal(err)
+	location := t.TempDir()
+	var sent []fieldgate.Record
+	for i := range 12 {
+		for range i%3 + 1 {
+			sent = append(sent, with(1, func(r *fieldgate.Record) {
+				r.API, r.Route, r.Findings = "legacy", fmt.Sprint("/Old/", i), fieldgate.FindingUndocumented
+				if i%2 == 0 {
+					r.API, r.Findings, r.Protocol = "", fieldgate.FindingUnmatched, fieldgate.ProtocolHTTP
 				}
-				if len(page) == 0 {
-					break
-				}
-				routes = append(routes, page...)
-				after = &page[len(page)-1]
-			}
-			if len(routes) != want || !slices.IsSortedFunc(routes, func(a, b Route) int { return int(b.Exchanges) - int(a.Exchanges) }) {
-				t.Errorf("%q: %d routes, %+v", text, len(routes), routes)
-			}
+			}))
 		}
-	})
+	}
+	n, _ := countRecords(t, location, sent...)
+	for text, want := range map[string]int{"": 12, "api:legacy": 6, "-api:*": 6, "protocol:http": 6, "old/1": 3, "method:POST": 12, "method:GET": 0, "since:1h": 12} {
+		var routes []Route
+		var after *Route
+		for {
+			page, _, err := n.UndocumentedPage(t.Context(), parse(t, text, RouteKeys), after, 5)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(page) == 0 {
+				break
+			}
+			routes = append(routes, page...)
+			after = &page[len(page)-1]
+		}
+		if len(routes) != want || !slices.IsSortedFunc(routes, func(a, b Route) int { return int(b.Exchanges) - int(a.Exchanges) }) {
+			t.Errorf("%q: %d routes, %+v", text, len(routes), routes)
+		}
+	}
 }
 
 func FuzzUnpack(f *testing.F) {
-	f.Add(packOperations(map[string]*packedOperation{"a": {counts: counts{1, 2, 3, 4, 5}, findings: [findingKinds]uint64{3: 7}, latency: []byte{1, 2}}, "b": {}}))
+	f.Add(packOperations(map[string]*packedOperation{"a": {counts: counts{1, 2, 3, 4, 5}, findings: [findingKinds]uint64{3: 7}}, "b": {}}))
+	f.Add(packLatencies(map[string][]byte{"a": {1, 2}, "b": nil}))
 	f.Add(packUses(map[use]useCount{{"a", "b", "c"}: {1, 2}}))
 	f.Add([]byte{packForm, 0xff, 0xff, 0xff, 0xff, 0x0f})
 	f.Fuzz(func(t *testing.T, packed []byte) {
@@ -438,6 +433,22 @@ func FuzzUnpack(f *testing.F) {
 				t.Fatalf("%d operations became %d, %v", len(operations), len(again), err)
 			}
 		}
-		_ = unpackUses(packed, func(use, useCount) {})
+		uses := make(map[use]useCount)
+		if unpackUses(packed, func(u use, n useCount) { uses[u] = n }) == nil {
+			again := make(map[use]useCount)
+			if err := unpackUses(packUses(uses), func(u use, n useCount) { again[u] = n }); err != nil || !maps.Equal(uses, again) {
+				t.Fatalf("%v became %v, %v", uses, again, err)
+			}
+		}
+		latencies := make(map[string][]byte)
+		err = unpackLatencies(packed, func(name, latency []byte) error {
+			latencies[string(name)] = latency
+			return nil
+		})
+		if err == nil {
+			if err := unpackLatencies(packLatencies(latencies), func(name, latency []byte) error { return nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
 	})
 }

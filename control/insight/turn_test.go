@@ -5,78 +5,77 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"fieldgate"
+	"fieldgate/control/controltest"
 	"fieldgate/engine/bus"
 )
 
 // TestOneCountsAtATime: three control nodes on one store and bus are stopped, stalled and crashed at random while gateways send,
 // repeat and delay their batches. Each Record is counted once.
 func TestOneCountsAtATime(t *testing.T) {
-	engines(t, func(t *testing.T, location string) {
-		seed := rand.Uint64()
-		t.Logf("seed %d", seed)
-		random := rand.New(rand.NewPCG(seed, 0))
-		b := openBus(t, t.TempDir())
-		watcher := newNode(t, openStore(t, location), b) // only asks
+	location := t.TempDir()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	b := openBus(t, t.TempDir())
+	watcher := newNode(t, controltest.Store(t, location), b) // only asks
 
-		control := make([]*control, 3)
-		for i := range control {
-			control[i] = startControl(t, location, b)
-		}
-		gateways := []*gateway{{name: "g1", epoch: 1}, {name: "g2", epoch: 9}}
-		steps := 40
-		if testing.Short() {
-			steps = 15
-		}
-		for range steps {
-			for _, g := range gateways {
-				g.step(t, watcher, random)
-			}
-			switch i := random.IntN(len(control)); random.IntN(6) {
-			case 0: // stops in order
-				control[i].stop()
-				control[i] = startControl(t, location, b)
-			case 1: // dies: whatever it was about to store is gone
-				control[i].db.Close()
-				control[i].stop()
-				control[i] = startControl(t, location, b)
-			case 2: // sleeps longer than its turn lasts, in the middle of its work, and wakes up believing that it is its turn
-				control[i].lag.mu.Lock()
-				time.AfterFunc(quick.takeover*2, control[i].lag.mu.Unlock)
-			}
-			time.Sleep(time.Duration(random.IntN(30)) * time.Millisecond)
-		}
-		var sent uint64
+	control := make([]*control, 3)
+	for i := range control {
+		control[i] = startControl(t, location, b)
+	}
+	gateways := []*gateway{{name: "g1", epoch: 1}, {name: "g2", epoch: 9}}
+	steps := 40
+	if testing.Short() {
+		steps = 15
+	}
+	for range steps {
 		for _, g := range gateways {
-			g.sendLate(t, watcher, len(g.late))
-			sent += uint64(g.sent)
+			g.step(t, watcher, random)
 		}
-		control[0].wait(t)
-		if totals := watcher.totals(t); totals.Exchanges != sent || totals.Lost != 0 {
-			t.Fatalf("%+v, %d were sent", totals, sent)
+		switch i := random.IntN(len(control)); random.IntN(6) {
+		case 0: // stops in order
+			control[i].stop()
+			control[i] = startControl(t, location, b)
+		case 1: // dies: whatever it was about to store is gone
+			control[i].db.Close()
+			control[i].stop()
+			control[i] = startControl(t, location, b)
+		case 2: // sleeps longer than its turn lasts, in the middle of its work, and wakes up believing that it is its turn
+			control[i].lag.mu.Lock()
+			time.AfterFunc(quick.takeover*2, control[i].lag.mu.Unlock)
 		}
-		if sum := watcher.operation(t); sum.Exchanges != sent {
-			t.Fatalf("%d, %d were sent", sum.Exchanges, sent)
-		}
-		if hours, err := watcher.Operations(t.Context(), "", 24*60); err != nil || hours[0].Exchanges != sent {
-			t.Fatalf("%+v %v, %d were sent", hours, err, sent)
-		}
-		if callers, err := watcher.Callers(t.Context(), "thermo", "2.4.0", time.Now().Add(-time.Hour)); err != nil || callers[0].Exchanges != sent {
-			t.Fatalf("%+v %v, %d were sent", callers, err, sent)
-		}
-		for counting := 0; counting != 1; time.Sleep(time.Millisecond) { // one that slept may still have to notice
-			counting = 0
-			for _, c := range control {
-				if c.Lag().Counting {
-					counting++
-				}
+		time.Sleep(time.Duration(random.IntN(30)) * time.Millisecond)
+	}
+	var sent uint64
+	for _, g := range gateways {
+		g.sendLate(t, watcher, len(g.late))
+		sent += uint64(g.sent)
+	}
+	control[0].wait(t)
+	if totals := watcher.totals(t); totals.Exchanges != sent || totals.Lost != 0 {
+		t.Fatalf("%+v, %d were sent", totals, sent)
+	}
+	if sum := watcher.operation(t); sum.Exchanges != sent {
+		t.Fatalf("%d, %d were sent", sum.Exchanges, sent)
+	}
+	if hours, err := watcher.Operations(t.Context(), "", 24*60); err != nil || hours[0].Exchanges != sent {
+		t.Fatalf("%+v %v, %d were sent", hours, err, sent)
+	}
+	if callers, err := watcher.Callers(t.Context(), "thermo", "2.4.0", time.Now().Add(-time.Hour)); err != nil || callers[0].Exchanges != sent {
+		t.Fatalf("%+v %v, %d were sent", callers, err, sent)
+	}
+	for counting := 0; counting != 1; time.Sleep(time.Millisecond) { // one that slept may still have to notice
+		counting = 0
+		for _, c := range control {
+			if c.Lag().Counting {
+				counting++
 			}
 		}
-	})
+	}
 }
 
 // control is a control node with a connection of its own to the store.
@@ -86,7 +85,7 @@ type control struct {
 }
 
 func startControl(t *testing.T, location string, b *bus.Bus) *control {
-	c := &control{node: newNode(t, openStore(t, location), b)}
+	c := &control{node: newNode(t, controltest.Store(t, location), b)}
 	c.stop = c.run(t)
 	return c
 }
@@ -132,36 +131,35 @@ func (g *gateway) sendLate(t *testing.T, n node, count int) {
 
 // TestLateFlush: what a node has read counts nothing once another one has taken over, however late it wakes up.
 func TestLateFlush(t *testing.T) {
-	engines(t, func(t *testing.T, location string) {
-		b := openBus(t, t.TempDir())
-		slow, other := newNode(t, openStore(t, location), b), newNode(t, openStore(t, location), b)
-		sleeping := slow.begin(t)
-		batch := &fieldgate.RecordBatch{Node: "g1", Epoch: 1, First: 1, Records: []fieldgate.Record{record(1), record(2)}}
-		sleeping.feed(batch)
-		awake := other.begin(t) // after a while
-		awake.feed(batch)
-		awake.mustFlush(t)
-		if err := sleeping.flush(t.Context()); !errors.Is(err, errTurnOver) {
-			t.Fatalf("the late flush: %v", err)
-		}
-		if totals := other.totals(t); totals.Exchanges != 2 {
-			t.Fatalf("%+v", totals)
-		}
-		again := slow.begin(t) // it counts on from there when the other one is gone
-		batch.First, batch.Records = 2, append(batch.Records, record(3))
-		again.feed(batch)
-		again.mustFlush(t)
-		if totals := other.totals(t); totals.Exchanges != 4 {
-			t.Fatalf("%+v", totals)
-		}
-	})
+	location := t.TempDir()
+	b := openBus(t, t.TempDir())
+	slow, other := newNode(t, controltest.Store(t, location), b), newNode(t, controltest.Store(t, location), b)
+	sleeping := slow.begin(t)
+	batch := &fieldgate.RecordBatch{Node: "g1", Epoch: 1, First: 1, Records: []fieldgate.Record{record(1), record(2)}}
+	sleeping.feed(batch)
+	awake := other.begin(t) // after a while
+	awake.feed(batch)
+	awake.mustFlush(t)
+	if err := sleeping.flush(t.Context()); !errors.Is(err, errTurnOver) {
+		t.Fatalf("the late flush: %v", err)
+	}
+	if totals := other.totals(t); totals.Exchanges != 2 {
+		t.Fatalf("%+v", totals)
+	}
+	again := slow.begin(t) // it counts on from there when the other one is gone
+	batch.First, batch.Records = 2, append(batch.Records, record(3))
+	again.feed(batch)
+	again.mustFlush(t)
+	if totals := other.totals(t); totals.Exchanges != 4 {
+		t.Fatalf("%+v", totals)
+	}
 }
 
 // TestHandOver: a node that stops leaves its turn to the next without a wait.
 func TestHandOver(t *testing.T) {
-	location := filepath.Join(t.TempDir(), "fieldgate.db")
+	location := t.TempDir()
 	b := openBus(t, t.TempDir())
-	first, second := newNode(t, openStore(t, location), b), newNode(t, openStore(t, location), b)
+	first, second := newNode(t, controltest.Store(t, location), b), newNode(t, controltest.Store(t, location), b)
 	first.pace.takeover, second.pace.takeover = time.Hour, time.Hour
 	stop := first.run(t)
 	first.send(t, "g1", 1, 1, 10)
@@ -179,7 +177,7 @@ func TestHandOver(t *testing.T) {
 func TestStoreIsAway(t *testing.T) {
 	data := t.TempDir()
 	b := openBus(t, data)
-	n := newNode(t, openStore(t, filepath.Join(data, "fieldgate.db")), b)
+	n := newNode(t, controltest.Store(t, data), b)
 	n.run(t)
 	n.send(t, "g1", 1, 1, 10)
 	n.wait(t)
@@ -194,7 +192,7 @@ func TestStoreIsAway(t *testing.T) {
 	if online := n.Online(); online.Devices != 30 {
 		t.Errorf("%+v", online)
 	}
-	again := newNode(t, openStore(t, filepath.Join(data, "fieldgate.db")), b)
+	again := newNode(t, controltest.Store(t, data), b)
 	again.run(t)
 	again.wait(t)
 	if totals := again.totals(t); totals.Exchanges != 30 {

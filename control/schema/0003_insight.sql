@@ -15,8 +15,8 @@ CREATE TABLE ingest_mark (
 );
 
 -- Exchanges by time span: span is its length in seconds (60, 3600 or 86400), start its beginning in seconds since 1970.
--- operations holds the same by operation, with latencies and findings, packed: a row an operation would make a query of a
--- month read a hundred thousand rows.
+-- operations holds the same by operation, with findings, packed: a row an operation would make a query of a month read a
+-- hundred thousand rows. latencies, which is much larger and seldom read, comes last.
 CREATE TABLE traffic (
   span       INTEGER NOT NULL,
   start      BIGINT NOT NULL,
@@ -29,6 +29,7 @@ CREATE TABLE traffic (
   bytes_in   BIGINT NOT NULL,
   bytes_out  BIGINT NOT NULL,
   operations BLOB,
+  latencies  BLOB,
   PRIMARY KEY (span, start, api, version, protocol)
 );
 -- The same of all APIs together.
