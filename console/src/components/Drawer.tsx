@@ -5,7 +5,10 @@ import { IconButton } from "./Button";
 import { classes } from "./class";
 import { Tooltip } from "./Tooltip";
 
-/** Details at the right of a list, which stays in use; useDrawer() holds its state. On a narrow screen it covers the page. */
+/**
+ * Details at the right of a list, which stays in use; useDrawer() holds its state. On a wide screen the list makes room, on a
+ * middling one the drawer lies over it, on a narrow one it covers the page.
+ */
 export function Drawer({ title, subtitle, page, onClose, onNext, onPrevious, width = "narrow", children }: {
   title: ReactNode;
   subtitle?: ReactNode;
@@ -21,8 +24,8 @@ export function Drawer({ title, subtitle, page, onClose, onNext, onPrevious, wid
     <aside
       aria-label="Details"
       className={classes(
-        "slide-in fixed inset-0 z-30 flex flex-col border-line-strong bg-surface sm:absolute sm:left-auto sm:border-l sm:shadow-float",
-        width === "wide" ? "sm:w-[min(860px,92%)]" : "sm:w-[min(520px,92%)]",
+        "slide-in fixed inset-0 z-30 flex flex-col border-line bg-surface sm:absolute sm:left-auto sm:border-l max-xl:sm:shadow-float xl:static",
+        width === "wide" ? "sm:w-[min(860px,92%)] xl:w-[55%] xl:min-w-[640px]" : "sm:w-[min(520px,92%)] xl:w-[480px]",
       )}
     >
       <header className="flex items-start gap-1 border-b border-line py-2.5 pr-2 pl-4">

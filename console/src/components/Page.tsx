@@ -17,9 +17,9 @@ export function Page({ title, sentence, actions, fill, children, drawer }: {
     document.title = `${title} · Fieldgate`;
   }, [title]);
   return (
-    <>
+    <div className="absolute inset-0 flex">
       <div
-        className={classes("absolute inset-0", fill ? "flex flex-col overflow-hidden" : "overflow-y-auto")}
+        className={classes("min-w-0 flex-1", fill ? "flex flex-col overflow-hidden" : "overflow-y-auto")}
         {...(fill ? {} : { tabIndex: 0, role: "group", "aria-label": title })}
       >
         <div className={classes("mx-auto flex w-full max-w-[1560px] flex-col gap-4 px-4 pt-4 pb-6 lg:px-6", fill && "min-h-0 flex-1 pb-0!")}>
@@ -34,7 +34,7 @@ export function Page({ title, sentence, actions, fill, children, drawer }: {
         </div>
       </div>
       {drawer}
-    </>
+    </div>
   );
 }
 

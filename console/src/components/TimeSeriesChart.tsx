@@ -4,6 +4,15 @@ import "uplot/dist/uPlot.min.css";
 import { colourOf, useSeenTheme } from "@/hooks/theme";
 import type { TimeSeriesProps } from "./TimeSeries";
 
+const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+
+/** A time on the axis: the day at midnight and where ticks are days apart, else the time of day. */
+function formatTick(seconds: number, step: number): string {
+  const time = new Date(seconds * 1000);
+  return step >= 86_400 || (time.getHours() === 0 && time.getMinutes() === 0) ? day.format(time) : clock.format(time);
+}
+
 /** The chart of TimeSeries, on a canvas; it draws anew when the theme, the size or the numbers change. */
 export default function TimeSeriesChart({ label, times, series, format, stacked, height, onSelect }: TimeSeriesProps & { height: number }) {
   const place = useRef<HTMLDivElement>(null);
@@ -29,7 +38,7 @@ export default function TimeSeriesChart({ label, times, series, format, stacked,
         legend: { show: false },
         cursor: { points: { size: 6 }, drag: { x: select.current !== undefined, y: false, setScale: false } },
         scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.08 : 1] } },
-        axes: [{ ...axis, space: 80 }, { ...axis, size: 52, values: (_, values) => values.map(format) }],
+        axes: [{ ...axis, space: 72, values: (_, ticks, __, ___, step) => ticks.map((tick) => formatTick(tick, step)) }, { ...axis, size: 52, values: (_, values) => values.map(format) }],
         series: [
           {},
           ...series.map((s, i) => ({
