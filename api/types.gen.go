@@ -984,7 +984,7 @@ type ImportLine struct {
 	Added int `json:"added,omitempty,omitzero"`
 
 	// Applied Whether devices were registered; false with mode all and a refused line.
-	Applied bool   `json:"applied,omitempty,omitzero"`
+	Applied *bool  `json:"applied,omitempty"`
 	Checked int    `json:"checked,omitempty,omitzero"`
 	Done    bool   `json:"done,omitempty,omitzero"`
 	Id      string `json:"id,omitempty,omitzero"`
@@ -1296,6 +1296,14 @@ type Problem struct {
 // Protocol defines model for Protocol.
 type Protocol string
 
+// ProtocolSeries Exchanges in each span, oldest first; the last one is not over.
+type ProtocolSeries struct {
+	Failed   []int64  `json:"failed"`
+	Passed   []int64  `json:"passed"`
+	Protocol Protocol `json:"protocol"`
+	Refused  []int64  `json:"refused"`
+}
+
 // ProtocolTraffic defines model for ProtocolTraffic.
 type ProtocolTraffic struct {
 	BytesIn   int64 `json:"bytesIn"`
@@ -1567,12 +1575,7 @@ type TrafficSeries struct {
 	From time.Time `json:"from"`
 
 	// Protocols Each protocol that was used in the window.
-	Protocols []struct {
-		Failed   []int64  `json:"failed"`
-		Passed   []int64  `json:"passed"`
-		Protocol Protocol `json:"protocol"`
-		Refused  []int64  `json:"refused"`
-	} `json:"protocols"`
+	Protocols []ProtocolSeries `json:"protocols"`
 
 	// SpanSeconds 60, 3600 or 86400.
 	SpanSeconds int `json:"spanSeconds"`

@@ -50,8 +50,11 @@ type Config struct {
 	Version   string // of the program
 	Node      string
 	Role      string                // of the node: all or control
+	Engines   adminapi.Engines      // in words
 	Upstreams []string              // names in the environment file of this node
 	Listeners func() []api.Listener // of the gateway in this process; may be nil
+
+	GatewayReady func() error // why the gateway in this process cannot serve yet; may be nil
 
 	RecordsMaxBytes int64         // of the stream of records; 0: 256 MiB
 	RecordsMaxAge   time.Duration // of the stream of records; 0: 7 days
@@ -87,9 +90,11 @@ func New(config Config) *Control {
 	metrics.MustRegister(c.rollout)
 	c.admin = adminapi.New(adminapi.Config{
 		Listen: config.Listen, Certificate: config.Certificate, Key: config.Key, Hosts: config.Hosts, Socket: config.Socket, Console: config.Console,
-		Version: config.Version, Node: config.Node, Upstreams: config.Upstreams, Listeners: config.Listeners,
+		Version: config.Version, Node: config.Node, Role: config.Role, Engines: config.Engines, GatewayReady: config.GatewayReady,
+		Upstreams: config.Upstreams, Listeners: config.Listeners,
 		Metrics:   promhttp.HandlerFor(metrics, promhttp.HandlerOpts{Registry: metrics}),
 		Store:     config.Store,
+		Bus:       config.Bus,
 		Catalog:   c.catalog,
 		Fleet:     fleet.New(config.Store, c.directory),
 		Apps:      access.NewApps(config.Store, c.directory),

@@ -164,7 +164,7 @@ func planRetirements(ctx context.Context, admin *client.ClientWithResponses, pla
 		return err
 	}
 	for _, a := range existing {
-		if slices.ContainsFunc(plans, func(p *api.Plan) bool { return p.Api == a.Name }) {
+		if a.BuiltIn || slices.ContainsFunc(plans, func(p *api.Plan) bool { return p.Api == a.Name }) {
 			continue
 		}
 		answer, err := admin.GetApiWithResponse(ctx, a.Name)

@@ -103,7 +103,7 @@ func (n *node) openControl(ctx context.Context, log *slog.Logger) error {
 	started := control.New(control.Config{
 		Store: n.store, Bus: n.bus, Log: log,
 		Operator: operator, Listen: e.Listen.Admin, Certificate: e.AdminTLS.Certificate, Key: e.AdminTLS.Key, Hosts: e.AdminHosts,
-		Socket: e.AdminSocket, Console: console.Handler(), Role: string(e.Role),
+		Socket: e.AdminSocket, Console: console.Handler(), Role: string(e.Role), Engines: e.engines(),
 		Version: programVersion(), Node: e.Node, Upstreams: names, Listeners: n.gatewayListeners,
 	})
 	if err := started.Start(ctx); err != nil {

@@ -8,6 +8,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"fieldgate/api"
+	"fieldgate/control/adminapi"
+	"fieldgate/engine/store"
 )
 
 func newStatus(c *cli) *cobra.Command {
@@ -37,6 +39,7 @@ func printStatus(w io.Writer, s *api.Status) error {
 	t := newTable(w)
 	t.add(cells("node", s.Node)...)
 	t.add(cells("version", s.Version)...)
+	t.add(cells("role", fmt.Sprintf("%s, on %s and %s", s.Role, s.Store, s.Bus))...)
 	t.add(cells("since", shortTime(s.StartedAt))...)
 	for _, l := range s.Listeners {
 		t.add(cells(l.Name, l.Address)...)
@@ -45,6 +48,9 @@ func printStatus(w io.Writer, s *api.Status) error {
 	t.add(cells("devices", fmt.Sprint(s.Devices))...)
 	t.add(cells("apps", fmt.Sprint(s.Apps))...)
 	t.add(cells("exchanges", fmt.Sprint(s.Exchanges))...)
+	for _, h := range s.Health {
+		t.add(cell{text: string(h.Part) + " " + h.Node, colour: red}, cell{text: "since " + shortTime(h.Since) + ": " + h.Message})
+	}
 	if err := t.flush(); err != nil {
 		return err
 	}
@@ -57,3 +63,15 @@ func printStatus(w io.Writer, s *api.Status) error {
 
 // subject is the API and version that a warning is about.
 func subject(w *api.Warning) string { return strings.TrimSpace(w.Api + " " + w.Version) }
+
+// engines names what this node stands on.
+func (e *environment) engines() adminapi.Engines {
+	named := adminapi.Engines{Store: "SQLite", Bus: "embedded"}
+	if store.IsPostgres(e.Store.URL) {
+		named.Store = "PostgreSQL"
+	}
+	if e.Bus.URL != "" {
+		named.Bus = "NATS"
+	}
+	return named
+}

@@ -75,14 +75,14 @@ func TestLifeOfAnApp(t *testing.T) {
 	if err != nil || strings.Join(found.Scopes, " ") != "telemetry:read commands:write" || found.Name != "Dashboard" {
 		t.Fatalf("%+v %v", found, err)
 	}
-	if app, _, err = apps.IssueKey(ctx, "dashboard", true); err != nil || len(app.Credentials) != 2 {
+	if app, _, err = apps.IssueKey(ctx, "dashboard", true, directory.Basis{}); err != nil || len(app.Credentials) != 2 {
 		t.Fatalf("%+v %v", app, err)
 	}
-	if app, err = apps.Revoke(ctx, "dashboard"); err != nil || app.State != fieldgate.StateRevoked || app.Credentials != nil {
+	if app, err = apps.Revoke(ctx, "dashboard", directory.Basis{}); err != nil || app.State != fieldgate.StateRevoked || app.Credentials != nil {
 		t.Fatalf("%+v %v", app, err)
 	}
 	var refused *refusal.Error
-	if _, _, err := apps.IssueKey(ctx, "dashboard", false); !errors.As(err, &refused) || refused.Code != refusal.CodeConflict {
+	if _, _, err := apps.IssueKey(ctx, "dashboard", false, directory.Basis{}); !errors.As(err, &refused) || refused.Code != refusal.CodeConflict {
 		t.Fatalf("a key for a revoked app: %v", err)
 	}
 	for _, invalid := range []NewApp{{ID: "a b"}, {ID: "a", Scopes: []string{"x y"}}, {ID: "a", Scopes: []string{""}},

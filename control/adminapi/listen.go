@@ -89,6 +89,13 @@ func (s *Server) Address() string {
 
 // Run serves until the context ends, and then lets requests that are under way finish.
 func (s *Server) Run(ctx context.Context) error {
+	watching, stop := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		s.monitor.run(watching)
+	}()
+	defer func() { stop(); <-watched }()
 	ended := make(chan error, 3)
 	running := 0
 	serve := func(listener net.Listener, how func(net.Listener) error) {

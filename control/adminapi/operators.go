@@ -2,14 +2,12 @@ package adminapi
 
 import (
 	"context"
-	"strconv"
-	"strings"
+	"fmt"
 	"time"
 
 	"fieldgate/api"
 	"fieldgate/control/access"
 	"fieldgate/control/filter"
-	"fieldgate/control/refusal"
 )
 
 func operator(a *access.Account) api.Operator {
@@ -21,18 +19,17 @@ func operatorAnswer(a *access.Account) OperatorAnswerJSONResponse {
 	return OperatorAnswerJSONResponse{Body: operator(a), Headers: OperatorAnswerResponseHeaders{ETag: operatorTag(a)}}
 }
 
-func operatorTag(a *access.Account) string { return `"` + strconv.FormatInt(a.Version, 10) + `"` }
+func operatorTag(a *access.Account) string { return entityTag(uint64(a.Version)) }
 
-// operatorVersion is the version that an If-Match names (RFC 9110 section 13.1.1); 0 for whichever there is.
-func operatorVersion(match string) (int64, error) {
-	if match == "" || match == "*" {
-		return 0, nil
-	}
-	version, err := strconv.ParseInt(strings.Trim(match, `"`), 10, 64)
-	if err != nil || version < 1 {
-		return 0, refusal.Changed("If-Match names no state of the operator: send the ETag of its answer.")
-	}
-	return version, nil
+// explainOperator adds to a refusal because of If-Match how the operator is now.
+func (o *operations) explainOperator(ctx context.Context, refused error, name string) error {
+	return o.explainChange(ctx, refused, fmt.Sprintf("action:operator.* target:%q", name), func() (any, error) {
+		a, err := o.config.Operators.Account(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		return operator(a), nil
+	})
 }
 
 func invitation(i *access.Invitation) api.OperatorWithInvitation {
@@ -40,7 +37,7 @@ func invitation(i *access.Invitation) api.OperatorWithInvitation {
 }
 
 func (o *operations) ListOperators(ctx context.Context, request ListOperatorsRequestObject) (ListOperatorsResponseObject, error) {
-	page, err := newPage(request.Params.Cursor, request.Params.Limit)
+	page, err := newPage(request.Params.Cursor, request.Params.Limit, "operators", request.Params.Filter)
 	if err != nil {
 		return nil, err
 	}
@@ -52,12 +49,12 @@ func (o *operations) ListOperators(ctx context.Context, request ListOperatorsReq
 	if err != nil {
 		return nil, err
 	}
+	list, more := cut(list, page)
 	answer := ListOperators200JSONResponse{Items: []api.Operator{}}
-	for i, a := range list {
-		if i == page.limit {
-			answer.Next = encodeCursor(list[i-1].Name)
-			break
-		}
+	if more {
+		answer.Next = page.next(list[len(list)-1].Name)
+	}
+	for _, a := range list {
 		answer.Items = append(answer.Items, operator(a))
 	}
 	return answer, nil
@@ -80,24 +77,16 @@ func (o *operations) GetOperator(ctx context.Context, request GetOperatorRequest
 }
 
 func (o *operations) UpdateOperator(ctx context.Context, request UpdateOperatorRequestObject) (UpdateOperatorResponseObject, error) {
-	version, err := operatorVersion(request.Params.IfMatch)
+	a, err := o.config.Operators.UpdateAccount(ctx, request.Operator, int64(versionOf(request.Params.IfMatch)), access.Role(request.Body.Role), request.Body.Disabled)
 	if err != nil {
-		return nil, err
-	}
-	a, err := o.config.Operators.UpdateAccount(ctx, request.Operator, version, access.Role(request.Body.Role), request.Body.Disabled)
-	if err != nil {
-		return nil, err
+		return nil, o.explainOperator(ctx, err, request.Operator)
 	}
 	return UpdateOperator200JSONResponse{operatorAnswer(a)}, nil
 }
 
 func (o *operations) RemoveOperator(ctx context.Context, request RemoveOperatorRequestObject) (RemoveOperatorResponseObject, error) {
-	version, err := operatorVersion(request.Params.IfMatch)
-	if err != nil {
-		return nil, err
-	}
-	if err := o.config.Operators.RemoveAccount(ctx, request.Operator, version); err != nil {
-		return nil, err
+	if err := o.config.Operators.RemoveAccount(ctx, request.Operator, int64(versionOf(request.Params.IfMatch))); err != nil {
+		return nil, o.explainOperator(ctx, err, request.Operator)
 	}
 	return RemoveOperator204Response{}, nil
 }
@@ -116,7 +105,7 @@ func apiToken(t *access.Token) api.Token {
 }
 
 func (o *operations) ListTokens(ctx context.Context, request ListTokensRequestObject) (ListTokensResponseObject, error) {
-	page, err := newPage(request.Params.Cursor, request.Params.Limit)
+	page, err := newPage(request.Params.Cursor, request.Params.Limit, "tokens", request.Params.Filter)
 	if err != nil {
 		return nil, err
 	}
@@ -128,12 +117,12 @@ func (o *operations) ListTokens(ctx context.Context, request ListTokensRequestOb
 	if err != nil {
 		return nil, err
 	}
+	list, more := cut(list, page)
 	answer := ListTokens200JSONResponse{Items: []api.Token{}}
-	for i, t := range list {
-		if i == page.limit {
-			answer.Next = encodeCursor(list[i-1].ID)
-			break
-		}
+	if more {
+		answer.Next = page.next(list[len(list)-1].ID)
+	}
+	for _, t := range list {
 		answer.Items = append(answer.Items, apiToken(t))
 	}
 	return answer, nil

@@ -14,17 +14,23 @@ import (
 	"fieldgate/control/catalog"
 	"fieldgate/control/insight"
 	"fieldgate/control/refusal"
+	"fieldgate/engine/bus"
 	"fieldgate/engine/store"
 )
 
 // problemOf renders an error for the operator. One that is not meant for callers becomes an internal error without a word
 // about its cause.
 func problemOf(err error) api.Problem {
+	var changed *changedError
 	var refused *refusal.Error
 	var invalid *contract.InvalidError
 	var conflict *catalog.ConflictError
 	var tooLarge *http.MaxBytesError
 	switch {
+	case errors.As(err, &changed):
+		problem := problemOf(changed.cause)
+		problem.Current, problem.Changes = changed.current, changed.changes
+		return problem
 	case errors.As(err, &refused):
 		switch refused.Code {
 		case refusal.CodeNotFound:
@@ -33,12 +39,16 @@ func problemOf(err error) api.Problem {
 			return newProblem(http.StatusConflict, "conflict", "The decision does not fit the present state", refused.Detail)
 		case refusal.CodeChanged:
 			return newProblem(http.StatusPreconditionFailed, "changed", "Somebody else was faster", refused.Detail)
+		case refusal.CodeInProgress:
+			return newProblem(http.StatusConflict, "in-progress", "The first request is under way", refused.Detail)
+		case refusal.CodeReusedKey:
+			return newProblem(http.StatusUnprocessableEntity, "reused-key", "The key belongs to another request", refused.Detail)
 		case refusal.CodeUnauthenticated:
 			return newProblem(http.StatusUnauthorized, "unauthenticated", "Sign in, or send a valid token", refused.Detail)
 		case refusal.CodeForbidden:
 			return newProblem(http.StatusForbidden, "forbidden", "Not allowed", refused.Detail)
 		case refusal.CodeRateLimited:
-			return newProblem(http.StatusTooManyRequests, "rate-limited", "Too many attempts", refused.Detail)
+			return newProblem(http.StatusTooManyRequests, "too-many-attempts", "Too many attempts", refused.Detail)
 		case refusal.CodeOverloaded:
 			return newProblem(http.StatusServiceUnavailable, "overloaded", "Overloaded", refused.Detail)
 		}
@@ -58,6 +68,12 @@ func problemOf(err error) api.Problem {
 		return problem
 	case errors.As(err, &tooLarge):
 		return newProblem(http.StatusRequestEntityTooLarge, "too-large", "The request is too large", "A document has at most 8 MiB, any other request 64 KiB.")
+	case errors.Is(err, store.ErrUnavailable), errors.Is(err, bus.ErrUnavailable):
+		return newProblem(http.StatusServiceUnavailable, "unavailable", "The database or the bus does not answer",
+			"Nothing was changed. What is in force on the gateways stays in force; try again in a moment.")
+	case errors.Is(err, store.ErrUnknownOutcome):
+		return newProblem(http.StatusServiceUnavailable, "unavailable", "The database went away",
+			"It was lost while it committed: look whether the change was made before you repeat it, or send it again with the same Idempotency-Key.")
 	case errors.Is(err, store.ErrFull):
 		return newProblem(http.StatusInsufficientStorage, "disk-full", "The disk is full", "Nothing was changed: free some disk space and try again.")
 	case errors.Is(err, errPending):

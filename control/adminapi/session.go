@@ -101,7 +101,7 @@ func (o *operations) SetPassword(ctx context.Context, request SetPasswordRequest
 }
 
 func (o *operations) ListSessions(ctx context.Context, request ListSessionsRequestObject) (ListSessionsResponseObject, error) {
-	page, err := newPage(request.Params.Cursor, request.Params.Limit)
+	page, err := newPage(request.Params.Cursor, request.Params.Limit, "sessions")
 	if err != nil {
 		return nil, err
 	}
@@ -110,12 +110,12 @@ func (o *operations) ListSessions(ctx context.Context, request ListSessionsReque
 	if err != nil {
 		return nil, err
 	}
+	list, more := cut(list, page)
 	answer := ListSessions200JSONResponse{Items: []api.Session{}}
-	for i, s := range list {
-		if i == page.limit {
-			answer.Next = encodeCursor(list[i-1].ID)
-			break
-		}
+	if more {
+		answer.Next = page.next(list[len(list)-1].ID)
+	}
+	for _, s := range list {
 		answer.Items = append(answer.Items, session(s, s.ID == sessionID(caller)))
 	}
 	return answer, nil

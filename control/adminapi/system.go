@@ -3,6 +3,7 @@ package adminapi
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"fieldgate/control/audit"
 	"fieldgate/control/catalog"
 	"fieldgate/control/directory"
+	"fieldgate/control/filter"
 	"fieldgate/control/insight"
 	"fieldgate/engine/store"
 )
@@ -26,28 +28,78 @@ func (o *operations) GetContract(context.Context, GetContractRequestObject) (Get
 }
 
 func (o *operations) ListAudit(ctx context.Context, request ListAuditRequestObject) (ListAuditResponseObject, error) {
-	page, err := newPage(request.Params.Cursor, request.Params.Limit)
+	p := request.Params
+	page, err := newPage(p.Cursor, p.Limit, "audit", p.Filter)
 	if err != nil {
 		return nil, err
 	}
-	entries, err := audit.List(ctx, o.config.Store, audit.Filter{After: page.after, Limit: page.limit + 1})
+	terms, err := filter.Parse(p.Filter, time.Now(), audit.Keys...)
 	if err != nil {
 		return nil, err
 	}
+	entries, err := audit.List(ctx, o.config.Store, audit.Filter{Terms: terms, After: page.after, Limit: page.limit + 1})
+	if err != nil {
+		return nil, err
+	}
+	entries, more := cut(entries, page)
 	answer := ListAudit200JSONResponse{Items: []api.AuditEntry{}}
-	for i, e := range entries {
-		if i == page.limit {
-			answer.Next = encodeCursor(entries[i-1].Key())
-			break
-		}
-		answer.Items = append(answer.Items, api.AuditEntry{Id: int64(e.ID), Time: e.Time, Actor: e.Actor.Name, Action: e.Action, Target: e.Target, Detail: e.Detail})
+	for i := range entries {
+		answer.Items = append(answer.Items, auditEntry(&entries[i]))
+	}
+	if more {
+		answer.Next = page.next(entries[len(entries)-1].Key())
 	}
 	return answer, nil
 }
 
+func auditEntry(e *audit.Entry) api.AuditEntry {
+	return api.AuditEntry{Id: int64(e.ID), Time: e.Time, Actor: e.Actor.Name, Action: e.Action, Target: e.Target, Detail: e.Detail,
+		Via: e.Actor.Via, Source: e.Actor.Source, Before: object(e.Before), After: object(e.After)}
+}
+
+// object is a JSON object that the audit keeps; nil without one.
+func object(encoded json.RawMessage) map[string]any {
+	var decoded map[string]any
+	if encoded != nil && json.Unmarshal(encoded, &decoded) != nil {
+		return nil // it was encoded by us; what cannot be read has nothing to show
+	}
+	return decoded
+}
+
+// GetReadiness asks anew, so that a load balancer hears what is, not what was.
+func (o *operations) GetReadiness(ctx context.Context, _ GetReadinessRequestObject) (GetReadinessResponseObject, error) {
+	answer := api.Readiness{Ready: true, Checks: []api.Check{}}
+	check := func(name api.CheckName, err error, since time.Time) {
+		answer.Checks = append(answer.Checks, api.Check{Name: name, Ok: err == nil, Since: since})
+		answer.Ready = answer.Ready && err == nil
+	}
+	asking, cancel := context.WithTimeout(ctx, examineTimeout)
+	defer cancel()
+	err := o.config.Store.Health(asking)
+	since := time.Time{}
+	if err != nil {
+		since = o.monitor.storeSince()
+	}
+	check(api.CheckStore, err, since)
+	if o.config.Bus != nil {
+		err, since = o.config.Bus.Health(), time.Time{}
+		if err != nil {
+			since = o.config.Bus.Since().UTC()
+		}
+		check(api.CheckBus, err, since)
+	}
+	if o.config.GatewayReady != nil {
+		check(api.CheckGateway, o.config.GatewayReady(), time.Time{})
+	}
+	if !answer.Ready {
+		return GetReadiness503JSONResponse(answer), nil
+	}
+	return GetReadiness200JSONResponse(answer), nil
+}
+
 func (o *operations) GetStatus(ctx context.Context, _ GetStatusRequestObject) (GetStatusResponseObject, error) {
 	answer := GetStatus200JSONResponse{Version: o.config.Version, Node: o.config.Node, StartedAt: o.started,
-		Role: "all", Listeners: []api.Listener{}, Health: []api.HealthItem{}, Gateways: []api.Gateway{}, Warnings: []api.Warning{}}
+		Role: o.config.Role, Store: o.config.Engines.Store, Bus: o.config.Engines.Bus, Listeners: []api.Listener{}, Gateways: []api.Gateway{}, Warnings: []api.Warning{}}
 	if address := o.Address(); address != "" {
 		answer.Listeners = append(answer.Listeners, api.Listener{Name: "admin", Address: address})
 	}
@@ -59,6 +111,14 @@ func (o *operations) GetStatus(ctx context.Context, _ GetStatusRequestObject) (G
 		return nil, err
 	}
 	answer.Snapshot, answer.Directory = int64(snapshot), int64(sequence)
+	answer.Health, _ = o.monitor.health()
+	if answer.Claimed, err = o.config.Operators.Claimed(ctx); err != nil {
+		return nil, err
+	}
+	if !answer.Claimed {
+		answer.Warnings = append(answer.Warnings, api.Warning{Code: api.WarningUnclaimed, Message: "nobody has claimed this installation; it is served on this machine only",
+			Remedy: "sign in to the console with the one-time token, and make yourself its owner"})
+	}
 	err = o.config.Store.View(ctx, func(tx *store.Tx) (err error) {
 		if answer.Apis, err = catalog.Count(ctx, tx); err != nil {
 			return err
@@ -88,12 +148,20 @@ func (o *operations) GetStatus(ctx context.Context, _ GetStatusRequestObject) (G
 	now := time.Now()
 	for _, g := range o.config.Rollout.List() {
 		behind := g.Behind(snapshot, sequence, now)
-		answer.Gateways = append(answer.Gateways, api.Gateway{Node: g.Node, Snapshot: int64(g.Snapshot), Directory: int64(g.Directory), SeenAt: g.Seen.UTC(), Behind: behind})
+		answer.Gateways = append(answer.Gateways, api.Gateway{Node: g.Node, Snapshot: int64(g.Snapshot), Directory: int64(g.Directory), SeenAt: g.Seen.UTC(), Behind: behind,
+			Connections: total(g.Connections), RecordsDropped: int64(g.RecordsDropped), RecordsWaiting: int64(g.OutboxBytes), RecordsSince: g.OutboxOldest})
 		if behind != "" {
 			answer.Warnings = append(answer.Warnings, api.Warning{Code: api.WarningGatewayBehind, Message: behind, Remedy: "see its log; it serves by the rules that it has"})
 		}
 	}
 	return answer, nil
+}
+
+func total(counts map[string]int) (sum int) {
+	for _, n := range counts {
+		sum += n
+	}
+	return sum
 }
 
 // newest is the version of the newest snapshot and the sequence of the newest change of the directory.

@@ -1,11 +1,11 @@
 package adminapi
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
+	"slices"
+	"strconv"
 	"time"
 
 	"fieldgate"
@@ -21,43 +21,14 @@ const (
 	defaultMinutes = 60
 	maxMinutes     = 30 * 24 * 60
 
-	keepAlive = 15 * time.Second
+	maxByMinute      = 180
+	maxRemembered    = 1 << 20 // more than is
+	maxSeriesMinutes = 400 * 24 * 60
 )
 
-var trafficKeys = []filter.Key{{Name: "protocol"}, {Name: "api"}, {Name: "principal"}, {Name: "finding"},
-	{Name: "status", Values: []string{"2xx", "3xx", "4xx", "5xx"}}}
-
 func trafficFilter(text string) (insight.Filter, error) {
-	var wanted insight.Filter
-	terms, err := filter.Parse(text, time.Now(), trafficKeys...)
-	if err != nil {
-		return wanted, err
-	}
-	for _, t := range terms {
-		if t.Key == "" || t.Not || len(t.Values) > 1 || t.Values[0].Prefix {
-			return wanted, errPending
-		}
-		value := t.Values[0].Text
-		switch t.Key {
-		case "api":
-			wanted.API = value
-		case "principal":
-			wanted.Principal = value
-		case "status":
-			wanted.StatusClass = int(value[0] - '0')
-		case "protocol":
-			known, ok := fieldgate.ParseProtocol(value)
-			if !ok {
-				return wanted, refusal.Invalid("%.60q is no protocol that is known.", value)
-			}
-			wanted.Protocol = &known
-		case "finding":
-			if wanted.Finding = fieldgate.ParseFinding(value); wanted.Finding == 0 {
-				return wanted, refusal.Invalid("%.60q is no finding that is known.", value)
-			}
-		}
-	}
-	return wanted, nil
+	terms, err := filter.Parse(text, time.Now(), insight.TrafficKeys...)
+	return insight.Filter{Terms: terms}, err
 }
 
 func trafficRecord(e *insight.Exchange) api.TrafficRecord {
@@ -71,23 +42,69 @@ func trafficRecord(e *insight.Exchange) api.TrafficRecord {
 	for _, name := range e.Findings.Names() {
 		record.Findings = append(record.Findings, api.FindingName(name))
 	}
+	record.Node, record.Decided, record.Rule = e.Node, e.Decided.String(), e.Rule
+	for stage, t := range e.Stages {
+		if t.Ran() {
+			record.Stages = append(record.Stages, api.StageTime{Stage: api.StageTimeStage(fieldgate.Stage(stage).String()),
+				Micros: float64(t.Duration().Nanoseconds()) / 1e3})
+		}
+	}
 	return record
 }
 
 func (o *operations) ListTraffic(_ context.Context, request ListTrafficRequestObject) (ListTrafficResponseObject, error) {
-	wanted, err := trafficFilter(request.Params.Filter)
+	p := request.Params
+	page, err := newPage(p.Cursor, p.Limit, "traffic", p.Filter)
 	if err != nil {
 		return nil, err
 	}
-	limit, err := bounded("limit", request.Params.Limit, defaultLimit, maxLimit)
+	wanted, err := trafficFilter(p.Filter)
 	if err != nil {
 		return nil, err
 	}
+	list, next := o.config.Insight.RecentPage(wanted, page.after, page.limit)
 	answer := ListTraffic200JSONResponse{Items: []api.TrafficRecord{}}
-	for _, exchange := range o.config.Insight.Recent(wanted, limit) {
-		answer.Items = append(answer.Items, trafficRecord(&exchange))
+	for i := range list {
+		answer.Items = append(answer.Items, trafficRecord(&list[i]))
+	}
+	if next != "" {
+		answer.Next = page.next(next)
 	}
 	return answer, nil
+}
+
+// GetExchange looks among the newest exchanges; the clause is told by what is published now.
+func (o *operations) GetExchange(ctx context.Context, request GetExchangeRequestObject) (GetExchangeResponseObject, error) {
+	newest := o.config.Insight.Recent(insight.Filter{}, maxRemembered)
+	at := slices.IndexFunc(newest, func(e insight.Exchange) bool { return e.Instance == request.Instance })
+	if at < 0 {
+		return nil, refusal.NotFound("The exchange %.120q is not among the newest ones, which are all that is remembered.", request.Instance)
+	}
+	e := newest[at]
+	answer := GetExchange200JSONResponse{Exchange: trafficRecord(&e)}
+	if e.API == "" || e.Operation == "" {
+		return answer, nil
+	}
+	k, err := o.config.Catalog.Contract(ctx, e.API, e.Version)
+	var refused *refusal.Error
+	switch {
+	case errors.As(err, &refused):
+		return answer, nil // it was published then, and no longer is
+	case err != nil:
+		return nil, err
+	}
+	for i := range k.Operations {
+		if k.Operations[i].ID == e.Operation {
+			rendered := operation(k.Version, &k.Operations[i])
+			answer.Operation = &rendered
+		}
+	}
+	document, err := o.document(ctx, e.API, e.Version)
+	if err != nil {
+		return nil, err
+	}
+	answer.Clause, err = clauseOf(document, e.Operation)
+	return answer, err
 }
 
 func (o *operations) StreamTraffic(ctx context.Context, request StreamTrafficRequestObject) (StreamTrafficResponseObject, error) {
@@ -99,51 +116,20 @@ func (o *operations) StreamTraffic(ctx context.Context, request StreamTrafficReq
 	if err != nil {
 		return nil, err
 	}
-	stream := &eventStream{ctx: ctx, stopping: o.stopping, subscriber: subscriber}
-	// The client learns at once that it listens.
-	stream.pending.WriteString(": listening\n\n")
-	return StreamTraffic200TexteventStreamResponse{Body: stream}, nil
-}
-
-// eventStream renders what a subscriber receives as server-sent events; reading it waits for them.
-type eventStream struct {
-	ctx        context.Context
-	stopping   <-chan struct{}
-	subscriber *insight.Subscriber
-	pending    bytes.Buffer
-}
-
-func (s *eventStream) Read(p []byte) (int, error) {
-	if s.pending.Len() == 0 {
-		s.pending.Reset()
+	stream := newEventStream(ctx, o.stopping, subscriber.Close)
+	stream.wait = func(timeout <-chan time.Time) {
 		select {
-		case exchange := <-s.subscriber.Exchanges():
-			s.event("exchange", trafficRecord(&exchange))
-		case <-time.After(keepAlive):
-			s.pending.WriteString(": still here\n\n")
-		case <-s.ctx.Done():
-			return 0, io.EOF
-		case <-s.stopping:
-			return 0, io.EOF
+		case exchange := <-subscriber.Exchanges():
+			stream.event("exchange", trafficRecord(&exchange))
+		case <-timeout:
+		case <-ctx.Done():
+		case <-o.stopping:
 		}
-		if dropped := s.subscriber.Dropped(); dropped > 0 {
-			s.event("dropped", map[string]int{"count": dropped})
+		if dropped := subscriber.Dropped(); dropped > 0 {
+			stream.event("dropped", map[string]int{"count": dropped})
 		}
 	}
-	return s.pending.Read(p)
-}
-
-func (s *eventStream) event(name string, data any) {
-	encoded, err := json.Marshal(data)
-	if err != nil {
-		panic(err) // plain strings and numbers
-	}
-	fmt.Fprintf(&s.pending, "event: %s\ndata: %s\n\n", name, encoded)
-}
-
-func (s *eventStream) Close() error {
-	s.subscriber.Close()
-	return nil
+	return StreamTraffic200TexteventStreamResponse{Body: stream}, nil
 }
 
 func (o *operations) GetTrafficSummary(ctx context.Context, request GetTrafficSummaryRequestObject) (GetTrafficSummaryResponseObject, error) {
@@ -183,7 +169,12 @@ func namedCounts(counts []insight.NamedCount) []api.NamedCount {
 func operationTraffic(traffic []*insight.OperationTraffic) []api.OperationTraffic {
 	list := make([]api.OperationTraffic, 0, len(traffic))
 	for _, t := range traffic {
-		list = append(list, api.OperationTraffic{Api: t.API, Version: t.Version, Operation: t.Operation, Exchanges: int64(t.Exchanges),
+		var protocols []api.OperationProtocol
+		for _, p := range t.Protocols {
+			protocols = append(protocols, api.OperationProtocol{Protocol: api.Protocol(p.Protocol.String()), Exchanges: int64(p.Exchanges),
+				Refused: int64(p.Refused), Failed: int64(p.Failed), P50Micros: p.P50.Microseconds(), P99Micros: p.P99.Microseconds()})
+		}
+		list = append(list, api.OperationTraffic{Protocols: protocols, Api: t.API, Version: t.Version, Operation: t.Operation, Exchanges: int64(t.Exchanges),
 			Passed: int64(t.Passed), Refused: int64(t.Refused), Failed: int64(t.Failed), Devices: int64(t.Callers),
 			P50Micros: t.P50.Microseconds(), P90Micros: t.P90.Microseconds(), P99Micros: t.P99.Microseconds(),
 			BytesIn: int64(t.BytesIn), BytesOut: int64(t.BytesOut), Findings: namedCounts(t.Findings)})
@@ -192,18 +183,111 @@ func operationTraffic(traffic []*insight.OperationTraffic) []api.OperationTraffi
 }
 
 func (o *operations) ListUndocumented(ctx context.Context, request ListUndocumentedRequestObject) (ListUndocumentedResponseObject, error) {
-	limit, err := bounded("limit", request.Params.Limit, defaultLimit, maxLimit)
+	p := request.Params
+	page, err := newPage(p.Cursor, p.Limit, "undocumented", p.Filter)
 	if err != nil {
 		return nil, err
 	}
-	routes, overflow, err := o.config.Insight.Undocumented(ctx, limit)
+	terms, err := filter.Parse(p.Filter, time.Now(), insight.RouteKeys...)
 	if err != nil {
 		return nil, err
 	}
+	after, err := routeAfter(page)
+	if err != nil {
+		return nil, err
+	}
+	routes, overflow, err := o.config.Insight.UndocumentedPage(ctx, terms, after, page.limit+1)
+	if err != nil {
+		return nil, err
+	}
+	routes, more := cut(routes, page)
 	answer := ListUndocumented200JSONResponse{Items: []api.UndocumentedRoute{}, Overflow: int64(overflow)}
 	for _, r := range routes {
 		answer.Items = append(answer.Items, api.UndocumentedRoute{Protocol: api.Protocol(r.Protocol.String()), Method: r.Method.String(), Route: r.Route,
 			Api: r.API, Exchanges: int64(r.Exchanges), LastPrincipal: r.Principal, FirstSeen: r.First, LastSeen: r.Last})
 	}
+	if more {
+		last := routes[len(routes)-1]
+		answer.Next = page.nextAt(fmt.Sprint(last.Exchanges), last.Route, last.API, fmt.Sprint(int(last.Protocol)), fmt.Sprint(int(last.Method)))
+	}
 	return answer, nil
+}
+
+func routeAfter(page page) (*insight.Route, error) {
+	parts, err := page.parts(5)
+	if err != nil || parts == nil {
+		return nil, err
+	}
+	exchanges, err := strconv.ParseUint(parts[0], 10, 63)
+	protocol, err2 := strconv.ParseUint(parts[3], 10, 8)
+	method, err3 := strconv.ParseUint(parts[4], 10, 8)
+	if err != nil || err2 != nil || err3 != nil {
+		return nil, errCursor()
+	}
+	return &insight.Route{Exchanges: exchanges, Route: parts[1], API: parts[2], Protocol: fieldgate.Protocol(protocol), Method: fieldgate.Method(method)}, nil
+}
+
+func (o *operations) GetTrafficSeries(ctx context.Context, request GetTrafficSeriesRequestObject) (GetTrafficSeriesResponseObject, error) {
+	minutes, err := bounded("minutes", request.Params.Minutes, defaultMinutes, maxSeriesMinutes)
+	if err != nil {
+		return nil, err
+	}
+	wanted := insight.SeriesFilter{API: request.Params.Api}
+	if name := request.Params.Protocol; name != "" {
+		protocol, known := fieldgate.ParseProtocol(string(name))
+		if !known {
+			return nil, refusal.Invalid("%.60q is no protocol that is known.", string(name))
+		}
+		wanted.Protocol = &protocol
+	}
+	span := insight.Day
+	switch {
+	case minutes <= maxByMinute:
+		span = insight.Minute
+	case minutes <= maxMinutes:
+		span = insight.Hour
+	}
+	perPoint := int(span) / 60
+	series, err := o.config.Insight.Series(ctx, wanted, span, (minutes+perPoint-1)/perPoint)
+	if err != nil {
+		return nil, err
+	}
+	answer := GetTrafficSeries200JSONResponse{From: series.From, SpanSeconds: int(series.Span), Protocols: []api.ProtocolSeries{}}
+	for _, p := range series.Protocols {
+		answer.Protocols = append(answer.Protocols, api.ProtocolSeries{Protocol: api.Protocol(p.Protocol.String()),
+			Passed: int64s(p.Passed), Refused: int64s(p.Refused), Failed: int64s(p.Failed)})
+	}
+	return answer, nil
+}
+
+func (o *operations) ListCallers(ctx context.Context, request ListCallersRequestObject) (ListCallersResponseObject, error) {
+	since, err := sinceOf(request.Params.Since, "7d")
+	if err != nil {
+		return nil, err
+	}
+	callers, err := o.config.Insight.Callers(ctx, request.Api, request.Version, since)
+	if err != nil {
+		return nil, err
+	}
+	answer := ListCallers200JSONResponse{Items: []api.Caller{}}
+	for _, c := range callers {
+		answer.Items = append(answer.Items, api.Caller{Firmware: c.Firmware, Model: c.Model, Exchanges: int64(c.Exchanges), LastSeen: c.LastSeen, Operations: len(c.Operations)})
+	}
+	return answer, nil
+}
+
+// sinceOf reads how far a question looks back, at the most maxMinutes.
+func sinceOf(text, otherwise string) (time.Time, error) {
+	if text == "" {
+		text = otherwise
+	}
+	now := time.Now().UTC()
+	since, err := filter.ParseTime(text, now)
+	if err != nil {
+		return since, refusal.Invalid("since: %s.", err)
+	}
+	if now.Sub(since) > maxMinutes*time.Minute {
+		return since, refusal.Invalid("since: %.40q is more than 30 days ago, which is as far as this looks back.", text)
+	}
+	return since, nil
 }

@@ -34,6 +34,9 @@ func New(db *store.Store, b *bus.Bus, log *slog.Logger) *Catalog {
 	return &Catalog{store: db, bus: b, log: log}
 }
 
+// OwnName is the name of the admin API, which is part of the program and not in the database.
+const OwnName = "fieldgate"
+
 // Change says what publishing a document does.
 type Change string
 
@@ -71,24 +74,34 @@ func (e *ConflictError) Error() string { return e.Conflicts[0].String() }
 
 // Publish compiles a document and makes it live, unless it is published already. file names the document in diagnostics.
 // A document that is no contract is a *contract.InvalidError, one whose routes other APIs serve a *ConflictError. With
-// dryRun nothing is changed.
-func (c *Catalog) Publish(ctx context.Context, file string, document []byte, dryRun bool) (*Plan, error) {
+// dryRun nothing is changed. With an error, a plan names at the most what it was about. match is the Change of the API that the decision is made for; 0: whichever there is.
+func (c *Catalog) Publish(ctx context.Context, file string, document []byte, dryRun bool, match uint64) (*Plan, error) {
 	compiled, warnings, err := contract.Compile(file, document)
 	if err != nil {
 		return nil, err
+	}
+	if compiled.API == OwnName {
+		return nil, refusal.Conflict("The name %q is that of Fieldgate's own API: give the contract another title, or another name with x-fieldgate: {api: …}.", OwnName)
 	}
 	plan := new(Plan)
 	replaces, sunset := contract.Replacement(document)
 	if dryRun {
 		err := c.store.View(ctx, func(tx *store.Tx) error {
 			*plan = newPlan(compiled, warnings)
+			if err := checkChange(ctx, tx, compiled.API, match); err != nil {
+				return err
+			}
 			_, err := prepare(ctx, tx, plan, replaces, sunset)
 			return err
 		})
 		return plan, err
 	}
+	said := Describe(document)
 	err = c.store.Update(ctx, func(tx *store.Tx) error {
 		*plan = newPlan(compiled, warnings) // the transaction may run again
+		if err := checkChange(ctx, tx, compiled.API, match); err != nil {
+			return err
+		}
 		ended, err := prepare(ctx, tx, plan, replaces, sunset)
 		if err != nil || plan.Change == ChangeNone {
 			return err
@@ -103,13 +116,13 @@ func (c *Catalog) Publish(ctx context.Context, file string, document []byte, dry
 				return err
 			}
 		}
-		if err := insertContract(ctx, tx, plan.Contract, document, plan.Snapshot); err != nil {
+		if err := insertContract(ctx, tx, plan.Contract, document, said, plan.Snapshot); err != nil {
 			return err
 		}
 		return audit.Write(ctx, tx, audit.Change{Action: "api.publish", Target: name(compiled), Detail: detail, Before: plan.before, After: contractFacts(plan.Contract)})
 	})
 	if err != nil {
-		return nil, err
+		return plan, err
 	}
 	if plan.Change != ChangeNone {
 		plan.Applied = true
@@ -306,11 +319,11 @@ func name(c *fieldgate.Contract) string { return c.API + " " + c.Version }
 
 // Deprecate keeps serving a version and tells its callers that it will end. sunset is a date (RFC 3339 full-date), which
 // may be empty, as may successor.
-func (c *Catalog) Deprecate(ctx context.Context, api, version, sunset, successor string) (*Version, error) {
+func (c *Catalog) Deprecate(ctx context.Context, api, version, sunset, successor string, match uint64) (*Version, error) {
 	if _, err := time.Parse(time.DateOnly, sunset); sunset != "" && err != nil {
 		return nil, refusal.Invalid("%.40q is no date: write it as 2027-06-30.", sunset)
 	}
-	return c.decide(ctx, "api.deprecate", api, version, func(tx *store.Tx, k *fieldgate.Contract) (change, error) {
+	return c.decide(ctx, "api.deprecate", api, version, match, func(tx *store.Tx, k *fieldgate.Contract) (change, error) {
 		if !isServed(k.State) {
 			return change{}, refusal.Conflict("%s is %s, so that it is not served: restore it first.", name(k), k.State)
 		}
@@ -326,8 +339,8 @@ func (c *Catalog) Deprecate(ctx context.Context, api, version, sunset, successor
 }
 
 // Retire ends a version; its callers are answered 410 Gone.
-func (c *Catalog) Retire(ctx context.Context, api, version string) (*Version, error) {
-	return c.decide(ctx, "api.retire", api, version, func(_ *store.Tx, k *fieldgate.Contract) (change, error) {
+func (c *Catalog) Retire(ctx context.Context, api, version string, match uint64) (*Version, error) {
+	return c.decide(ctx, "api.retire", api, version, match, func(_ *store.Tx, k *fieldgate.Contract) (change, error) {
 		changed := k.State != fieldgate.LifecycleRetired
 		k.State = fieldgate.LifecycleRetired
 		return change{made: changed}, nil
@@ -335,8 +348,8 @@ func (c *Catalog) Retire(ctx context.Context, api, version string) (*Version, er
 }
 
 // Restore makes a version active again. Versions of the same API that stand in its place are superseded.
-func (c *Catalog) Restore(ctx context.Context, api, version string) (*Version, error) {
-	return c.decide(ctx, "api.restore", api, version, func(tx *store.Tx, k *fieldgate.Contract) (change, error) {
+func (c *Catalog) Restore(ctx context.Context, api, version string, match uint64) (*Version, error) {
+	return c.decide(ctx, "api.restore", api, version, match, func(tx *store.Tx, k *fieldgate.Contract) (change, error) {
 		if k.State == fieldgate.LifecycleActive {
 			return change{}, nil
 		}
@@ -366,9 +379,15 @@ type change struct {
 }
 
 // decide carries out one decision about a version.
-func (c *Catalog) decide(ctx context.Context, action, api, version string, alter func(*store.Tx, *fieldgate.Contract) (change, error)) (decided *Version, err error) {
+func (c *Catalog) decide(ctx context.Context, action, api, version string, match uint64, alter func(*store.Tx, *fieldgate.Contract) (change, error)) (decided *Version, err error) {
 	var altered change
+	if api == OwnName {
+		return nil, refusal.Conflict("%s is Fieldgate's own API: it is part of the program, and served while it runs.", OwnName)
+	}
 	err = c.store.Update(ctx, func(tx *store.Tx) error {
+		if err := checkChange(ctx, tx, api, match); err != nil {
+			return err
+		}
 		k, err := readContract(ctx, tx, api, version)
 		if err != nil {
 			return err

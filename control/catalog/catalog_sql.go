@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"fieldgate"
@@ -26,20 +27,24 @@ type Version struct {
 	Operations int
 	Sunset     string
 	Successor  string
+	Owner      string   // the contact that the document names
+	Protocols  []string // by which it can be called
+	Change     uint64   // version of the snapshot with its newest change
 	Published  time.Time
 }
 
 // A list takes the compiled form, which may be megabytes, only of the versions whose end it tells.
-const versionColumns = "api, version, title, kind, state, digest, operations, CASE state WHEN 'deprecated' THEN compiled END, created"
+const versionColumns = "api, version, title, kind, state, digest, operations, CASE state WHEN 'deprecated' THEN compiled END, owner, protocols, change, created"
 
 func scanVersion(row interface{ Scan(...any) error }) (*Version, error) {
 	var v Version
 	var compiled []byte
+	var protocols string
 	var created int64
-	if err := row.Scan(&v.API, &v.Version, &v.Title, &v.Kind, &v.State, &v.Digest, &v.Operations, &compiled, &created); err != nil {
+	if err := row.Scan(&v.API, &v.Version, &v.Title, &v.Kind, &v.State, &v.Digest, &v.Operations, &compiled, &v.Owner, &protocols, &v.Change, &created); err != nil {
 		return nil, err
 	}
-	v.Published = time.UnixMilli(created).UTC()
+	v.Published, v.Protocols = time.UnixMilli(created).UTC(), strings.Fields(strings.Trim(protocols, "-"))
 	var ending struct{ Sunset, Successor string }
 	if v.State == fieldgate.LifecycleDeprecated {
 		if err := json.Unmarshal(compiled, &ending); err != nil {
@@ -60,6 +65,21 @@ func readVersion(ctx context.Context, tx *store.Tx, api, version string) (*Versi
 		return nil, errNoVersion(api, version)
 	}
 	return v, err
+}
+
+// checkChange refuses a decision that was made for another state of an API than its present one; 0 stands for any.
+func checkChange(ctx context.Context, tx *store.Tx, api string, match uint64) error {
+	if match == 0 {
+		return nil
+	}
+	var newest int64
+	if err := tx.QueryRowContext(ctx, "SELECT CAST(COALESCE(MAX(change), 0) AS BIGINT) FROM contract WHERE api = ?", api).Scan(&newest); err != nil {
+		return err
+	}
+	if uint64(newest) != match {
+		return refusal.Changed("Somebody else has changed the API %q meanwhile: look at it again, then decide.", api)
+	}
+	return nil
 }
 
 // versionsOf lists the versions of an API, newest publication first.
@@ -118,18 +138,19 @@ func liveContracts(ctx context.Context, tx *store.Tx) (live []*fieldgate.Contrac
 }
 
 // insertContract stores a version, or replaces its content.
-func insertContract(ctx context.Context, tx *store.Tx, k *fieldgate.Contract, document []byte, snapshot uint64) error {
+func insertContract(ctx context.Context, tx *store.Tx, k *fieldgate.Contract, document []byte, said Description, snapshot uint64) error {
 	content, compiled, err := fieldgate.EncodeContract(k)
 	if err != nil {
 		return err
 	}
 	_, err = tx.ExecContext(ctx, `
-		INSERT INTO contract (api, version, change, title, kind, state, digest, operations, document, compiled, content, form, published, created)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		INSERT INTO contract (api, version, change, title, kind, state, digest, operations, owner, description, protocols, document, compiled, content, form, published, created)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (api, version) DO UPDATE SET change = excluded.change, title = excluded.title, kind = excluded.kind,
-			state = excluded.state, digest = excluded.digest, operations = excluded.operations, document = excluded.document,
+			state = excluded.state, digest = excluded.digest, operations = excluded.operations, owner = excluded.owner,
+			description = excluded.description, protocols = excluded.protocols, document = excluded.document,
 			compiled = excluded.compiled, content = excluded.content, form = excluded.form, published = excluded.published, created = excluded.created`,
-		k.API, k.Version, int64(snapshot), k.Title, k.Kind, k.State, k.Digest, len(k.Operations), document, compiled, content, contract.Form, int64(snapshot), tx.Now.UnixMilli())
+		k.API, k.Version, int64(snapshot), k.Title, k.Kind, k.State, k.Digest, len(k.Operations), said.Owner, said.Text, protocolsOf(k), document, compiled, content, contract.Form, int64(snapshot), tx.Now.UnixMilli())
 	return err
 }
 
@@ -185,9 +206,10 @@ func (c *Catalog) part(ctx context.Context, content string, offset int) (part []
 var Keys = []filter.Key{
 	{Name: "state", Values: []string{string(fieldgate.LifecycleActive), string(fieldgate.LifecycleDeprecated), string(fieldgate.LifecycleRetired), string(fieldgate.LifecycleSuperseded)}},
 	{Name: "kind", Values: []string{string(fieldgate.KindOpenAPI), string(fieldgate.KindAsyncAPI), string(fieldgate.KindPassThrough)}},
+	{Name: "protocol", Values: protocolNames()}, {Name: "owner"},
 }
 
-var keyColumns = map[string]filter.Column{"state": {Name: "state"}, "kind": {Name: "kind"}}
+var keyColumns = map[string]filter.Column{"state": {Name: "state"}, "kind": {Name: "kind"}, "protocol": {Name: "protocols", List: true}, "owner": {Name: "owner"}}
 
 // Filter selects APIs; empty members select all.
 type Filter struct {
@@ -237,14 +259,18 @@ type scanner func(...any) error
 
 func (s scanner) Scan(columns ...any) error { return s(columns...) }
 
-// Get lists the versions of an API, newest first, and its contracts that are served.
-func (c *Catalog) Get(ctx context.Context, api string) (versions []*Version, served []*fieldgate.Contract, err error) {
+// Get lists the versions of an API, newest first, and its contracts that are served; description is that of the newest one.
+func (c *Catalog) Get(ctx context.Context, api string) (versions []*Version, served []*fieldgate.Contract, description string, err error) {
 	err = c.store.View(ctx, func(tx *store.Tx) error {
 		if versions, err = versionsOf(ctx, tx, api); err != nil {
 			return err
 		}
 		if len(versions) == 0 {
 			return refusal.NotFound("There is no API %q.", api)
+		}
+		row := tx.QueryRowContext(ctx, "SELECT description FROM contract WHERE api = ? AND version = ?", api, versions[0].Version)
+		if err := row.Scan(&description); err != nil {
+			return err
 		}
 		for _, v := range versions {
 			if isServed(v.State) {
@@ -257,7 +283,16 @@ func (c *Catalog) Get(ctx context.Context, api string) (versions []*Version, ser
 		}
 		return nil
 	})
-	return versions, served, err
+	return versions, served, description, err
+}
+
+// Contract is a version in compiled form.
+func (c *Catalog) Contract(ctx context.Context, api, version string) (k *fieldgate.Contract, err error) {
+	err = c.store.View(ctx, func(tx *store.Tx) error {
+		k, err = readContract(ctx, tx, api, version)
+		return err
+	})
+	return k, err
 }
 
 // Document is the document of a version, byte for byte as it was published.

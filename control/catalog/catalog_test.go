@@ -42,7 +42,7 @@ func open(t testing.TB, data string) (*Catalog, *bus.Bus) {
 
 func publish(t *testing.T, c *Catalog, document []byte) *Plan {
 	t.Helper()
-	plan, err := c.Publish(controltest.Context(t), "x.yaml", document, false)
+	plan, err := c.Publish(controltest.Context(t), "x.yaml", document, false, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +113,7 @@ func TestPublish(t *testing.T) {
 	defer stop()
 
 	first := document("Thermo", "2.4.0", "/a", "/b")
-	plan, err := c.Publish(ctx, "x.yaml", first, true)
+	plan, err := c.Publish(ctx, "x.yaml", first, true, 0)
 	if err != nil || plan.Change != ChangeNewAPI || plan.Applied || changes(plan) != "op0-a added, op1-b added" {
 		t.Fatalf("%+v %v", plan, err)
 	}
@@ -159,7 +159,7 @@ func TestPublish(t *testing.T) {
 	if err != nil || string(before) != string(first) {
 		t.Fatalf("%q %v", before, err)
 	}
-	versions, served, err := c.Get(ctx, "thermo")
+	versions, served, _, err := c.Get(ctx, "thermo")
 	if err != nil || len(versions) != 3 || versions[0].Version != "3.0.0" || versions[2].State != fieldgate.LifecycleSuperseded || len(served) != 2 {
 		t.Fatalf("%+v %+v %v", versions, served, err)
 	}
@@ -174,19 +174,19 @@ func TestConflictWithAnotherAPI(t *testing.T) {
 	publish(t, c, document("Thermo", "1.0.0", "/a", "/b"))
 	for _, dryRun := range []bool{true, false} {
 		var conflict *ConflictError
-		_, err := c.Publish(controltest.Context(t), "x.yaml", document("Other", "1.0.0", "/b", "/a"), dryRun)
+		_, err := c.Publish(controltest.Context(t), "x.yaml", document("Other", "1.0.0", "/b", "/a"), dryRun, 0)
 		if !errors.As(err, &conflict) || len(conflict.Conflicts) != 2 || conflict.Conflicts[0].LiveAPI != "thermo" {
 			t.Fatalf("%v", err)
 		}
 	}
 	expect(t, b, "thermo 1.0.0:active")
 	// Once the first API is retired its routes are free; they belong to the other when it is to come back.
-	if _, err := c.Retire(controltest.Context(t), "thermo", "1.0.0"); err != nil {
+	if _, err := c.Retire(controltest.Context(t), "thermo", "1.0.0", 0); err != nil {
 		t.Fatal(err)
 	}
 	publish(t, c, document("Other", "1.0.0", "/b", "/a"))
 	var conflict *ConflictError
-	if _, err := c.Restore(controltest.Context(t), "thermo", "1.0.0"); !errors.As(err, &conflict) {
+	if _, err := c.Restore(controltest.Context(t), "thermo", "1.0.0", 0); !errors.As(err, &conflict) {
 		t.Fatal(err)
 	}
 	expect(t, b, "other 1.0.0:active thermo 1.0.0:retired")
@@ -196,7 +196,7 @@ func TestInvalidDocument(t *testing.T) {
 	c, b := open(t, t.TempDir())
 	for _, text := range []string{"", "{{{", "openapi: 3.1.0\ninfo: {title: A, version: 1}\npaths: {/a: {post: {requestBody: {$ref: '#/nowhere'}}}}\n"} {
 		var invalid *contract.InvalidError
-		if _, err := c.Publish(controltest.Context(t), "x.yaml", []byte(text), false); !errors.As(err, &invalid) || len(invalid.Errors) == 0 || invalid.Errors[0].File != "x.yaml" {
+		if _, err := c.Publish(controltest.Context(t), "x.yaml", []byte(text), false, 0); !errors.As(err, &invalid) || len(invalid.Errors) == 0 || invalid.Errors[0].File != "x.yaml" {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
@@ -214,19 +214,19 @@ func TestLifecycle(t *testing.T) {
 	publish(t, c, document("Thermo", "2.0.0", "/a"))
 	expect(t, b, "thermo 2.0.0:active")
 
-	v, err := c.Restore(ctx, "thermo", "1.0.0")
+	v, err := c.Restore(ctx, "thermo", "1.0.0", 0)
 	if err != nil || v.State != fieldgate.LifecycleActive {
 		t.Fatalf("%+v %v", v, err)
 	}
 	expect(t, b, "thermo 1.0.0:active") // 2.0.0 is superseded in its turn
-	v, err = c.Deprecate(ctx, "thermo", "1.0.0", "2027-06-30", "2.0.0")
+	v, err = c.Deprecate(ctx, "thermo", "1.0.0", "2027-06-30", "2.0.0", 0)
 	if err != nil || v.State != fieldgate.LifecycleDeprecated || v.Sunset != "2027-06-30" || v.Successor != "2.0.0" {
 		t.Fatalf("%+v %v", v, err)
 	}
 	expect(t, b, "thermo 1.0.0:deprecated")
 	before, _ := fetch(t, b)
 	for range 2 {
-		if v, err = c.Retire(ctx, "thermo", "1.0.0"); err != nil || v.State != fieldgate.LifecycleRetired {
+		if v, err = c.Retire(ctx, "thermo", "1.0.0", 0); err != nil || v.State != fieldgate.LifecycleRetired {
 			t.Fatalf("%+v %v", v, err)
 		}
 	}
@@ -235,13 +235,13 @@ func TestLifecycle(t *testing.T) {
 		t.Fatalf("retiring twice went from snapshot %d to %d", before, after)
 	}
 	var refused *refusal.Error
-	if _, err := c.Deprecate(ctx, "thermo", "1.0.0", "", ""); !errors.As(err, &refused) || refused.Code != refusal.CodeConflict {
+	if _, err := c.Deprecate(ctx, "thermo", "1.0.0", "", "", 0); !errors.As(err, &refused) || refused.Code != refusal.CodeConflict {
 		t.Fatal(err)
 	}
-	if _, err := c.Retire(ctx, "thermo", "9"); !errors.As(err, &refused) || refused.Code != refusal.CodeNotFound {
+	if _, err := c.Retire(ctx, "thermo", "9", 0); !errors.As(err, &refused) || refused.Code != refusal.CodeNotFound {
 		t.Fatal(err)
 	}
-	if _, err := c.Deprecate(ctx, "thermo", "1.0.0", "tomorrow", ""); !errors.As(err, &refused) || refused.Code != refusal.CodeInvalid {
+	if _, err := c.Deprecate(ctx, "thermo", "1.0.0", "tomorrow", "", 0); !errors.As(err, &refused) || refused.Code != refusal.CodeInvalid {
 		t.Fatal(err)
 	}
 	// Its routes are free, so that publishing the document again brings it back.
@@ -264,10 +264,10 @@ func TestCorrectionOfASupersededVersion(t *testing.T) {
 		t.Fatalf("%+v", plan)
 	}
 	expect(t, b, "thermo 2.0.0:active")
-	if _, err := c.Restore(controltest.Context(t), "thermo", "1.0.0"); err != nil {
+	if _, err := c.Restore(controltest.Context(t), "thermo", "1.0.0", 0); err != nil {
 		t.Fatal(err)
 	}
-	_, served, err := c.Get(t.Context(), "thermo")
+	_, served, _, err := c.Get(t.Context(), "thermo")
 	if err != nil || len(served) != 1 || served[0].Version != "1.0.0" || len(served[0].Operations) != 2 {
 		t.Fatalf("%+v %v", served, err)
 	}
@@ -277,11 +277,11 @@ func TestCorrectionOfASupersededVersion(t *testing.T) {
 func TestCorrectionOfADeprecatedVersion(t *testing.T) {
 	c, b := open(t, t.TempDir())
 	publish(t, c, document("Thermo", "1.0.0", "/a"))
-	if _, err := c.Deprecate(controltest.Context(t), "thermo", "1.0.0", "2027-06-30", ""); err != nil {
+	if _, err := c.Deprecate(controltest.Context(t), "thermo", "1.0.0", "2027-06-30", "", 0); err != nil {
 		t.Fatal(err)
 	}
 	plan := publish(t, c, document("Thermo", "1.0.0", "/a", "/b"))
-	versions, _, err := c.Get(t.Context(), "thermo")
+	versions, _, _, err := c.Get(t.Context(), "thermo")
 	if err != nil || versions[0].State != fieldgate.LifecycleDeprecated || versions[0].Sunset != "2027-06-30" || len(plan.Warnings) == 0 {
 		t.Fatalf("%+v %+v %v", plan, versions, err)
 	}
@@ -295,7 +295,7 @@ func TestReplaces(t *testing.T) {
 	successor := string(document("Thermo", "2.0.0", "/v2")) + "x-fieldgate: {lifecycle: {replaces: 1.0.0, sunset-of-replaced: 2027-06-30}}\n"
 	publish(t, c, []byte(successor))
 	expect(t, b, "thermo 1.0.0:deprecated thermo 2.0.0:active")
-	versions, _, err := c.Get(t.Context(), "thermo")
+	versions, _, _, err := c.Get(t.Context(), "thermo")
 	if err != nil || versions[1].Sunset != "2027-06-30" || versions[1].Successor != "2.0.0" {
 		t.Fatalf("%+v %v", versions, err)
 	}
@@ -312,21 +312,21 @@ func TestExchangeOfRoutes(t *testing.T) {
 	publish(t, c, document("One", "1.0.0", "/a"))
 	publish(t, c, document("Two", "1.0.0", "/b"))
 	var conflict *ConflictError
-	if _, err := c.Publish(ctx, "x.yaml", document("One", "2.0.0", "/b"), false); !errors.As(err, &conflict) {
+	if _, err := c.Publish(ctx, "x.yaml", document("One", "2.0.0", "/b"), false, 0); !errors.As(err, &conflict) {
 		t.Fatal(err)
 	}
-	if _, err := c.Retire(ctx, "two", "1.0.0"); err != nil {
+	if _, err := c.Retire(ctx, "two", "1.0.0", 0); err != nil {
 		t.Fatal(err)
 	}
 	publish(t, c, document("One", "2.0.0", "/b"))
-	if _, err := c.Restore(ctx, "two", "1.0.0"); !errors.As(err, &conflict) {
+	if _, err := c.Restore(ctx, "two", "1.0.0", 0); !errors.As(err, &conflict) {
 		t.Fatal(err)
 	}
 	// One 1.0.0 has another route than 2.0.0, and serves on.
-	if _, err := c.Publish(ctx, "x.yaml", document("Two", "2.0.0", "/a"), false); !errors.As(err, &conflict) {
+	if _, err := c.Publish(ctx, "x.yaml", document("Two", "2.0.0", "/a"), false, 0); !errors.As(err, &conflict) {
 		t.Fatal(err)
 	}
-	if _, err := c.Retire(ctx, "one", "1.0.0"); err != nil {
+	if _, err := c.Retire(ctx, "one", "1.0.0", 0); err != nil {
 		t.Fatal(err)
 	}
 	publish(t, c, document("Two", "2.0.0", "/a"))
@@ -377,7 +377,7 @@ func TestListFilters(t *testing.T) {
 	for _, name := range []string{"Alpha", "Beta", "Gamma"} {
 		publish(t, c, document(name, "1.0.0", "/"+strings.ToLower(name)))
 	}
-	if _, err := c.Retire(controltest.Context(t), "beta", "1.0.0"); err != nil {
+	if _, err := c.Retire(controltest.Context(t), "beta", "1.0.0", 0); err != nil {
 		t.Fatal(err)
 	}
 	for want, test := range map[string]struct {

@@ -28,7 +28,7 @@ func (c *Catalog) Recompile(ctx context.Context) error {
 	if len(old) > 0 {
 		c.nudge()
 	}
-	return nil
+	return c.describe(ctx)
 }
 
 // foreignForms lists the versions that another form of the compiler made.
@@ -87,8 +87,8 @@ func (c *Catalog) recompile(ctx context.Context, v *Version) error {
 		if err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, "UPDATE contract SET change = ?, title = ?, operations = ?, compiled = ?, content = ?, form = ? WHERE api = ? AND version = ?",
-			int64(snapshot), k.Title, len(k.Operations), compiled, content, contract.Form, k.API, k.Version)
+		_, err = tx.ExecContext(ctx, "UPDATE contract SET change = ?, title = ?, operations = ?, protocols = ?, compiled = ?, content = ?, form = ? WHERE api = ? AND version = ?",
+			int64(snapshot), k.Title, len(k.Operations), protocolsOf(k), compiled, content, contract.Form, k.API, k.Version)
 		if err != nil {
 			return err
 		}

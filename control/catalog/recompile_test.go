@@ -15,7 +15,7 @@ func TestRecompile(t *testing.T) {
 	c, b := open(t, t.TempDir())
 	publish(t, c, document("Thermo", "1.0.0", "/a"))
 	publish(t, c, document("Meter", "1.0.0", "/m"))
-	if _, err := c.Deprecate(ctx, "thermo", "1.0.0", "2027-06-30", ""); err != nil {
+	if _, err := c.Deprecate(ctx, "thermo", "1.0.0", "2027-06-30", "", 0); err != nil {
 		t.Fatal(err)
 	}
 	before, _ := fetch(t, b)
@@ -50,7 +50,7 @@ func TestRecompile(t *testing.T) {
 	if after, _ := fetch(t, b); after != before+1 {
 		t.Fatalf("snapshot %d after %d", after, before)
 	}
-	versions, served, err := c.Get(ctx, "thermo")
+	versions, served, _, err := c.Get(ctx, "thermo")
 	if err != nil || len(served) != 1 || len(served[0].Operations) != 1 || versions[0].State != fieldgate.LifecycleDeprecated || versions[0].Sunset != "2027-06-30" {
 		t.Fatalf("%+v %+v %v", versions, served, err)
 	}

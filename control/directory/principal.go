@@ -8,9 +8,9 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"fieldgate"
-	"fieldgate/control/filter"
 	"fieldgate/control/refusal"
 	"fieldgate/engine/store"
 )
@@ -82,6 +82,25 @@ func Find(ctx context.Context, tx *store.Tx, kind fieldgate.PrincipalKind, id st
 	return p, err
 }
 
+// Basis is what a decision about a principal is made on.
+type Basis struct {
+	Version uint64 // the state that it is made for: a principal's Sequence; 0: whichever there is
+	Reason  string // for the audit
+}
+
+// Check refuses a decision that was made for another state, or with a reason that cannot be kept.
+func (b Basis) Check(p *Principal) error {
+	if b.Version != 0 && b.Version != p.Sequence {
+		return refusal.Changed("Somebody else has changed the %s %q meanwhile: look at it again, then decide.", p.Kind, p.ID)
+	}
+	if len(b.Reason) > maxReasonBytes || !isText(b.Reason) {
+		return refusal.Invalid("The reason has at most %d bytes of text without control characters.", maxReasonBytes)
+	}
+	return nil
+}
+
+const maxReasonBytes = 256
+
 // Insert adds a principal as the newest change; it is a refusal when there is one of that kind and id.
 func Insert(ctx context.Context, tx *store.Tx, p *Principal) error {
 	// Asked first, because an import goes on after a refusal: the sequence must not be taken then.
@@ -127,64 +146,16 @@ func hashes(p *Principal) []byte {
 	return joined
 }
 
-var states = filter.Key{Name: "state", Values: []string{fieldgate.StateActive.String(), fieldgate.StateQuarantined.String(), fieldgate.StateRevoked.String()}}
-
-// What lists of devices and of apps are filtered by.
-var (
-	DeviceKeys = []filter.Key{states, {Name: "model"}, {Name: "firmware"}, {Name: "id"}}
-	AppKeys    = []filter.Key{states, {Name: "scope"}, {Name: "id"}}
-)
-
-var keyColumns = map[string]filter.Column{
-	"state": {Name: "state", Value: func(text string) any {
-		state, _ := fieldgate.ParsePrincipalState(text)
-		return state
-	}},
-	"model":    {Name: "model"},
-	"firmware": {Name: "firmware"},
-	"id":       {Name: "id"},
-}
-
-// Filter selects principals of one kind; empty members select all.
-type Filter struct {
-	Kind  fieldgate.PrincipalKind
-	Terms filter.Filter // with DeviceKeys or AppKeys; a word is the beginning of an id
-	After string        // the id that the page follows
-	Limit int
-}
-
-// List is one page of principals in the order of their ids.
-func List(ctx context.Context, db *store.Store, wanted Filter) (page []*Principal, err error) {
-	query := "SELECT " + columns + " FROM principal WHERE kind = ? AND id > ?"
-	values := []any{wanted.Kind, wanted.After}
-	if conditions, more := wanted.Terms.WordsBegin("id").Where(keyColumns); conditions != "" {
-		query += " AND " + conditions
-		values = append(values, more...)
-	}
-	query += " ORDER BY id LIMIT ?"
-	values = append(values, wanted.Limit)
-	err = db.View(ctx, func(tx *store.Tx) error {
-		rows, err := tx.QueryContext(ctx, query, values...)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			p, err := scan(rows)
-			if err != nil {
-				return err
-			}
-			page = append(page, p)
-		}
-		return rows.Err()
-	})
-	return page, err
-}
-
 // Count is how many principals of a kind there are.
 func Count(ctx context.Context, tx *store.Tx, kind fieldgate.PrincipalKind) (n int64, err error) {
 	err = tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM principal WHERE kind = ?", kind).Scan(&n)
 	return n, err
+}
+
+// Issued is a principal with a token that is shown only once.
+type Issued struct {
+	Principal *Principal
+	Token     string
 }
 
 // Issue makes a token for a principal and adds its hash; the older ones are dropped unless they are kept.
@@ -216,8 +187,12 @@ const MaxTextBytes = 128
 
 // CheckText refuses a text that is too long or holds control characters.
 func CheckText(name, text string) error {
-	if len(text) > MaxTextBytes || strings.ToValidUTF8(text, "\x00") != text || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+	if len(text) > MaxTextBytes || !isText(text) {
 		return refusal.Invalid("The %s must be at most %d bytes of text without control characters.", name, MaxTextBytes)
 	}
 	return nil
+}
+
+func isText(text string) bool {
+	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f })
 }

@@ -226,6 +226,24 @@ func TestWhere(t *testing.T) {
 	}
 }
 
+func TestLists(t *testing.T) {
+	db := database(t)
+	if _, err := db.Exec("UPDATE thing SET model = 'state.read positions.read' WHERE id = 'meter'"); err != nil {
+		t.Fatal(err)
+	}
+	for input, want := range map[string]int{"model:state.read": 1, "model:positions.*": 1, "model:read": 0, "model:State.read": 0, "-model:state.read": 7, "model:*": 8} {
+		f, err := Parse(input, now, thingKeys...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		count := 0
+		conditions, values := f.Where(map[string]Column{"model": {Name: "model", List: true}})
+		if err := db.QueryRow("SELECT COUNT(*) FROM thing WHERE "+conditions, values...).Scan(&count); err != nil || count != want {
+			t.Errorf("%q: %d rows, want %d; %v", input, count, want, err)
+		}
+	}
+}
+
 func TestSince(t *testing.T) {
 	f, err := Parse("since:1h x since:5m", now, keys...)
 	if err != nil || !f.Since("since").Equal(now.Add(-5*time.Minute)) || !f.Has("since") || f.Has("model") || len(f.Words()) != 1 {

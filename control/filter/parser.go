@@ -90,3 +90,8 @@ func (p *parser) quoted() (v Value, err error) {
 	}
 	return v, refusal.Invalid("A double quote of the filter is not closed.")
 }
+
+// Quote writes a text so that a filter takes it as it is.
+func Quote(text string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text) + `"`
+}

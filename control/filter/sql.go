@@ -9,6 +9,7 @@ import (
 type Column struct {
 	Name  string                // an SQL expression, never NULL; trusted
 	Value func(text string) any // what the column holds for a value of the key; nil: its text
+	List  bool                  // it holds several texts without spaces, separated by spaces; one of them must be selected
 }
 
 // Where renders the filter as conditions joined by AND, and the values of their placeholders; without terms it is empty.
@@ -48,6 +49,13 @@ func (f Filter) Where(columns map[string]Column, search ...string) (conditions s
 
 func (c Column) condition(v Value) (string, []any) {
 	switch {
+	case c.List && v.Text != "":
+		// LIKE would not tell upper case from lower in SQLite.
+		text := " " + v.Text
+		if !v.Prefix {
+			text += " "
+		}
+		return "REPLACE(' ' || " + c.Name + " || ' ', ?, '') <> ' ' || " + c.Name + " || ' '", []any{text}
 	case !v.Prefix && c.Value != nil:
 		return c.Name + " = ?", []any{c.Value(v.Text)}
 	case !v.Prefix:

@@ -10,6 +10,7 @@ import (
 	"fieldgate"
 	"fieldgate/control/audit"
 	"fieldgate/control/directory"
+	"fieldgate/control/once"
 	"fieldgate/control/refusal"
 	"fieldgate/engine/store"
 )
@@ -47,17 +48,20 @@ func (d *NewDevice) validate() error {
 
 // Add registers a device and issues its token, which is shown only here.
 func (f *Fleet) Add(ctx context.Context, device NewDevice) (added *Device, token string, err error) {
+	var answer directory.Issued
 	err = f.store.Update(ctx, func(tx *store.Tx) error {
-		if added, token, err = add(ctx, tx, device); err != nil {
-			return err
-		}
-		return audit.Write(ctx, tx, audit.Change{Action: "device.add", Target: device.ID, After: added.Facts()})
+		return once.Do(ctx, tx, &answer, func() error {
+			if answer.Principal, answer.Token, err = add(ctx, tx, device); err != nil {
+				return err
+			}
+			return audit.Write(ctx, tx, audit.Change{Action: "device.add", Target: device.ID, After: answer.Principal.Facts()})
+		})
 	})
 	if err != nil {
 		return nil, "", err
 	}
 	f.directory.Nudge()
-	return added, token, nil
+	return answer.Principal, answer.Token, nil
 }
 
 func add(ctx context.Context, tx *store.Tx, device NewDevice) (*Device, string, error) {
@@ -130,34 +134,41 @@ func (f *Fleet) Get(ctx context.Context, id string) (device *Device, err error) 
 	return device, err
 }
 
-// List is one page of devices in the order of their ids.
-func (f *Fleet) List(ctx context.Context, filter directory.Filter) ([]*Device, error) {
+// List is one page of devices.
+func (f *Fleet) List(ctx context.Context, filter directory.Filter) ([]directory.Listed, error) {
 	filter.Kind = fieldgate.PrincipalDevice
 	return directory.List(ctx, f.store, filter)
 }
 
 // IssueToken issues a new token; the older ones stop working unless they are kept.
-func (f *Fleet) IssueToken(ctx context.Context, id string, keep bool) (device *Device, token string, err error) {
+func (f *Fleet) IssueToken(ctx context.Context, id string, keep bool, basis directory.Basis) (device *Device, token string, err error) {
 	detail := ""
 	if keep {
 		detail = "older ones kept"
 	}
-	device, err = f.decide(ctx, "device.token", id, func(device *Device) (change, error) {
-		if device.State == fieldgate.StateRevoked {
-			return change{}, errRevoked(id)
-		}
-		token, err = directory.Issue(device, fieldgate.PrefixDevice, keep)
-		return change{made: true, detail: detail}, err
+	var answer directory.Issued
+	err = f.store.Update(ctx, func(tx *store.Tx) error {
+		return once.Do(ctx, tx, &answer, func() error {
+			answer.Principal, _, err = decide(ctx, tx, "device.token", id, basis, func(device *Device) (change, error) {
+				if device.State == fieldgate.StateRevoked {
+					return change{}, errRevoked(id)
+				}
+				answer.Token, err = directory.Issue(device, fieldgate.PrefixDevice, keep)
+				return change{made: true, detail: detail}, err
+			})
+			return err
+		})
 	})
 	if err != nil {
 		return nil, "", err
 	}
-	return device, token, nil
+	f.directory.Nudge()
+	return answer.Principal, answer.Token, nil
 }
 
 // Revoke shuts a device out for good and deletes its tokens.
-func (f *Fleet) Revoke(ctx context.Context, id string) (*Device, error) {
-	return f.decide(ctx, "device.revoke", id, func(device *Device) (change, error) {
+func (f *Fleet) Revoke(ctx context.Context, id string, basis directory.Basis) (*Device, error) {
+	return f.decide(ctx, "device.revoke", id, basis, func(device *Device) (change, error) {
 		changed := device.State != fieldgate.StateRevoked
 		device.State, device.Credentials = fieldgate.StateRevoked, nil
 		return change{made: changed}, nil
@@ -165,17 +176,17 @@ func (f *Fleet) Revoke(ctx context.Context, id string) (*Device, error) {
 }
 
 // Quarantine cuts a device off until it is released.
-func (f *Fleet) Quarantine(ctx context.Context, id string) (*Device, error) {
-	return f.enter(ctx, "device.quarantine", id, fieldgate.StateQuarantined)
+func (f *Fleet) Quarantine(ctx context.Context, id string, basis directory.Basis) (*Device, error) {
+	return f.enter(ctx, "device.quarantine", id, basis, fieldgate.StateQuarantined)
 }
 
 // Release ends a quarantine.
-func (f *Fleet) Release(ctx context.Context, id string) (*Device, error) {
-	return f.enter(ctx, "device.release", id, fieldgate.StateActive)
+func (f *Fleet) Release(ctx context.Context, id string, basis directory.Basis) (*Device, error) {
+	return f.enter(ctx, "device.release", id, basis, fieldgate.StateActive)
 }
 
-func (f *Fleet) enter(ctx context.Context, action, id string, state fieldgate.PrincipalState) (*Device, error) {
-	return f.decide(ctx, action, id, func(device *Device) (change, error) {
+func (f *Fleet) enter(ctx context.Context, action, id string, basis directory.Basis, state fieldgate.PrincipalState) (*Device, error) {
+	return f.decide(ctx, action, id, basis, func(device *Device) (change, error) {
 		if device.State == fieldgate.StateRevoked {
 			return change{}, errRevoked(id)
 		}
@@ -186,8 +197,8 @@ func (f *Fleet) enter(ctx context.Context, action, id string, state fieldgate.Pr
 }
 
 // Update changes what is registered about a device; nil leaves a value as it is.
-func (f *Fleet) Update(ctx context.Context, id string, model, firmware *string) (*Device, error) {
-	return f.decide(ctx, "device.update", id, func(device *Device) (change, error) {
+func (f *Fleet) Update(ctx context.Context, id string, model, firmware *string, basis directory.Basis) (*Device, error) {
+	return f.decide(ctx, "device.update", id, basis, func(device *Device) (change, error) {
 		before := NewDevice{Model: device.Model, Firmware: device.Firmware}
 		after := NewDevice{ID: id, Model: device.Model, Firmware: device.Firmware}
 		if model != nil {
@@ -215,26 +226,38 @@ type change struct {
 }
 
 // decide carries out one decision about a device.
-func (f *Fleet) decide(ctx context.Context, action, id string, alter func(*Device) (change, error)) (device *Device, err error) {
-	var altered change
+func (f *Fleet) decide(ctx context.Context, action, id string, basis directory.Basis, alter func(*Device) (change, error)) (device *Device, err error) {
+	made := false
 	err = f.store.Update(ctx, func(tx *store.Tx) error {
-		if device, err = directory.Find(ctx, tx, fieldgate.PrincipalDevice, id); err != nil {
-			return err
-		}
-		before := device.Facts()
-		if altered, err = alter(device); err != nil || !altered.made {
-			return err
-		}
-		if err := directory.Save(ctx, tx, device); err != nil {
-			return err
-		}
-		return audit.Write(ctx, tx, audit.Change{Action: action, Target: id, Detail: altered.detail, Before: before, After: device.Facts()})
+		device, made, err = decide(ctx, tx, action, id, basis, alter)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	if altered.made {
+	if made {
 		f.directory.Nudge()
 	}
 	return device, nil
+}
+
+func decide(ctx context.Context, tx *store.Tx, action, id string, basis directory.Basis, alter func(*Device) (change, error)) (device *Device, made bool, err error) {
+	if device, err = directory.Find(ctx, tx, fieldgate.PrincipalDevice, id); err != nil {
+		return nil, false, err
+	}
+	if err := basis.Check(device); err != nil {
+		return nil, false, err
+	}
+	before := device.Facts()
+	altered, err := alter(device)
+	if err != nil || !altered.made {
+		return device, false, err
+	}
+	if err := directory.Save(ctx, tx, device); err != nil {
+		return nil, false, err
+	}
+	if altered.detail == "" {
+		altered.detail = basis.Reason
+	}
+	return device, true, audit.Write(ctx, tx, audit.Change{Action: action, Target: id, Detail: altered.detail, Before: before, After: device.Facts()})
 }

@@ -100,40 +100,40 @@ func TestLifeOfADevice(t *testing.T) {
 
 	// Rotation: the older token stays only when it is kept.
 	for want := 2; want <= fieldgate.MaxCredentials; want++ {
-		device, _, err := n.IssueToken(ctx, "d7", true)
+		device, _, err := n.IssueToken(ctx, "d7", true, directory.Basis{})
 		if err != nil || len(device.Credentials) != want {
 			t.Fatalf("%+v %v", device, err)
 		}
 	}
-	if _, _, err := n.IssueToken(ctx, "d7", true); !refused(err, refusal.CodeConflict) {
+	if _, _, err := n.IssueToken(ctx, "d7", true, directory.Basis{}); !refused(err, refusal.CodeConflict) {
 		t.Fatalf("a fifth token: %v", err)
 	}
-	device, newest, err := n.IssueToken(ctx, "d7", false)
+	device, newest, err := n.IssueToken(ctx, "d7", false, directory.Basis{})
 	if err != nil || len(device.Credentials) != 1 || device.Credentials[0] != fieldgate.HashToken([]byte(newest)) {
 		t.Fatalf("%+v %v", device, err)
 	}
 
-	if device, err = n.Quarantine(ctx, "d7"); err != nil || device.State != fieldgate.StateQuarantined {
+	if device, err = n.Quarantine(ctx, "d7", directory.Basis{}); err != nil || device.State != fieldgate.StateQuarantined {
 		t.Fatalf("%+v %v", device, err)
 	}
-	again, err := n.Quarantine(ctx, "d7")
+	again, err := n.Quarantine(ctx, "d7", directory.Basis{})
 	if err != nil || again.Sequence != device.Sequence {
 		t.Fatalf("quarantined twice, it changed: %+v %v", again, err)
 	}
-	if device, err = n.Release(ctx, "d7"); err != nil || device.State != fieldgate.StateActive {
+	if device, err = n.Release(ctx, "d7", directory.Basis{}); err != nil || device.State != fieldgate.StateActive {
 		t.Fatalf("%+v %v", device, err)
 	}
 	firmware := "1.9.0"
-	if device, err = n.Update(ctx, "d7", nil, &firmware); err != nil || device.Firmware != firmware || device.Model != "T2" {
+	if device, err = n.Update(ctx, "d7", nil, &firmware, directory.Basis{}); err != nil || device.Firmware != firmware || device.Model != "T2" {
 		t.Fatalf("%+v %v", device, err)
 	}
-	if device, err = n.Revoke(ctx, "d7"); err != nil || device.State != fieldgate.StateRevoked || device.Credentials != nil {
+	if device, err = n.Revoke(ctx, "d7", directory.Basis{}); err != nil || device.State != fieldgate.StateRevoked || device.Credentials != nil {
 		t.Fatalf("%+v %v", device, err)
 	}
 	for name, decide := range map[string]func() error{
-		"token":      func() error { _, _, err := n.IssueToken(ctx, "d7", false); return err },
-		"quarantine": func() error { _, err := n.Quarantine(ctx, "d7"); return err },
-		"release":    func() error { _, err := n.Release(ctx, "d7"); return err },
+		"token":      func() error { _, _, err := n.IssueToken(ctx, "d7", false, directory.Basis{}); return err },
+		"quarantine": func() error { _, err := n.Quarantine(ctx, "d7", directory.Basis{}); return err },
+		"release":    func() error { _, err := n.Release(ctx, "d7", directory.Basis{}); return err },
 	} {
 		if err := decide(); !refused(err, refusal.CodeConflict) {
 			t.Errorf("%s of a revoked device: %v", name, err)
@@ -230,7 +230,7 @@ func TestList(t *testing.T) {
 		}
 	}
 	n.Add(ctx, NewDevice{ID: "b"})
-	n.Quarantine(ctx, "a03")
+	n.Quarantine(ctx, "a03", directory.Basis{})
 	for text, test := range map[string]struct {
 		want  int
 		first string
@@ -262,7 +262,7 @@ func TestList(t *testing.T) {
 			if len(page) < wanted.Limit {
 				break
 			}
-			wanted.After = page[len(page)-1].ID
+			wanted.After.ID = page[len(page)-1].ID
 		}
 		if len(ids) != test.want || test.want > 0 && ids[0] != test.first || !slices.IsSorted(ids) {
 			t.Errorf("%s: %s", text, ids)
@@ -306,7 +306,7 @@ func TestRandomDecisions(t *testing.T) {
 					}
 				case 2:
 					keep := random.IntN(2) == 0
-					_, _, err = n.IssueToken(ctx, id, keep)
+					_, _, err = n.IssueToken(ctx, id, keep, directory.Basis{})
 					if keep && device.tokens == fieldgate.MaxCredentials {
 						want = refusal.CodeConflict
 					}
@@ -314,14 +314,14 @@ func TestRandomDecisions(t *testing.T) {
 						device.tokens = 1
 					}
 				case 3:
-					_, err = n.Quarantine(ctx, id)
+					_, err = n.Quarantine(ctx, id, directory.Basis{})
 					device.state = fieldgate.StateQuarantined
 				case 4:
-					_, err = n.Release(ctx, id)
+					_, err = n.Release(ctx, id, directory.Basis{})
 					device.state = fieldgate.StateActive
 				case 5:
 					firmware := fmt.Sprint(random.IntN(3))
-					_, err = n.Update(ctx, id, nil, &firmware)
+					_, err = n.Update(ctx, id, nil, &firmware, directory.Basis{})
 					if want == refusal.CodeConflict {
 						want = "" // what is registered about a revoked device may be corrected
 					}
@@ -330,7 +330,7 @@ func TestRandomDecisions(t *testing.T) {
 					if random.IntN(4) > 0 {
 						continue
 					}
-					_, err = n.Revoke(ctx, id)
+					_, err = n.Revoke(ctx, id, directory.Basis{})
 					if want == refusal.CodeConflict {
 						want = ""
 					}

@@ -15,6 +15,8 @@ const (
 	CodeNotFound        Code = "not-found"
 	CodeConflict        Code = "conflict"
 	CodeChanged         Code = "changed" // decided for a state that is no longer the present one
+	CodeInProgress      Code = "in-progress"
+	CodeReusedKey       Code = "reused-key"
 	CodeUnauthenticated Code = "unauthenticated"
 	CodeForbidden       Code = "forbidden"
 	CodeRateLimited     Code = "rate-limited"
@@ -41,6 +43,12 @@ func Conflict(format string, v ...any) error { return refuse(CodeConflict, forma
 
 // Changed refuses a decision that was made for an older state.
 func Changed(format string, v ...any) error { return refuse(CodeChanged, format, v) }
+
+// InProgress refuses a request whose first sending is not answered yet.
+func InProgress(format string, v ...any) error { return refuse(CodeInProgress, format, v) }
+
+// ReusedKey refuses another request under the key of an earlier one.
+func ReusedKey(format string, v ...any) error { return refuse(CodeReusedKey, format, v) }
 
 // Unauthenticated refuses who is not known.
 func Unauthenticated(format string, v ...any) error { return refuse(CodeUnauthenticated, format, v) }
