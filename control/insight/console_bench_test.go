@@ -103,12 +103,16 @@ func apiName(i int) string { return fmt.Sprintf("api-%03d", i) }
 // fillConsole writes the rows that counting would have written.
 func fillConsole(b *testing.B, n node) {
 	random := rand.New(rand.NewPCG(1, 2))
-	packed := make([]packedTraffic, 8)
+	packed := make([]packedTraffic, 16) // the first half for minutes, with fewer exchanges
 	for v := range packed {
+		samples := 400 // 100 to 200 of 1,100 bins
+		if v < len(packed)/2 {
+			samples = 40
+		}
 		operations, latencies := make(map[string]*packedOperation), make(map[string][]byte)
 		for o := range benchOperations {
 			latency := newLatency()
-			for range 400 { // 100 to 200 of 1,100 bins
+			for range samples {
 				if err := latency.Add(random.ExpFloat64()*20_000 + 300); err != nil {
 					b.Fatal(err)
 				}
@@ -121,7 +125,7 @@ func fillConsole(b *testing.B, n node) {
 		}
 		packed[v] = packedTraffic{packOperations(operations), packLatencies(latencies)}
 	}
-	b.Logf("%d and %d bytes in a row of %d operations", len(packed[0].operations), len(packed[0].latencies), benchOperations)
+	b.Logf("%d and %d bytes in a row of %d operations", len(packed[8].operations), len(packed[8].latencies), benchOperations)
 	sketches := make([][]byte, 8)
 	for v := range sketches {
 		callers := newCallers()
@@ -143,7 +147,10 @@ func fillConsole(b *testing.B, n node) {
 				fill.add("INSERT INTO traffic_total (span, start, protocol, exchanges, refused, failed, bytes_in, bytes_out)",
 					span.seconds, start, int(protocol), 400_000, 20_000, 3_000, 1<<30, 1<<28)
 				for a := range benchAPIs {
-					row := packed[random.IntN(len(packed))]
+					row := packed[random.IntN(len(packed)/2)]
+					if span.seconds != minute {
+						row = packed[len(packed)/2+random.IntN(len(packed)/2)]
+					}
 					fill.add("INSERT INTO traffic (span, start, api, version, protocol, exchanges, refused, failed, bytes_in, bytes_out, operations, latencies)",
 						span.seconds, start, apiName(a), "1.0.0", int(protocol), 4_000, 200, 30, 1<<20, 1<<18, row.operations, row.latencies)
 				}
