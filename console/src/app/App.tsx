@@ -54,7 +54,7 @@ export function App() {
 
 /** Shows the page that the address names to who is signed in, and the sign-in page at the same address to everybody else. */
 function SessionGate() {
-  const session = useSessionQuery();
+  const session = useSessionQuery({ enabled: !linkToken.current }); // a link makes a session of its own
   if (linkToken.current || session.data === null) return <SignInPage link={linkToken} />;
   if (session.data) return session.data.kind === "invited" ? <SetPasswordPage /> : <SignedIn />;
   if (!session.error) return null;

@@ -41,9 +41,9 @@ const tints: Partial<Record<Tone, string>> = { warning: "bg-warning-tint", notic
 
 function Banner({ tone, action, children }: { tone: Tone; action?: ReactNode; children: ReactNode }) {
   return (
-    <div className={classes("flex min-h-10 items-center gap-2.5 border-b border-line px-3 py-1 lg:px-6", tints[tone])}>
+    <div className={classes("flex min-h-10 items-center gap-x-2.5 gap-y-1 border-b border-line px-3 py-1 max-sm:flex-wrap max-sm:py-2 lg:px-6", tints[tone])}>
       <ToneIcon tone={tone} />
-      <p className="min-w-0 flex-1">{children}</p>
+      <p className="min-w-0 flex-1 max-sm:min-w-64">{children}</p>
       {action}
     </div>
   );

@@ -3,6 +3,7 @@ import { Button, IconButton } from "@/components/Button";
 import { Keys, Menu, MenuChoice, MenuItem, MenuLabel, MenuLine } from "@/components/Menu";
 import { Tooltip } from "@/components/Tooltip";
 import { useEvents } from "@/hooks/events";
+import { useStatus } from "@/hooks/status";
 import { setTheme, useTheme } from "@/hooks/theme";
 import { ranges, useRange } from "@/hooks/url";
 import { useSession, useSetup } from "@/session/session";
@@ -10,7 +11,8 @@ import { Mark } from "./Rail";
 
 export function TopBar({ onPalette, onKeys, onSignOut }: { onPalette: () => void; onKeys: () => void; onSignOut: () => void }) {
   const setup = useSetup();
-  const environment = setup.data?.environment;
+  const status = useStatus();
+  const environment = setup.data?.environment ?? status.data?.node;
   return (
     <header className="flex h-12 shrink-0 items-center gap-2 border-b border-line bg-surface px-3 lg:px-6">
       <span className="sm:hidden">

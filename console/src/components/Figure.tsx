@@ -25,7 +25,7 @@ export function Figure({ label, value, unit, href, detail, children }: {
         </p>
         {children}
       </div>
-      <div className="flex min-h-6 flex-wrap content-start items-center gap-x-3 md:min-h-12 text-xs text-quiet tabular">{detail}</div>
+      <div className="flex min-h-6 flex-wrap content-start items-center gap-x-3 text-xs text-quiet tabular">{detail}</div>
     </div>
   );
 }

@@ -38,7 +38,7 @@ export default function TimeSeriesChart({ label, times, series, format, stacked,
         legend: { show: false },
         cursor: { points: { size: 6 }, drag: { x: select.current !== undefined, y: false, setScale: false } },
         scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.08 : 1] } },
-        axes: [{ ...axis, space: 72, values: (_, ticks, __, ___, step) => ticks.map((tick) => formatTick(tick, step)) }, { ...axis, size: 52, values: (_, values) => values.map(format) }],
+        axes: [{ ...axis, size: 28, space: 72, values: (_, ticks, __, ___, step) => ticks.map((tick) => formatTick(tick, step)) }, { ...axis, size: 48, values: (_, ticks) => ticks.map((tick) => format(tick).replace(/\.0+(?!\d)/, "")) }],
         series: [
           {},
           ...series.map((s, i) => ({

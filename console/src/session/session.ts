@@ -6,7 +6,7 @@ import type { SchemaClaim, SchemaNewPassword, SchemaScope, SchemaSession, Schema
 
 export const sessionKeys = { session: ["session"] as const, setup: ["setup"] as const };
 
-export function useSessionQuery() {
+export function useSessionQuery({ enabled = true } = {}) {
   return useQuery<SchemaSession | null>({
     queryKey: sessionKeys.session,
     queryFn: async ({ signal }) => {
@@ -17,6 +17,7 @@ export function useSessionQuery() {
         throw error;
       }
     },
+    enabled,
     staleTime: 60_000,
   });
 }

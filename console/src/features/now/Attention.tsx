@@ -1,7 +1,8 @@
-import type { ReactNode } from "react";
+import { useState, type ReactNode } from "react";
 import { Link } from "wouter";
 import type { SchemaFinding, SchemaFindingPage, SchemaSeverity, SchemaWarning } from "@/api/schema.gen";
 import { Badge, ToneIcon } from "@/components/Badge";
+import { Button } from "@/components/Button";
 import { Skeleton } from "@/components/EmptyState";
 import { Section } from "@/components/Page";
 import { RelativeTime } from "@/components/values";
@@ -15,7 +16,13 @@ const words: Record<SchemaSeverity, string> = { bad: "urgent", warning: "warning
 export function Attention({ warnings, findings }: { warnings: readonly SchemaWarning[] | undefined; findings: SchemaFindingPage | undefined }) {
   const loading = !warnings || !findings;
   const of = (severity: SchemaSeverity) => findings?.items.filter((f) => f.severity === severity) ?? [];
+  const [all, setAll] = useState(false);
   const none = !loading && warnings.length === 0 && findings.items.length === 0;
+  const items = [
+    ...of("bad").map((f) => <FindingItem key={keyOf(f)} finding={f} />),
+    ...(warnings ?? []).map((w) => <WarningItem key={`${w.code} ${w.api ?? ""} ${w.version ?? ""} ${w.message}`} warning={w} />),
+    ...[...of("warning"), ...of("notice")].map((f) => <FindingItem key={keyOf(f)} finding={f} />),
+  ];
   return (
     <div id="attention" className="scroll-mt-4">
       <Section title="Needs a look" flush actions={!loading && <Counts of={{ bad: of("bad").length, warning: of("warning").length + warnings.length, notice: of("notice").length }} />}>
@@ -30,17 +37,21 @@ export function Attention({ warnings, findings }: { warnings: readonly SchemaWar
             <ToneIcon tone="good" /> Nothing needs you. Findings of the last 24 hours stand here.
           </p>
         )}
-        <ul>
-          {of("bad").map((f) => <FindingItem key={keyOf(f)} finding={f} />)}
-          {warnings?.map((w) => <WarningItem key={`${w.code} ${w.api ?? ""} ${w.version ?? ""} ${w.message}`} warning={w} />)}
-          {of("warning").map((f) => <FindingItem key={keyOf(f)} finding={f} />)}
-          {of("notice").map((f) => <FindingItem key={keyOf(f)} finding={f} />)}
-        </ul>
-        {findings?.next && <p className="border-t border-line px-3 py-2 text-quiet">There are more; these are the most severe and newest.</p>}
+        <ul>{all ? items : items.slice(0, few)}</ul>
+        {items.length > few && (
+          <div className="border-t border-line p-1.5">
+            <Button kind="quiet" className="w-full" aria-expanded={all} onClick={() => setAll(!all)}>
+              {all ? "Show only the first" : `Show ${items.length - few} more`}
+            </Button>
+          </div>
+        )}
+        {all && findings?.next && <p className="border-t border-line px-3 py-2 text-quiet">There are more; these are the most severe and newest.</p>}
       </Section>
     </div>
   );
 }
+
+const few = 6;
 
 const keyOf = (f: SchemaFinding) => `${f.finding} ${f.api} ${f.version} ${f.operation}`;
 
@@ -86,7 +97,7 @@ function WarningItem({ warning }: { warning: SchemaWarning }) {
   const href = useHref();
   const address = warningAddress(warning);
   return (
-    <Item tone="warning" message={warning.message} remedy={warning.remedy}>
+    <Item tone="warning" message={warning.api ? `${warning.message}.` : sentence(warning.message)} remedy={sentence(warning.remedy)}>
       {address && (
         <Link href={href(...address)} className="link">
           {warning.api ? `${warning.api} ${warning.version ?? ""}` : "Show the traffic"}
@@ -105,16 +116,16 @@ function Item({ tone, message, remedy, children }: { tone: SchemaSeverity; messa
       <div className="flex min-w-0 flex-1 flex-col gap-0.5">
         <p className="font-medium">
           <span className="sr-only">{words[tone]}: </span>
-          {sentence(message)}
+          {message}
         </p>
-        <p className="text-soft">{sentence(remedy)}</p>
+        <p className="text-soft">{remedy}</p>
         <div className="flex min-w-0 flex-wrap items-center gap-x-3 text-xs leading-6 text-quiet empty:hidden [&_a]:inline-block [&_a]:min-h-6">{children}</div>
       </div>
     </li>
   );
 }
 
-/** The API's phrases as sentences. */
+/** A warning's phrase as a sentence. */
 function sentence(text: string): string {
   const trimmed = text.trim();
   return trimmed && trimmed[0]!.toUpperCase() + trimmed.slice(1) + (/[.!?]$/.test(trimmed) ? "" : ".");

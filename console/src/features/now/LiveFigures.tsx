@@ -8,13 +8,15 @@ import { useHref } from "@/hooks/url";
 import { formatCount, formatRate } from "@/lib/format";
 import { onlineFilter } from "./filters";
 
-const seconds = 60;
+const most = 60; // seconds
+const least = 20; // that the pictures are wide from the beginning
 const sparkline = "h-9 max-w-56 min-w-16 flex-1";
 
 /** The three figures, each second anew: exchanges by protocol, devices, refusals. */
 export function LiveFigures({ devices }: { devices: number | undefined }) {
   const { figures, history: all } = useLiveFigures();
-  const history = all.slice(-seconds);
+  const history = all.slice(-most);
+  const points = Math.max(history.length, least);
   const href = useHref();
   const used = protocols.filter((p) => history.some((at) => at.protocols.some((q) => q.protocol === p && q.perSecond > 0)));
   const failed = figures?.failedPerSecond ?? 0;
@@ -23,7 +25,7 @@ export function LiveFigures({ devices }: { devices: number | undefined }) {
       <Figure label="Exchanges" unit="a second" value={figures && formatRate(figures.perSecond)} href={href("/traffic")} detail={<ByProtocol figures={figures} of="perSecond" path="/traffic" />}>
         <Sparkline
           className={sparkline}
-          points={seconds}
+          points={points}
           label="Exchanges a second by protocol, the last minute"
           series={used.map((protocol) => ({ colour: protocol, values: history.map((at) => figureOf(at, protocol)) }))}
         />
@@ -35,7 +37,7 @@ export function LiveFigures({ devices }: { devices: number | undefined }) {
         href={href("/devices", { filter: onlineFilter, order: "seen" })}
         detail={<ByProtocol figures={figures} of="devicesOnline" path="/devices" filter={onlineFilter} />}
       >
-        <Sparkline className={sparkline} points={seconds} label="Devices online, the last minute" series={[{ colour: "accent", values: history.map((at) => at.devicesOnline) }]} />
+        <Sparkline className={sparkline} points={points} label="Devices online, the last minute" series={[{ colour: "accent", values: history.map((at) => at.devicesOnline) }]} />
       </Figure>
       <Figure
         label="Denied"
@@ -50,7 +52,7 @@ export function LiveFigures({ devices }: { devices: number | undefined }) {
           )
         }
       >
-        <Sparkline className={sparkline} points={seconds} label="Refusals a second, the last minute" series={[{ colour: "warning", values: history.map((at) => at.refusedPerSecond) }]} />
+        <Sparkline className={sparkline} points={points} label="Refusals a second, the last minute" series={[{ colour: "warning", values: history.map((at) => at.refusedPerSecond) }]} />
       </Figure>
     </div>
   );

@@ -2,6 +2,7 @@ import { asProblem } from "@/api/problem";
 import { Page } from "@/components/Page";
 import { ProblemNotice } from "@/components/ProblemNotice";
 import { useEvents } from "@/hooks/events";
+import { useStatus } from "@/hooks/status";
 import { useSession } from "@/session/session";
 import { Attention } from "./Attention";
 import { FirstExchange } from "./FirstExchange";
@@ -9,7 +10,7 @@ import { LiveFigures } from "./LiveFigures";
 import { NowSentence } from "./NowSentence";
 import { Timeline } from "./Timeline";
 import { TrafficChart } from "./TrafficChart";
-import { useFindings, useStatus } from "./api";
+import { useFindings } from "./api";
 
 /** What is true now and what needs a person; before the first exchange, how to make one. */
 export default function NowPage() {

@@ -62,7 +62,6 @@ function Entry({ entry }: { entry: SchemaTimelineEntry }) {
         )}
         <p className="text-xs text-quiet">
           <RelativeTime time={entry.time} />
-          {entry.actor && `, by ${entry.actor}`}
         </p>
       </div>
     </li>

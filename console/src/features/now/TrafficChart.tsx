@@ -38,7 +38,7 @@ function rates(data: SchemaTrafficSeries, now: number) {
     colour: p.protocol,
     values: spans.map((span, i) => (p.passed[i]! + p.refused[i]! + p.failed[i]!) / span),
   }));
-  return { times, series, seconds: (length - 1) * data.spanSeconds };
+  return { times, series, seconds: length * data.spanSeconds };
 }
 
 function spanName(seconds: number): string {

@@ -5,9 +5,6 @@ import { useKeysetPages } from "@/hooks/keyset";
 
 const everyMinute = 60_000;
 
-export const useStatus = () =>
-  useQuery({ queryKey: ["status"], queryFn: ({ signal }) => read("/api/v1/status", { signal }), refetchInterval: 10_000 });
-
 /** The open findings; more than these are only said to be there. */
 export const useFindings = () =>
   useQuery({
@@ -17,7 +14,7 @@ export const useFindings = () =>
   });
 
 export const useTimeline = (since: string) =>
-  useKeysetPages(["timeline", since], (cursor, signal) => read("/api/v1/timeline", { query: { since, cursor, limit: 30 }, signal }));
+  useKeysetPages(["timeline", since], (cursor, signal) => read("/api/v1/timeline", { query: { since, cursor, limit: 15 }, signal }));
 
 /** Exchanges over the last minutes. A young installation has them in the last points only: then the last hour says more. */
 export const useSeries = (minutes: number, live: boolean) =>
