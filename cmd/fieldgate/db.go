@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -33,7 +32,7 @@ func (c *cli) storeLocation() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("which database? Name its file or URL, or the environment file with --config (%w)", err)
 	}
-	return filepath.Join(e.Data, "fieldgate.db"), nil
+	return e.storeLocation()
 }
 
 // locationOr is a database given as the last argument, after the others, or else that of the environment file.

@@ -12,6 +12,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -58,7 +59,11 @@ func Copy(ctx context.Context, from, to string, migrations fs.FS, replace bool, 
 		return nil, fmt.Errorf("open database %s: %w", Name(to), err)
 	}
 	defer target.Close()
-	if err := target.markIncomplete(ctx, replace); err != nil {
+	err = target.awaitNodes(ctx)
+	if err == nil {
+		err = target.markIncomplete(ctx, replace)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("database %s: %w", Name(to), err)
 	}
 	err = source.View(ctx, func(in *Tx) error {
@@ -105,6 +110,28 @@ func (tx *Tx) takeTime(ctx context.Context) error {
 	return err
 }
 
+// awaitNodes fails when nodes are connected. The server takes a moment to forget one that has ended.
+func (s *Store) awaitNodes(ctx context.Context) error {
+	if !s.postgres {
+		return nil // the command holds the lock of the data folder
+	}
+	for look := 0; ; look++ {
+		var nodes int
+		err := s.read.QueryRowContext(ctx, "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = '"+node+"'").Scan(&nodes)
+		if err != nil || nodes == 0 {
+			return s.explain(err)
+		}
+		if look == 20 {
+			return fmt.Errorf("%w (%d connections)", ErrInUse, nodes)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
 func (s *Store) markIncomplete(ctx context.Context, replace bool) error {
 	return s.UpdateIn(ctx, allLanes, func(tx *Tx) error {
 		tables, err := tx.tables(ctx)
@@ -113,16 +140,6 @@ func (s *Store) markIncomplete(ctx context.Context, replace bool) error {
 		}
 		if len(tables) > 0 && (!replace || !slices.Contains(tables, "migration")) {
 			return fmt.Errorf("%w (%d tables)", ErrNotEmpty, len(tables))
-		}
-		if tx.postgres {
-			var nodes int
-			err := tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'fieldgate'").Scan(&nodes)
-			if err != nil {
-				return err
-			}
-			if nodes > 0 {
-				return fmt.Errorf("%w (%d connections)", ErrInUse, nodes)
-			}
 		}
 		_, err = tx.ExecContext(ctx, "CREATE TABLE "+copyTable+" (started BIGINT NOT NULL)")
 		return err
