@@ -120,18 +120,8 @@ func EncodeRecords(dst []byte, batch *RecordBatch) []byte {
 	var base int64
 	for i := range batch.Records {
 		r := &batch.Records[i]
-		at := r.Time.UnixNano()
-		rows = binary.AppendVarint(rows, at-base)
-		base = at
-		rows = binary.AppendUvarint(rows, r.Exchange)
-		rows = binary.AppendUvarint(rows, uint64(r.Duration))
-		rows = binary.AppendUvarint(rows, uint64(r.Upstream))
-		rows = append(rows, byte(r.Protocol), byte(r.Method))
-		rows = binary.AppendUvarint(rows, uint64(r.Status))
-		rows = binary.AppendUvarint(rows, uint64(r.Findings))
-		rows = binary.AppendUvarint(rows, r.BytesIn)
-		rows = binary.AppendUvarint(rows, r.BytesOut)
-		rows = r.appendStages(rows)
+		rows = r.appendNumbers(rows, base)
+		base = r.Time.UnixNano()
 		for _, text := range r.texts() {
 			rows = binary.AppendUvarint(rows, table.number(text))
 		}
@@ -146,6 +136,54 @@ func EncodeRecords(dst []byte, batch *RecordBatch) []byte {
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(batch.Records)))
 	return append(dst, rows...)
+}
+
+// appendNumbers appends all but the texts; the time counts from base, in nanoseconds since 1970.
+func (r *Record) appendNumbers(dst []byte, base int64) []byte {
+	dst = binary.AppendVarint(dst, r.Time.UnixNano()-base)
+	dst = binary.AppendUvarint(dst, r.Exchange)
+	dst = binary.AppendUvarint(dst, uint64(r.Duration))
+	dst = binary.AppendUvarint(dst, uint64(r.Upstream))
+	dst = append(dst, byte(r.Protocol), byte(r.Method))
+	dst = binary.AppendUvarint(dst, uint64(r.Status))
+	dst = binary.AppendUvarint(dst, uint64(r.Findings))
+	dst = binary.AppendUvarint(dst, r.BytesIn)
+	dst = binary.AppendUvarint(dst, r.BytesOut)
+	return r.appendStages(dst)
+}
+
+// AppendRecord appends the form of a single Record, which needs no memory besides dst. It is for files of the same program.
+func AppendRecord(dst []byte, r *Record) []byte {
+	dst = r.appendNumbers(dst, 0)
+	for _, text := range [...]string{string(r.Problem), r.API, r.Version, r.Operation, r.Route, r.Detail, r.Principal, string(r.Kind),
+		r.Model, r.Firmware, r.Rule} {
+		dst = appendText(dst, text[:min(len(text), maxBatchString)])
+	}
+	length := len(dst)
+	dst = append(dst, 0)
+	if r.Source.IsValid() {
+		dst = r.Source.AppendTo(dst)
+		dst[length] = byte(len(dst) - length - 1)
+	}
+	return dst
+}
+
+// DecodeRecord reads what AppendRecord wrote.
+func DecodeRecord(encoded []byte) (r Record, err error) {
+	d := recordReader{rest: encoded}
+	r.Time = time.Unix(0, d.numbers(&r)).UTC()
+	d.stages(&r)
+	var texts [recordTexts]string
+	for i := range texts {
+		if i != 10 {
+			texts[i] = d.text()
+		}
+	}
+	texts[10] = d.text() // the source comes last
+	if r.setTexts(texts) != nil || d.bad || len(d.rest) != 0 {
+		return Record{}, errRecords
+	}
+	return r, nil
 }
 
 // appendStages appends which stages ran and which of these were timed, as bits, the times, and which stage decided.
@@ -264,13 +302,8 @@ func DecodeRecords(encoded []byte) (*RecordBatch, error) {
 	var base int64
 	for i := range batch.Records {
 		r := &batch.Records[i]
-		base += d.int()
+		base += d.numbers(r)
 		r.Time = time.Unix(0, base).UTC()
-		r.Exchange = d.uint()
-		r.Duration, r.Upstream = time.Duration(d.uint()), time.Duration(d.uint())
-		r.Protocol, r.Method = Protocol(d.byte()), Method(d.byte())
-		r.Status, r.Findings = int(d.uint()), Findings(d.uint())
-		r.BytesIn, r.BytesOut = d.uint(), d.uint()
 		count := recordTextsStageless
 		if form == recordFormVersion {
 			d.stages(r)
@@ -320,6 +353,17 @@ func (d *recordReader) uint() uint64 {
 	}
 	d.rest = d.rest[n:]
 	return v
+}
+
+// numbers reads what appendNumbers wrote before the stages, and gives the time.
+func (d *recordReader) numbers(r *Record) (since int64) {
+	since = d.int()
+	r.Exchange = d.uint()
+	r.Duration, r.Upstream = time.Duration(d.uint()), time.Duration(d.uint())
+	r.Protocol, r.Method = Protocol(d.byte()), Method(d.byte())
+	r.Status, r.Findings = int(d.uint()), Findings(d.uint())
+	r.BytesIn, r.BytesOut = d.uint(), d.uint()
+	return since
 }
 
 // stages reads what appendStages wrote.

@@ -158,3 +158,26 @@ func TestFindingNames(t *testing.T) {
 		}
 	}
 }
+
+// A single Record's form keeps all of it, and needs no memory.
+func TestAppendRecord(t *testing.T) {
+	want := Record{Time: time.Unix(1, 5).UTC(), Duration: 3, Upstream: 2, Protocol: ProtocolMQTT, Status: 422, Findings: FindingInvalidRequest, API: "a", Version: "1",
+		Operation: "o", Route: "r", Detail: "d", Principal: "p", Kind: PrincipalDevice, Model: "m", Firmware: "f", Rule: "x", Problem: "invalid-payload",
+		Source: netip.MustParseAddr("2001:db8::1"), BytesIn: 1, BytesOut: 2, Exchange: 9, Decided: StageCheck}
+	want.Stages[StageMatch] = 4
+	want.Stages[StageCheck] = StageUntimed
+	buffer := make([]byte, 0, 1024)
+	encoded := AppendRecord(buffer, &want)
+	got, err := DecodeRecord(encoded)
+	if err != nil || got != want {
+		t.Fatalf("%+v %v", got, err)
+	}
+	for n := range encoded {
+		if _, err := DecodeRecord(encoded[:n]); err == nil {
+			t.Fatalf("%d of %d bytes are accepted", n, len(encoded))
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { AppendRecord(buffer, &want) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -4,7 +4,7 @@
 // Records in the outbox survive a crash of the process, and a power cut but for about the last second; that they arrive in
 // their order, however long the bus is away; and that what had to be dropped, because outbox and buffer were full, is counted
 // and leaves a gap in the Records' numbers. A Record is in the outbox at once when the gateway was quiet, and otherwise 25
-// milliseconds after its exchange at the latest. Batches that were sent and not acknowledged before a crash are sent
+// milliseconds after its exchange at the latest; until then mapped memory keeps it from a crash of the process. Batches that were sent and not acknowledged before a crash are sent
 // again with the same numbers.
 package recorder
 
@@ -64,9 +64,10 @@ type Recorder struct {
 	written chan struct{} // there is a batch in the outbox
 	dropped atomic.Uint64
 
-	mu      sync.Mutex
-	buffer  []fieldgate.Record
-	skipped uint64 // Records dropped after those in buffer
+	mu        sync.Mutex
+	buffer    []fieldgate.Record
+	unwritten *unwritten // has a copy of buffer, and of records
+	skipped   uint64     // Records dropped after those in buffer
 
 	// Only the goroutine that writes touches these.
 	first   uint64             // number of the next Record to write
@@ -88,8 +89,35 @@ func Open(config Config) (*Recorder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("outbox %s: %w", config.Folder, err)
 	}
-	return &Recorder{node: config.Node, epoch: o.epoch, sink: config.Sink, logger: config.Logger, outbox: o, first: 1,
-		some: make(chan struct{}, 1), full: make(chan struct{}, 1), written: make(chan struct{}, 1)}, nil
+	r := &Recorder{node: config.Node, epoch: o.epoch, sink: config.Sink, logger: config.Logger, outbox: o, first: 1,
+		some: make(chan struct{}, 1), full: make(chan struct{}, 1), written: make(chan struct{}, 1)}
+	unwritten, left, err := openUnwritten(config.Folder, config.Node)
+	if err != nil {
+		config.Logger.Error("a kill of this gateway would lose the records of its last moments", "error", err)
+	}
+	for _, batch := range left {
+		r.rescue(batch)
+	}
+	o.finish() // segments do not mix epochs, so that those of an older one are sent, and sent again, before
+	unwritten.begin(r.epoch)
+	r.unwritten = unwritten
+	return r, nil
+}
+
+// rescue brings Records into the outbox that an earlier run did not bring there before it was killed. It may have: then they
+// are sent twice, which is counted once.
+func (r *Recorder) rescue(batch fieldgate.RecordBatch) {
+	all := batch.Records
+	for len(all) > 0 {
+		batch.Records = all[:min(len(all), fieldgate.MaxBatchRecords)]
+		if err := r.outbox.append(appendBatchFrame(nil, &batch)); err != nil {
+			r.dropped.Add(uint64(len(all)))
+			r.logger.Error("records of the run before were lost: the outbox takes nothing", "records", len(all), "error", err)
+			return
+		}
+		all = all[len(batch.Records):]
+		batch.First += uint64(len(batch.Records))
+	}
 }
 
 // Epoch tells this start of the gateway from all others; it is larger than those of all earlier ones. It is the milliseconds since
@@ -97,7 +125,10 @@ func Open(config Config) (*Recorder, error) {
 func (r *Recorder) Epoch() uint64 { return r.epoch }
 
 // Close gives the outbox free. It must not be called while Run runs.
-func (r *Recorder) Close() { r.outbox.close() }
+func (r *Recorder) Close() {
+	r.unwritten.close()
+	r.outbox.close()
+}
 
 // Add takes in a copy of the Record.
 func (r *Recorder) Add(record *fieldgate.Record) {
@@ -109,6 +140,7 @@ func (r *Recorder) Add(record *fieldgate.Record) {
 		return
 	}
 	r.buffer = append(r.buffer, *record)
+	r.unwritten.add(record)
 	waiting := len(r.buffer)
 	r.mu.Unlock()
 	switch waiting {
@@ -199,6 +231,7 @@ func (r *Recorder) writeAll() bool {
 	r.mu.Lock()
 	r.records, r.gap, r.next = r.buffer, r.skipped, 0
 	r.buffer, r.skipped = r.spare, 0
+	r.unwritten.turn(r.first + uint64(len(r.records)) + r.gap)
 	r.mu.Unlock()
 	r.spare = nil
 	return r.writeRecords()
@@ -224,6 +257,7 @@ func (r *Recorder) writeRecords() bool {
 		r.first += uint64(len(records))
 		r.next += len(records)
 	}
+	r.unwritten.written()
 	r.first += r.gap // numbers that never arrive tell the control plane what was lost
 	r.gap = 0
 	if r.records != nil && cap(r.records) <= keepRecords {
