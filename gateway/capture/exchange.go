@@ -30,6 +30,7 @@ type content struct {
 	bytes     uint64
 	data      []byte // at most MaxCaptureContent bytes; nil if there were more
 	tooLarge  bool
+	encoded   bool // compressed, most likely
 }
 
 func (c *content) add(piece []byte) {
@@ -43,6 +44,9 @@ func (c *content) add(piece []byte) {
 
 // field takes in a field, without its value if the name says that it is secret: such a value is not even copied.
 func (c *content) field(name, value []byte) {
+	if strings.EqualFold(string(name), "Content-Encoding") && !strings.EqualFold(string(value), "identity") {
+		c.encoded = true // RFC 9110 §8.4
+	}
 	if len(c.fields) == fieldgate.MaxCaptureFields {
 		return
 	}

@@ -3,7 +3,6 @@ package capture
 import (
 	"bytes"
 	"encoding/json"
-	"net/url"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -17,6 +16,7 @@ const (
 	noteTooLarge  = "left out: larger than a capture holds"
 	noteMalformed = "left out: it is not well-formed, so that its secret fields cannot be found"
 	noteNotRead   = "refused before it was read"
+	noteEncoded   = "left out: it is compressed"
 	noteStream    = "left out: it was not read whole, but relayed as it came"
 	noteForm      = "left out: the secret fields of a form with parts cannot be found"
 	noteOpaque    = "neither JSON nor CBOR: secret fields cannot be found in it"
@@ -50,10 +50,10 @@ func (r *redactor) captured(x *exchange) *fieldgate.Captured {
 	return c
 }
 
-// problemJSON is what the caller was told, but for a detail that may quote the payload.
+// problemJSON is what the caller was told, but for a detail that may quote what it sent.
 func problemJSON(problem *fieldgate.Problem, instance string) json.RawMessage {
 	quiet := *problem
-	if problem.Pointer != "" || problem.Clause != "" {
+	if problem.Code == fieldgate.ProblemInvalidPayload || problem.Code == fieldgate.ProblemInvalidParameter {
 		quiet.Detail = ""
 	}
 	return quiet.AppendJSON(nil, instance)
@@ -128,28 +128,16 @@ func (r *redactor) path(x *exchange, path string) string {
 
 // query takes secret values out of a query or a form.
 func (r *redactor) query(o *fieldgate.Operation, query string) string {
-	if query == "" {
-		return ""
-	}
-	pairs := strings.Split(query, "&")
-	for i, pair := range pairs {
-		escaped, value, found := strings.Cut(pair, "=")
-		name, err := url.QueryUnescape(escaped)
-		if err != nil {
-			name = escaped
-		}
-		plain, err := url.QueryUnescape(value)
-		isSecret := err != nil || secretName(name) || withoutCredentials(plain) != plain
+	return queryWithout(query, func(name string) bool {
 		if o != nil {
-			for j := range o.Parameters {
-				isSecret = isSecret || o.Parameters[j].Name == name && r.secretParameter(&o.Parameters[j])
+			for i := range o.Parameters {
+				if o.Parameters[i].Name == name && r.secretParameter(&o.Parameters[i]) {
+					return true
+				}
 			}
 		}
-		if found && isSecret {
-			pairs[i] = escaped + "=" + replacement
-		}
-	}
-	return strings.Join(pairs, "&")
+		return secretName(name)
+	})
 }
 
 // fields takes the values out that only the contract knows to be secret.
@@ -182,16 +170,20 @@ func (r *redactor) content(from *content, o *fieldgate.Operation, given []any, b
 		}
 		return c
 	}
+	if from.encoded {
+		c.Note = noteEncoded
+		return c
+	}
 	mediaType, _, _ := strings.Cut(strings.ToLower(from.mediaType), ";")
 	mediaType = strings.TrimSpace(mediaType)
 	switch {
-	case mediaType == "application/x-www-form-urlencoded":
-		c.Data, c.Note = []byte(r.query(o, string(from.data))), ""
-	case strings.HasPrefix(mediaType, "multipart/"):
-		c.Note = noteForm
 	case r.structured(&c, from.data, mediaType, given):
 	case isStructured(mediaType), mediaType == "" && mayBeStructured(o), looksStructured(from.data):
 		c.Note = noteMalformed
+	case mediaType == "application/x-www-form-urlencoded":
+		c.Data = []byte(r.query(o, string(from.data)))
+	case strings.HasPrefix(mediaType, "multipart/"):
+		c.Note = noteForm
 	default:
 		c.Data, c.Note = []byte(withoutCredentials(string(from.data))), noteOpaque
 	}

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"net/url"
 	"strings"
 	"unicode"
 
@@ -85,8 +86,13 @@ func secretField(name string) bool {
 
 const replacement = "[redacted]"
 
-// withoutCredentials takes tokens that Fieldgate issues, and what follows the name of an authentication scheme, out of a text.
+// withoutCredentials takes out of a text the tokens that Fieldgate issues, what follows the name of an authentication scheme, a JSON
+// Web Token, and of a URL the user and what its query says under a secret's name.
 func withoutCredentials(text string) string {
+	if strings.HasPrefix(text, "eyJ") && strings.Count(text, ".") >= 2 { // RFC 7519: the header is a JSON object in base64url
+		return replacement
+	}
+	text = urlWithoutCredentials(text)
 	for _, scheme := range []string{"bearer ", "basic ", "digest "} {
 		if len(text) > len(scheme) && strings.EqualFold(text[:len(scheme)], scheme) {
 			return text[:len(scheme)] + replacement
@@ -110,6 +116,46 @@ func withoutCredentials(text string) string {
 		}
 	}
 	return text
+}
+
+func urlWithoutCredentials(text string) string {
+	scheme, rest, absolute := strings.Cut(text, "://")
+	if absolute {
+		authority, path := rest, ""
+		if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+			authority, path = rest[:i], rest[i:]
+		}
+		if at := strings.LastIndexByte(authority, '@'); at >= 0 {
+			text = scheme + "://" + replacement + authority[at:] + path
+		}
+	}
+	if before, query, found := strings.Cut(text, "?"); found && (absolute || strings.HasPrefix(text, "/")) {
+		text = before + "?" + queryWithout(query, secretName)
+	}
+	return text
+}
+
+// queryWithout takes out of a query or a form the values of the names that are secret, and those that are credentials.
+func queryWithout(query string, isSecret func(name string) bool) string {
+	if query == "" {
+		return ""
+	}
+	pairs := strings.Split(query, "&")
+	for i, pair := range pairs {
+		escaped, value, found := strings.Cut(pair, "=")
+		name, err := url.QueryUnescape(escaped)
+		if err != nil {
+			name = escaped
+		}
+		plain, err := url.QueryUnescape(value)
+		switch {
+		case !found:
+			pairs[i] = withoutCredentials(pair)
+		case err != nil, isSecret(name), withoutCredentials(plain) != plain:
+			pairs[i] = escaped + "=" + replacement
+		}
+	}
+	return strings.Join(pairs, "&")
 }
 
 // minTokenBytes: half a token is still nobody's business.
