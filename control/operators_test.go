@@ -399,7 +399,7 @@ func TestOperatorIfMatch(t *testing.T) {
 	for _, old := range []string{tag, `"x"`, `"0"`, "W/" + tag} {
 		_, err = n.UpdateOperatorWithResponse(t.Context(), "ben", &api.UpdateOperatorParams{IfMatch: old}, api.OperatorUpdate{Role: api.RoleOwner})
 		var problem *api.Problem
-		if status(err) != 412 || !errors.As(err, &problem) {
+		if status(err) != 412 || !errors.As(err, &problem) || problem.Current["role"] != "operator" || problem.Changes[0].Action != "operator.update" {
 			t.Errorf("%s: %+v", old, err)
 		}
 	}

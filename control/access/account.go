@@ -10,6 +10,7 @@ import (
 	"fieldgate"
 	"fieldgate/control/audit"
 	"fieldgate/control/filter"
+	"fieldgate/control/once"
 	"fieldgate/control/refusal"
 	"fieldgate/engine/store"
 )
@@ -143,23 +144,25 @@ func (o *Operators) invite(ctx context.Context, name string, lifetime time.Durat
 	if err != nil {
 		return nil, err
 	}
-	invitation := &Invitation{Token: token}
+	var answer Invitation
 	err = o.update(ctx, func(tx *store.Tx) error {
-		account, err := decide(tx)
-		if err != nil {
+		return once.Do(ctx, tx, &answer, func() error {
+			account, err := decide(tx)
+			if err != nil {
+				return err
+			}
+			answer = Invitation{Account: *account, Token: token, Expires: tx.Now.Add(lifetime).Truncate(time.Millisecond)}
+			if _, err := tx.ExecContext(ctx, "DELETE FROM operator_link WHERE expires <= ?", tx.Now.UnixMilli()); err != nil {
+				return err
+			}
+			_, err = tx.ExecContext(ctx, "INSERT INTO operator_link (hash, account, expires) VALUES (?, ?, ?)", hashOf(token), name, answer.Expires.UnixMilli())
 			return err
-		}
-		invitation.Account, invitation.Expires = *account, tx.Now.Add(lifetime).Truncate(time.Millisecond)
-		if _, err := tx.ExecContext(ctx, "DELETE FROM operator_link WHERE expires <= ?", tx.Now.UnixMilli()); err != nil {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, "INSERT INTO operator_link (hash, account, expires) VALUES (?, ?, ?)", hashOf(token), name, invitation.Expires.UnixMilli())
-		return err
+		})
 	})
 	if err != nil {
 		return nil, err
 	}
-	return invitation, nil
+	return &answer, nil
 }
 
 // Account is one operator.

@@ -12,10 +12,12 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"fieldgate"
 	"fieldgate/control/audit"
 	"fieldgate/control/controltest"
+	"fieldgate/control/once"
 	"fieldgate/control/refusal"
 	"fieldgate/engine/store"
 )
@@ -590,7 +592,7 @@ func TestSessions(t *testing.T) {
 	if ids := list(ana); len(ids) != 3 {
 		t.Fatal(ids)
 	}
-	if agent := other.Caller.Agent; strings.ContainsAny(agent, "\x1b\u202e\xff") || len(agent) > maxAgentBytes {
+	if agent := other.Caller.Agent; strings.ContainsAny(agent, "\x1b\u202e") || !utf8.ValidString(agent) || len(agent) > maxAgentBytes {
 		t.Errorf("%q", agent)
 	}
 	// One ends an own one, an owner anybody's; nobody learns of others.
@@ -781,5 +783,40 @@ func TestNoSecretIsKept(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// What was asked under one Idempotency-Key is made once, and its secret answered again.
+func TestSentAgain(t *testing.T) {
+	o, ana := claimed(t)
+	requests := once.NewRequests()
+	again := func(operation string, do func(ctx context.Context) string) {
+		t.Helper()
+		var answers []string
+		for range 2 {
+			ctx, end, err := requests.Begin(as(t, &ana.Caller), "key-of-its-sender-"+operation, operation, operation)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answers = append(answers, do(ctx))
+			end()
+		}
+		if answers[0] != answers[1] || answers[0] == "" {
+			t.Errorf("%s: %q", operation, answers)
+		}
+	}
+	again("AddToken", func(ctx context.Context) string {
+		token, secret, err := o.AddToken(ctx, &ana.Caller, "x", []Scope{ScopeRead}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token.ID + secret
+	})
+	again("AddOperator", func(ctx context.Context) string {
+		invited := must(o.AddAccount(ctx, "ben", RoleAuditor))(t)
+		return invited.Account.Name + invited.Token
+	})
+	if tokens := must(o.Tokens(t.Context(), &ana.Caller, nil, "", 10))(t); len(tokens) != 1 {
+		t.Errorf("%d tokens", len(tokens))
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"fieldgate/control/audit"
 	"fieldgate/control/directory"
 	"fieldgate/control/filter"
+	"fieldgate/control/once"
 	"fieldgate/control/refusal"
 	"fieldgate/engine/store"
 )
@@ -79,33 +80,44 @@ func (o *Operators) AddToken(ctx context.Context, caller *Caller, name string, s
 	if secret, err = fieldgate.NewToken(fieldgate.PrefixOperator); err != nil {
 		return nil, "", err
 	}
-	id := newID()
+	answer := struct {
+		Token  *Token
+		Secret string
+	}{}
 	err = o.update(ctx, func(tx *store.Tx) error {
-		now := tx.Now.UnixMilli()
-		token = &Token{ID: id, Account: caller.Account, Name: name, Scopes: granted, State: TokenActive,
-			Created: fromMillis(now), Expires: fromMillis(now).AddDate(0, 0, days)}
-		if _, err := tx.ExecContext(ctx, "DELETE FROM operator_token WHERE account = ? AND expires <= ?", token.Account, now-tokenMemory.Milliseconds()); err != nil {
-			return err
-		}
-		var valid int
-		err := tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM operator_token WHERE account = ? AND revoked = 0 AND expires > ?", token.Account, now).Scan(&valid)
-		if err != nil {
-			return err
-		}
-		if valid >= maxTokens {
-			return refusal.Conflict("%s has %d valid API tokens, which is the most: revoke one first.", token.Account, valid)
-		}
-		_, err = tx.ExecContext(ctx, "INSERT INTO operator_token (id, hash, account, name, scopes, created, used, expires, revoked) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-			token.ID, hashOf(secret), token.Account, token.Name, joinScopes(token.Scopes), now, 0, token.Expires.UnixMilli(), 0)
-		if err != nil {
-			return err
-		}
-		return audit.Write(ctx, tx, audit.Change{Action: "token.add", Target: token.Account, Detail: token.Name, After: token.facts()})
+		return once.Do(ctx, tx, &answer, func() error {
+			now := fromMillis(tx.Now.UnixMilli())
+			answer.Secret = secret
+			answer.Token = &Token{ID: newID(), Account: caller.Account, Name: name, Scopes: granted, State: TokenActive,
+				Created: now, Expires: now.AddDate(0, 0, days)}
+			return insertToken(ctx, tx, answer.Token, secret)
+		})
 	})
 	if err != nil {
 		return nil, "", err
 	}
-	return token, secret, nil
+	return answer.Token, answer.Secret, nil
+}
+
+func insertToken(ctx context.Context, tx *store.Tx, token *Token, secret string) error {
+	now := token.Created.UnixMilli()
+	if _, err := tx.ExecContext(ctx, "DELETE FROM operator_token WHERE account = ? AND expires <= ?", token.Account, now-tokenMemory.Milliseconds()); err != nil {
+		return err
+	}
+	var valid int
+	err := tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM operator_token WHERE account = ? AND revoked = 0 AND expires > ?", token.Account, now).Scan(&valid)
+	if err != nil {
+		return err
+	}
+	if valid >= maxTokens {
+		return refusal.Conflict("%s has %d valid API tokens, which is the most: revoke one first.", token.Account, valid)
+	}
+	_, err = tx.ExecContext(ctx, "INSERT INTO operator_token (id, hash, account, name, scopes, created, used, expires, revoked) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		token.ID, hashOf(secret), token.Account, token.Name, joinScopes(token.Scopes), now, 0, token.Expires.UnixMilli(), 0)
+	if err != nil {
+		return err
+	}
+	return audit.Write(ctx, tx, audit.Change{Action: "token.add", Target: token.Account, Detail: token.Name, After: token.facts()})
 }
 
 // grant is the scopes of a token, in the usual order: no more than the caller has.
