@@ -58,6 +58,10 @@ func BenchmarkConsole(b *testing.B) {
 			l, err := n.OperationsOf(ctx, OperationsQuery{Minutes: 30 * 24 * 60, Limit: 100})
 			return len(l), err
 		}},
+		{"operations/30 days, 100 busiest, counts", func() (int, error) {
+			l, err := n.OperationsOf(ctx, OperationsQuery{Minutes: 30 * 24 * 60, Limit: 100, CountsOnly: true})
+			return len(l), err
+		}},
 		{"operations/30 days of an API", func() (int, error) {
 			l, err := n.OperationsOf(ctx, OperationsQuery{API: names[5], Minutes: 30 * 24 * 60})
 			return len(l), err

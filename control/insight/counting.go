@@ -86,7 +86,9 @@ func (c *counting) run(ctx context.Context) error {
 			return fmt.Errorf("rollups were not stored; their records will be read again: %w", err)
 		}
 	}
-	c.presence.storeAll(last, c)
+	noting, cancelNoting := context.WithTimeout(last, presenceLastStore) // what is left of the time is for handing over
+	defer cancelNoting()
+	c.presence.storeAll(noting, c)
 	return c.release(last, c.turn)
 }
 

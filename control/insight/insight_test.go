@@ -202,6 +202,14 @@ func TestRollups(t *testing.T) {
 	}
 }
 
+func TestCountsOnly(t *testing.T) {
+	n, _ := countRecords(t, t.TempDir(), record(1), record(10))
+	list, err := n.OperationsOf(t.Context(), OperationsQuery{API: "thermo", Version: "2.4.0", Minutes: 10, CountsOnly: true})
+	if err != nil || len(list) != 1 || list[0].Exchanges != 2 || list[0].Refused != 1 || list[0].P50 != 0 || list[0].Callers != 0 || len(list[0].Findings) != 1 {
+		t.Fatalf("%+v %v", list, err)
+	}
+}
+
 func TestEachRecordIsCountedOnce(t *testing.T) {
 	n := open(t, t.TempDir())
 	n.run(t)

@@ -21,8 +21,9 @@ const MaxOperations = 1_000
 // OperationsQuery says of what Operations sums up. Empty texts select all.
 type OperationsQuery struct {
 	API, Version string
-	Minutes      int // how far it looks back: up to 60 by whole minutes, above by whole hours; at most 30 days
-	Limit        int // the busiest operations; 0: MaxOperations
+	Minutes      int  // how far it looks back: up to 60 by whole minutes, above by whole hours; at most 30 days
+	Limit        int  // the busiest operations; 0: MaxOperations
+	CountsOnly   bool // without quantiles and callers, which cost most where many operations are asked for
 }
 
 // OperationTraffic is what happened on one operation; its names are empty where no contract explains the exchanges.
@@ -64,11 +65,13 @@ func (i *Insight) OperationsOf(ctx context.Context, query OperationsQuery) ([]*O
 			}
 		}
 		list = busiest(sums, query.Limit)
-		if err := readLatencies(ctx, tx, now, query, list); err != nil {
-			return err
-		}
-		if err := readCallers(ctx, tx, now, query, list); err != nil {
-			return err
+		if !query.CountsOnly {
+			if err := readLatencies(ctx, tx, now, query, list); err != nil {
+				return err
+			}
+			if err := readCallers(ctx, tx, now, query, list); err != nil {
+				return err
+			}
 		}
 		return readExamples(ctx, tx, list)
 	})

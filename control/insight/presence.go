@@ -113,27 +113,26 @@ func (p *presences) storeAll(ctx context.Context, c *counting) {
 		if len(rows) < presencePerStep && len(drained) > 0 {
 			continue
 		}
-		for {
+		for stored := false; !stored; {
 			began := time.Now()
 			err := c.storePresences(ctx, rows)
-			if err == nil {
-				rows = rows[:0]
-			} else if ctx.Err() == nil && !errors.Is(err, errTurnOver) {
-				c.log.Error("who was there cannot be stored; it is tried again", "error", err)
-			}
-			if errors.Is(err, errTurnOver) {
+			rest := max(time.Since(began), time.Millisecond)
+			switch {
+			case errors.Is(err, errTurnOver):
 				return
+			case err != nil && ctx.Err() == nil:
+				c.log.Error("who was there cannot be stored; it is tried again", "error", err)
+				rest = retryPause
+			case err == nil:
+				rows, stored = rows[:0], true
 			}
 			select {
 			case <-ctx.Done():
-				if len(drained) > 0 || err != nil {
-					c.log.Warn("not everybody who was there could be noted", "skipped", len(drained)+len(rows))
+				if left := len(drained) + len(rows); left > 0 {
+					c.log.Warn("not everybody who was there could be noted", "skipped", left)
 				}
 				return
-			case <-time.After(max(time.Since(began), time.Millisecond)):
-			}
-			if err == nil {
-				break
+			case <-time.After(rest):
 			}
 		}
 	}

@@ -91,10 +91,7 @@ func (c *counting) prune(ctx context.Context) error {
 			c.turn.renewal, c.turn.renewed = c.turn.renewal+1, began
 		}
 	}
-	if err := c.pruneKnown(ctx); err != nil {
-		return err
-	}
-	return nil
+	return c.pruneKnown(ctx)
 }
 
 // pruneKnown deletes rows of which this node keeps a list, and takes them off the list.
