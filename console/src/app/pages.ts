@@ -1,6 +1,6 @@
 // The pages of the console: where they are, what they are called, by which keys one gets there, and their code, which loads when
 // they are first opened.
-import { Activity, type LucideIcon } from "lucide-react";
+import { Activity, AppWindow, ArrowLeftRight, Cpu, type LucideIcon } from "lucide-react";
 import { lazy, type ComponentType } from "react";
 
 export interface PageEntry {
@@ -21,5 +21,35 @@ export const pages: readonly PageEntry[] = [
     icon: Activity,
     keys: "g n",
     routes: [{ path: "/", page: lazy(() => import("@/features/now/NowPage")) }],
+  },
+  {
+    path: "/devices",
+    label: "Devices",
+    icon: Cpu,
+    keys: "g d",
+    routes: [
+      { path: "/devices", page: lazy(() => import("@/features/devices/DevicesPage")) },
+      { path: "/devices/:device", page: lazy(() => import("@/features/devices/DevicePage")) },
+    ],
+  },
+  {
+    path: "/apps",
+    label: "Apps",
+    icon: AppWindow,
+    keys: "g p",
+    routes: [
+      { path: "/apps", page: lazy(() => import("@/features/apps/AppsPage")) },
+      { path: "/apps/:app", page: lazy(() => import("@/features/apps/AppPage")) },
+    ],
+  },
+  {
+    path: "/traffic",
+    label: "Traffic",
+    icon: ArrowLeftRight,
+    keys: "g t",
+    routes: [
+      { path: "/traffic", page: lazy(() => import("@/features/traffic/TrafficPage")) },
+      { path: "/traffic/:instance", page: lazy(() => import("@/features/traffic/ExchangePage")) },
+    ],
   },
 ];
