@@ -6,6 +6,8 @@ import type { SchemaChange, SchemaHealthItem, SchemaHealthReport, SchemaLiveFigu
 export interface EventState {
   /** Whether figures arrive now. */
   connected: boolean;
+  /** Whether they should and do not. */
+  lost: boolean;
   /** When the last event came, by this browser's clock; 0 before the first. */
   heardAt: number;
   figures: SchemaLiveFigures | undefined;
@@ -30,7 +32,7 @@ const touched: Record<string, readonly string[]> = {
 };
 
 export class EventFeed {
-  #state: EventState = { connected: false, heardAt: 0, figures: undefined, history: [], health: [] };
+  #state: EventState = { connected: false, lost: false, heardAt: 0, figures: undefined, history: [], health: [] };
   #listeners = new Set<() => void>();
   #source: EventSource | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -60,7 +62,7 @@ export class EventFeed {
       source.addEventListener(name, (event: MessageEvent<string>) => {
         const returned = !this.#state.connected && this.#state.heardAt > 0;
         this.#attempts = 0;
-        this.#update({ ...take(event.data ? JSON.parse(event.data) : undefined), connected: true, heardAt: Date.now() });
+        this.#update({ ...take(event.data ? JSON.parse(event.data) : undefined), connected: true, lost: false, heardAt: Date.now() });
         this.#watch(silence);
         if (returned) void this.#queries.invalidateQueries(); // decisions may have been missed
       });
@@ -100,8 +102,8 @@ export class EventFeed {
 
   #retry() {
     this.stop();
-    this.#update({ connected: false });
-    void this.#queries.invalidateQueries({ queryKey: ["session"] });
+    this.#update({ connected: false, lost: true });
+    void this.#queries.refetchQueries({ queryKey: ["session"] }, { cancelRefetch: false }); // it may be over
     const wait = Math.min(500 * 2 ** this.#attempts++, longestWait);
     this.#timer = setTimeout(() => this.start(), wait * (0.75 + Math.random() / 2));
   }

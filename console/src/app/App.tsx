@@ -2,19 +2,20 @@ import { MutationCache, QueryCache, QueryClient, QueryClientProvider, useQueryCl
 import { lazy, Suspense, useEffect, useState } from "react";
 import { EventFeed } from "@/api/events";
 import { ApiProblem, asProblem } from "@/api/problem";
+import { ErrorBoundary } from "@/components/ErrorBoundary";
 import { ProblemNotice } from "@/components/ProblemNotice";
 import { Toasts } from "@/components/Toasts";
 import { TooltipProvider } from "@/components/Tooltip";
 import { EventContext } from "@/hooks/events";
-import { endSession, useSessionQuery } from "@/session/session";
 import { takeLinkToken } from "@/session/link";
+import { doubtSession, forgetSession, SessionContext, useSessionQuery } from "@/session/session";
 import { Frame } from "./Frame";
 
 const SignInPage = lazy(() => import("@/features/sign-in/SignInPage"));
 const SetPasswordPage = lazy(() => import("@/features/sign-in/SetPasswordPage"));
 
 function onError(error: unknown) {
-  if (error instanceof ApiProblem && error.status === 401) endSession(queries);
+  if (error instanceof ApiProblem && error.status === 401) doubtSession(queries);
 }
 
 const queries: QueryClient = new QueryClient({
@@ -42,9 +43,11 @@ export function App() {
     <QueryClientProvider client={queries}>
       <TooltipProvider>
         <>
-          <Suspense>
-            <SessionGate />
-          </Suspense>
+          <ErrorBoundary>
+            <Suspense>
+              <SessionGate />
+            </Suspense>
+          </ErrorBoundary>
           <Toasts />
         </>
       </TooltipProvider>
@@ -55,8 +58,15 @@ export function App() {
 /** Shows the page that the address names to who is signed in, and the sign-in page at the same address to everybody else. */
 function SessionGate() {
   const session = useSessionQuery({ enabled: !linkToken.current }); // a link makes a session of its own
-  if (linkToken.current || session.data === null) return <SignInPage link={linkToken} />;
-  if (session.data) return session.data.kind === "invited" ? <SetPasswordPage /> : <SignedIn />;
+  const client = useQueryClient();
+  const over = session.data === null;
+  useEffect(() => {
+    if (over) forgetSession(client);
+  }, [over, client]);
+  if (linkToken.current || over) return <SignInPage link={linkToken} />;
+  if (session.data) {
+    return <SessionContext value={session.data}>{session.data.kind === "invited" ? <SetPasswordPage /> : <SignedIn />}</SessionContext>;
+  }
   if (!session.error) return null;
   return (
     <main className="mx-auto max-w-lg px-4 pt-24">

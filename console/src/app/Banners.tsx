@@ -30,11 +30,11 @@ export function Banners({ onClaim }: { onClaim: () => void }) {
 }
 
 function ConnectionLost() {
-  const connected = useEvents((state) => state.connected);
+  const lost = useEvents((state) => state.lost);
   const heardAt = useEvents((state) => state.heardAt);
-  const age = useClock((now) => (connected || heardAt === 0 ? "" : formatSpan(now - heardAt)));
-  if (connected || heardAt === 0) return null;
-  return <Banner tone="warning">The connection to the node is lost; it is tried again by itself. What you see is {age} old.</Banner>;
+  const age = useClock((now) => (lost && heardAt > 0 ? formatSpan(now - heardAt) : ""));
+  if (!lost) return null;
+  return <Banner tone="warning">The connection to the node is lost; it is tried again by itself. {age && `What you see is ${age} old.`}</Banner>;
 }
 
 const tints: Partial<Record<Tone, string>> = { warning: "bg-warning-tint", notice: "bg-notice-tint" };

@@ -2,6 +2,7 @@ import { lazy, Suspense, useMemo, useState } from "react";
 import { Command as CommandIcon, Keyboard, LogOut, Moon, Monitor, Sun } from "lucide-react";
 import { Redirect, Route, Switch, useLocation } from "wouter";
 import { EmptyState } from "@/components/EmptyState";
+import { ErrorBoundary } from "@/components/ErrorBoundary";
 import { Page } from "@/components/Page";
 import { useCommands, type Command } from "@/hooks/commands";
 import { setTheme, useTheme } from "@/hooks/theme";
@@ -19,7 +20,7 @@ const ClaimDialog = lazy(() => import("@/features/sign-in/ClaimDialog"));
 /** What is around every page: rail, top bar, banners, palette, and the commands that work everywhere. */
 export function Frame() {
   const [overlay, setOverlay] = useState<"palette" | "keys" | "claim">();
-  const [, navigate] = useLocation();
+  const [path, navigate] = useLocation();
   const href = useHref();
   const theme = useTheme();
   const range = useRange();
@@ -50,23 +51,25 @@ export function Frame() {
         <TopBar onPalette={() => setOverlay("palette")} onKeys={() => setOverlay("keys")} onSignOut={() => signOut.mutate()} />
         <Banners onClaim={() => setOverlay("claim")} />
         <main id="main" tabIndex={-1} className="relative min-h-0 flex-1 outline-none">
-          <Suspense>
-            <Switch>
-              {routes.map(({ path, page }) => (
-                <Route key={path} path={path} component={page} />
-              ))}
-              <Route path="/sign-in">
-                <Redirect to="/" replace />
-              </Route>
-              <Route>
-                <Page title="Not found" sentence="There is no such page.">
-                  <EmptyState title="The address may be old or mistyped.">
-                    <p className="text-soft">Choose a page in the rail, or press ⌘K to find something by its name.</p>
-                  </EmptyState>
-                </Page>
-              </Route>
-            </Switch>
-          </Suspense>
+          <ErrorBoundary key={path}>
+            <Suspense>
+              <Switch>
+                {routes.map(({ path, page }) => (
+                  <Route key={path} path={path} component={page} />
+                ))}
+                <Route path="/sign-in">
+                  <Redirect to="/" replace />
+                </Route>
+                <Route>
+                  <Page title="Not found" sentence="There is no such page.">
+                    <EmptyState title="The address may be old or mistyped.">
+                      <p className="text-soft">Choose a page in the rail, or press ⌘K to find something by its name.</p>
+                    </EmptyState>
+                  </Page>
+                </Route>
+              </Switch>
+            </Suspense>
+          </ErrorBoundary>
         </main>
       </div>
       <Suspense>

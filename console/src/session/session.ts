@@ -1,5 +1,6 @@
 // Who is signed in. The cookie is out of reach of scripts, so only the node knows; `session` is null where it says nobody.
 import { useMutation, useQuery, useQueryClient, type QueryClient } from "@tanstack/react-query";
+import { createContext, useContext } from "react";
 import { call, read } from "@/api/client";
 import { ApiProblem } from "@/api/problem";
 import type { SchemaClaim, SchemaNewPassword, SchemaScope, SchemaSession, SchemaSignIn } from "@/api/schema.gen";
@@ -9,12 +10,14 @@ export const sessionKeys = { session: ["session"] as const, setup: ["setup"] as 
 export function useSessionQuery({ enabled = true } = {}) {
   return useQuery<SchemaSession | null>({
     queryKey: sessionKeys.session,
-    queryFn: async ({ signal }) => {
+    queryFn: async ({ signal, client }) => {
       try {
         return await read("/api/v1/session", { signal });
       } catch (error) {
-        if (error instanceof ApiProblem && error.status === 401) return null;
-        throw error;
+        if (!(error instanceof ApiProblem && error.status === 401)) throw error;
+        // While one session takes another's place, the old one may be over before the new one is known here.
+        const changing = client.isMutating({ predicate: (mutation) => mutation.meta?.signsIn === true }) > 0;
+        return changing ? (client.getQueryData<SchemaSession>(sessionKeys.session) ?? null) : null;
       }
     },
     enabled,
@@ -22,11 +25,13 @@ export function useSessionQuery({ enabled = true } = {}) {
   });
 }
 
+export const SessionContext = createContext<SchemaSession | undefined>(undefined);
+
 /** The session inside the frame, where there always is one. */
 export function useSession(): SchemaSession {
-  const { data } = useSessionQuery();
-  if (!data) throw new Error("useSession outside of a session");
-  return data;
+  const session = useContext(SessionContext);
+  if (!session) throw new Error("useSession outside of a session");
+  return session;
 }
 
 /** Whether the signed-in operator may do what needs this scope. */
@@ -34,9 +39,13 @@ export function useMay(scope: SchemaScope): boolean {
   return useSession().scopes.includes(scope);
 }
 
-/** The session is over, whoever noticed it: show the sign-in page, and forget what was read. */
-export function endSession(client: QueryClient) {
-  client.setQueryData(sessionKeys.session, null);
+/** A request found no session: ask whether there still is one, and if not, the sign-in page shows. */
+export function doubtSession(client: QueryClient) {
+  void client.refetchQueries({ queryKey: sessionKeys.session }, { cancelRefetch: false });
+}
+
+/** Forgets what a session read. */
+export function forgetSession(client: QueryClient) {
   client.removeQueries({ predicate: (query) => query.queryKey[0] !== "session" && query.queryKey[0] !== "setup" });
 }
 
@@ -73,6 +82,6 @@ export function useSignOut() {
   const client = useQueryClient();
   return useMutation({
     mutationFn: () => call("delete", "/api/v1/session"),
-    onSuccess: () => endSession(client),
+    onSuccess: () => client.setQueryData(sessionKeys.session, null),
   });
 }

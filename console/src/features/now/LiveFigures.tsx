@@ -1,9 +1,10 @@
 import { Link } from "wouter";
 import type { SchemaLiveFigures, SchemaProtocol } from "@/api/schema.gen";
 import { ProtocolBadge, protocols } from "@/components/Badge";
+import { classes } from "@/components/class";
 import { Figure } from "@/components/Figure";
 import { Sparkline } from "@/components/Sparkline";
-import { useLiveFigures } from "@/hooks/events";
+import { useEvents, useLiveFigures } from "@/hooks/events";
 import { useHref } from "@/hooks/url";
 import { formatCount, formatRate } from "@/lib/format";
 import { onlineFilter } from "./filters";
@@ -17,11 +18,12 @@ export function LiveFigures({ devices }: { devices: number | undefined }) {
   const { figures, history: all } = useLiveFigures();
   const history = all.slice(-most);
   const points = Math.max(history.length, least);
+  const lost = useEvents((state) => state.lost); // the banner says how old they are
   const href = useHref();
   const used = protocols.filter((p) => history.some((at) => at.protocols.some((q) => q.protocol === p && q.perSecond > 0)));
   const failed = figures?.failedPerSecond ?? 0;
   return (
-    <div className="grid gap-4 md:grid-cols-3">
+    <div className={classes("grid gap-4 md:grid-cols-3", lost && "opacity-60")}>
       <Figure label="Exchanges" unit="a second" value={figures && formatRate(figures.perSecond)} href={href("/traffic")} detail={<ByProtocol figures={figures} of="perSecond" path="/traffic" />}>
         <Sparkline
           className={sparkline}
