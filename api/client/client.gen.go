@@ -388,7 +388,8 @@ type ClientInterface interface {
 	// Each line is a NewDevice. With `mode=good` lines that are refused do not hold up the others; with `mode=all` nothing is
 	// registered unless every line is good. The answer is a stream of ImportLine: one for each device (with its token) or
 	// refused line, in the order of the lines and only after it was stored, progress now and then, and a summary at the end. An
-	// answer that ends without a summary was cut off: with `mode=all` nothing is registered then, unless the summary says so.
+	// answer that ends without a summary was cut off. With `mode=all` all devices are registered then or none: once all lines are
+	// checked and the first device is told, the others follow, though without tokens, which have to be issued anew.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -1326,7 +1327,8 @@ func (c *Client) ListFindings(ctx context.Context, params *ListFindingsParams, r
 // Each line is a NewDevice. With `mode=good` lines that are refused do not hold up the others; with `mode=all` nothing is
 // registered unless every line is good. The answer is a stream of ImportLine: one for each device (with its token) or
 // refused line, in the order of the lines and only after it was stored, progress now and then, and a summary at the end. An
-// answer that ends without a summary was cut off: with `mode=all` nothing is registered then, unless the summary says so.
+// answer that ends without a summary was cut off. With `mode=all` all devices are registered then or none: once all lines are
+// checked and the first device is told, the others follow, though without tokens, which have to be issued anew.
 //
 // Takes any type of body and a specified content type.
 //
@@ -5257,7 +5259,8 @@ type ClientWithResponsesInterface interface {
 	// Each line is a NewDevice. With `mode=good` lines that are refused do not hold up the others; with `mode=all` nothing is
 	// registered unless every line is good. The answer is a stream of ImportLine: one for each device (with its token) or
 	// refused line, in the order of the lines and only after it was stored, progress now and then, and a summary at the end. An
-	// answer that ends without a summary was cut off: with `mode=all` nothing is registered then, unless the summary says so.
+	// answer that ends without a summary was cut off. With `mode=all` all devices are registered then or none: once all lines are
+	// checked and the first device is told, the others follow, though without tokens, which have to be issued anew.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -9068,7 +9071,8 @@ func (c *ClientWithResponses) ListFindingsWithResponse(ctx context.Context, para
 // Each line is a NewDevice. With `mode=good` lines that are refused do not hold up the others; with `mode=all` nothing is
 // registered unless every line is good. The answer is a stream of ImportLine: one for each device (with its token) or
 // refused line, in the order of the lines and only after it was stored, progress now and then, and a summary at the end. An
-// answer that ends without a summary was cut off: with `mode=all` nothing is registered then, unless the summary says so.
+// answer that ends without a summary was cut off. With `mode=all` all devices are registered then or none: once all lines are
+// checked and the first device is told, the others follow, though without tokens, which have to be issued anew.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //

@@ -18,7 +18,7 @@ func newDevice(c *cli) *cobra.Command {
 		Use:     "device",
 		Short:   "Admit devices, and cut them off",
 		Example: "  fieldgate device add d7 --model T2\n  fieldgate device list --state quarantined",
-	}, deviceAdd(c), deviceList(c), deviceShow(c), deviceToken(c), deviceUpdate(c),
+	}, deviceAdd(c), deviceImport(c), deviceList(c), deviceShow(c), deviceToken(c), deviceUpdate(c),
 		deviceDecision(c, "revoke", "Shut a device out for good; its tokens are deleted", func(ctx context.Context, admin *client.ClientWithResponses, id string) (*api.Device, error) {
 			answer, err := admin.RevokeDeviceWithResponse(ctx, id, nil, api.Reason{})
 			if err != nil {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -89,13 +90,11 @@ func (s *Server) Address() string {
 
 // Run serves until the context ends, and then lets requests that are under way finish.
 func (s *Server) Run(ctx context.Context) error {
-	watching, stop := context.WithCancel(ctx)
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		s.monitor.run(watching)
-	}()
-	defer func() { stop(); <-watched }()
+	background, stop := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	group.Go(func() { s.monitor.run(background) })
+	group.Go(func() { s.finishImports(background) })
+	defer func() { stop(); group.Wait() }()
 	ended := make(chan error, 3)
 	running := 0
 	serve := func(listener net.Listener, how func(net.Listener) error) {

@@ -23,7 +23,3 @@ func (o *operations) EndCapture(context.Context, EndCaptureRequestObject) (EndCa
 func (o *operations) GetCapture(context.Context, GetCaptureRequestObject) (GetCaptureResponseObject, error) {
 	return nil, errPending
 }
-
-func (o *operations) DraftContract(context.Context, DraftContractRequestObject) (DraftContractResponseObject, error) {
-	return nil, errPending
-}

@@ -1,6 +1,7 @@
 package adminapi
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 
 	"fieldgate"
 	"fieldgate/api"
+	"fieldgate/control/catalog"
 	"fieldgate/control/filter"
 	"fieldgate/control/insight"
 	"fieldgate/control/refusal"
@@ -290,4 +292,32 @@ func sinceOf(text, otherwise string) (time.Time, error) {
 		return since, refusal.Invalid("since: %.40q is more than 30 days ago, which is as far as this looks back.", text)
 	}
 	return since, nil
+}
+
+// draftRoutes is from how many routes a contract is drafted.
+const draftRoutes = 2000
+
+func (o *operations) DraftContract(ctx context.Context, request DraftContractRequestObject) (DraftContractResponseObject, error) {
+	kind := request.Params.Kind
+	if kind != "" && !kind.Valid() {
+		return nil, refusal.Invalid("%.60q is no kind of draft: it is openapi or asyncapi.", string(kind))
+	}
+	terms, err := filter.Parse(request.Params.Filter, time.Now(), insight.RouteKeys...)
+	if err != nil {
+		return nil, err
+	}
+	routes, _, err := o.config.Insight.UndocumentedPage(ctx, terms, nil, draftRoutes)
+	if err != nil {
+		return nil, err
+	}
+	seen := make([]catalog.Seen, len(routes))
+	for i, r := range routes {
+		seen[i] = catalog.Seen{Protocol: r.Protocol, Method: r.Method, Route: r.Route, Exchanges: r.Exchanges}
+	}
+	draft := catalog.DraftOpenAPI
+	if kind == api.DraftAsyncapi {
+		draft = catalog.DraftAsyncAPI
+	}
+	document := draft(seen)
+	return DraftContract200ApplicationyamlResponse{Body: bytes.NewReader(document), ContentLength: int64(len(document))}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"fieldgate"
 	"fieldgate/control/audit"
@@ -29,6 +30,7 @@ type NewDevice struct {
 type Fleet struct {
 	store     *store.Store
 	directory *directory.Directory
+	bulks     sync.Map // ids of those that somebody works on here
 }
 
 // New makes a Fleet on its store; the directory tells the gateways.
@@ -66,6 +68,9 @@ func (f *Fleet) Add(ctx context.Context, device NewDevice) (added *Device, token
 
 func add(ctx context.Context, tx *store.Tx, device NewDevice) (*Device, string, error) {
 	if err := device.validate(); err != nil {
+		return nil, "", err
+	}
+	if err := checkReserved(ctx, tx, device.ID); err != nil {
 		return nil, "", err
 	}
 	added := &Device{Kind: fieldgate.PrincipalDevice, ID: device.ID, Model: device.Model, Firmware: device.Firmware}
