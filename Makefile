@@ -24,7 +24,7 @@ CONSOLE := console/dist/app/index.html
 console: $(CONSOLE) ## Build the web console (Node 20 or newer, npm)
 
 console/node_modules/.installed: console/package-lock.json
-	@node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20)' || { echo "The console needs Node 20 or newer, and npm." >&2; exit 1; }
+	@node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 : 0)' || { echo "The console needs Node 20 or newer, and npm." >&2; exit 1; }
 	cd console && npm ci --no-audit --no-fund
 	touch $@
 

@@ -758,33 +758,45 @@ type CaptureList struct {
 
 // CapturedExchange defines model for CapturedExchange.
 type CapturedExchange struct {
-	Instance string          `json:"instance"`
+	Instance string `json:"instance"`
+
+	// Path Or topic; secret parameters are shown as in the template.
+	Path     string          `json:"path"`
+	Query    string          `json:"query,omitempty,omitzero"`
 	Request  CapturedMessage `json:"request"`
 	Response CapturedMessage `json:"response"`
 }
 
+// CapturedHeader defines model for CapturedHeader.
+type CapturedHeader struct {
+	Name string `json:"name"`
+
+	// Redacted Why the value was taken out.
+	Redacted string `json:"redacted,omitempty,omitzero"`
+	Value    string `json:"value"`
+}
+
 // CapturedMessage defines model for CapturedMessage.
 type CapturedMessage struct {
-	// Body At most 16 KiB, as it was but for what was redacted.
-	Body        []byte `json:"body"`
+	// Body At most 16 KiB, but for what was redacted.
+	Body []byte `json:"body"`
+
+	// ContentType As it was sent.
 	ContentType string `json:"contentType,omitempty,omitzero"`
 
-	// Headers Without credentials.
-	Headers []struct {
-		Name  string `json:"name"`
-		Value string `json:"value"`
-	} `json:"headers"`
+	// Headers Header fields, user properties or options, without credentials.
+	Headers []CapturedHeader `json:"headers"`
 
-	// Note Why there is no body.
+	// Json The body is shown as JSON, whatever its content type was.
+	Json bool `json:"json,omitempty,omitzero"`
+
+	// Note Why there is no body, or what is to be known about it.
 	Note string `json:"note,omitempty,omitzero"`
 
-	// Redacted JSON Pointers of values that were replaced, with the reason.
-	Redacted []struct {
-		Pointer string `json:"pointer"`
-		Reason  string `json:"reason"`
-	} `json:"redacted,omitempty,omitzero"`
+	// Redacted Values of the body that were replaced by `{"redacted": reason}`.
+	Redacted []Redaction `json:"redacted,omitempty,omitzero"`
 
-	// Size Of the whole body in bytes.
+	// Size Of the content as it was sent, in bytes.
 	Size int `json:"size"`
 }
 
@@ -1332,6 +1344,13 @@ type Readiness struct {
 type Reason struct {
 	// Reason For the audit log.
 	Reason string `json:"reason,omitempty,omitzero"`
+}
+
+// Redaction defines model for Redaction.
+type Redaction struct {
+	// Pointer JSON Pointer.
+	Pointer string `json:"pointer"`
+	Reason  string `json:"reason"`
 }
 
 // Role defines model for Role.

@@ -18,6 +18,7 @@ import (
 	"fieldgate/control/access"
 	"fieldgate/control/adminapi"
 	"fieldgate/control/audit"
+	"fieldgate/control/capture"
 	"fieldgate/control/catalog"
 	"fieldgate/control/directory"
 	"fieldgate/control/fleet"
@@ -69,6 +70,7 @@ type Control struct {
 	rollout   *rollout.Rollout
 	operators *access.Operators
 	decisions *audit.Feed
+	captures  *capture.Captures
 	admin     *adminapi.Server
 	signIn    string // one-time token of the first sign-in
 	stops     []func()
@@ -86,6 +88,7 @@ func New(config Config) *Control {
 		rollout:   rollout.New(config.Bus, config.Log),
 		operators: access.NewOperators(config.Store, config.Bus, config.Operator, config.Log),
 		decisions: audit.NewFeed(config.Store, config.Bus, config.Log),
+		captures:  capture.New(config.Bus, config.Log),
 	}
 	metrics.MustRegister(c.rollout)
 	c.admin = adminapi.New(adminapi.Config{
@@ -102,6 +105,7 @@ func New(config Config) *Control {
 		Decisions: c.decisions,
 		Insight:   c.insight,
 		Rollout:   c.rollout,
+		Captures:  c.captures,
 		Log:       config.Log,
 	})
 	return c
@@ -157,8 +161,8 @@ func (c *Control) Run(ctx context.Context) error {
 	running, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var group sync.WaitGroup
-	errs := make([]error, 3)
-	for i, run := range []func(context.Context) error{c.count, c.decisions.Run, c.admin.Run} {
+	errs := make([]error, 4)
+	for i, run := range []func(context.Context) error{c.count, c.decisions.Run, c.captures.Run, c.admin.Run} {
 		group.Go(func() {
 			defer cancel() // one without the other would mislead
 			errs[i] = run(running)

@@ -489,7 +489,7 @@ func TestEveryDecisionIsAudited(t *testing.T) {
 		{"revokeApp", func() int { return ana.send("POST", "/api/v1/apps/board/revoke", "", nil) },
 			"app.revoke|ana|session|board", "credentials state", "credentials state"},
 		{"startCapture", func() int { return ana.send("POST", "/api/v1/captures", `{"seconds":60}`, &capture) }, "capture.start|ana|session|", "", "*"},
-		{"endCapture", func() int { return ana.send("DELETE", "/api/v1/captures/"+max(capture.Id, "none"), "", nil) }, "capture.end|ana|session|", "", ""},
+		{"endCapture", func() int { return ana.send("DELETE", "/api/v1/captures/"+capture.Id, "", nil) }, "capture.end|ana|session|", "", ""},
 	}
 	missing := make(map[string]bool)
 	for id, o := range contractOperations(t) {

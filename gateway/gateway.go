@@ -22,6 +22,7 @@ import (
 	"fieldgate"
 	"fieldgate/engine/bus"
 	"fieldgate/gateway/broker"
+	"fieldgate/gateway/capture"
 	"fieldgate/gateway/coapfront"
 	"fieldgate/gateway/directory"
 	"fieldgate/gateway/httpfront"
@@ -175,7 +176,8 @@ func (g *Gateway) Run(ctx context.Context) error {
 	g.catchUp(ctx)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	parts := append([]func(context.Context) error{g.snapshots.run, g.followDirectory, g.tell}, g.fronts...)
+	parts := append([]func(context.Context) error{g.snapshots.run, g.followDirectory, g.tell,
+		capture.New(g.config.Node, g.pipeline, g.config.Bus, g.config.Logger).Run}, g.fronts...)
 	failed := make([]error, len(parts))
 	var running sync.WaitGroup
 	for i, part := range parts {

@@ -210,14 +210,10 @@ func (l *clusterLoad) verify(t *testing.T, victim string) {
 	}
 	control := l.controls[1]
 	wait(t, control.name+" to answer", control.answers)
-	for number := range l.imports {
-		count := strings.Count(control.run("device", "list", "--filter", fmt.Sprintf("i%d-", number+1), "--quiet"), "\n") + 1
-		_, acknowledged := l.batches[number+1]
-		switch {
-		case acknowledged && count != importSize:
-			t.Errorf("import %d was acknowledged, and %d of its %d devices are there", number+1, count, importSize)
-		case count != importSize && control.run("device", "list", "--filter", fmt.Sprintf("i%d-", number+1), "--quiet") != "":
-			t.Errorf("import %d was not acknowledged, and %d of its %d devices are there", number+1, count, importSize)
+	for number := 1; number <= l.imports; number++ {
+		count := strings.Count(control.run("device", "list", "--filter", fmt.Sprintf("i%d-", number), "--output", "json"), `"id":`)
+		if _, acknowledged := l.batches[number]; acknowledged && count != importSize || count != 0 && count != importSize {
+			t.Errorf("import %d (acknowledged: %v): %d of its %d devices are there", number, acknowledged, count, importSize)
 		}
 	}
 	// An answer that its caller did not get left a Record, too; the Record of an answer that a kill overtook did not.

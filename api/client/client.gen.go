@@ -234,7 +234,7 @@ type ClientInterface interface {
 	// StartCaptureWithBody Keeps the payloads of the next exchanges that match, for a short while and in memory only
 	//
 	// Credentials are never kept, and fields that the contract marks as secret or private are replaced before they leave the
-	// gateway. Who looked at what stands in the audit log.
+	// gateway. Each capture stands in the audit log.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -244,7 +244,7 @@ type ClientInterface interface {
 	// StartCapture Keeps the payloads of the next exchanges that match, for a short while and in memory only
 	//
 	// Credentials are never kept, and fields that the contract marks as secret or private are replaced before they leave the
-	// gateway. Who looked at what stands in the audit log.
+	// gateway. Each capture stands in the audit log.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -963,7 +963,7 @@ func (c *Client) ListCaptures(ctx context.Context, reqEditors ...RequestEditorFn
 // StartCaptureWithBody Keeps the payloads of the next exchanges that match, for a short while and in memory only
 //
 // Credentials are never kept, and fields that the contract marks as secret or private are replaced before they leave the
-// gateway. Who looked at what stands in the audit log.
+// gateway. Each capture stands in the audit log.
 //
 // Takes any type of body and a specified content type.
 //
@@ -983,7 +983,7 @@ func (c *Client) StartCaptureWithBody(ctx context.Context, contentType string, b
 // StartCapture Keeps the payloads of the next exchanges that match, for a short while and in memory only
 //
 // Credentials are never kept, and fields that the contract marks as secret or private are replaced before they leave the
-// gateway. Who looked at what stands in the audit log.
+// gateway. Each capture stands in the audit log.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -5091,7 +5091,7 @@ type ClientWithResponsesInterface interface {
 	// StartCaptureWithBodyWithResponse Keeps the payloads of the next exchanges that match, for a short while and in memory only
 	//
 	// Credentials are never kept, and fields that the contract marks as secret or private are replaced before they leave the
-	// gateway. Who looked at what stands in the audit log.
+	// gateway. Each capture stands in the audit log.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5101,7 +5101,7 @@ type ClientWithResponsesInterface interface {
 	// StartCaptureWithResponse Keeps the payloads of the next exchanges that match, for a short while and in memory only
 	//
 	// Credentials are never kept, and fields that the contract marks as secret or private are replaced before they leave the
-	// gateway. Who looked at what stands in the audit log.
+	// gateway. Each capture stands in the audit log.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8777,7 +8777,7 @@ func (c *ClientWithResponses) ListCapturesWithResponse(ctx context.Context, reqE
 // StartCaptureWithBodyWithResponse Keeps the payloads of the next exchanges that match, for a short while and in memory only
 //
 // Credentials are never kept, and fields that the contract marks as secret or private are replaced before they leave the
-// gateway. Who looked at what stands in the audit log.
+// gateway. Each capture stands in the audit log.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -8793,7 +8793,7 @@ func (c *ClientWithResponses) StartCaptureWithBodyWithResponse(ctx context.Conte
 // StartCaptureWithResponse Keeps the payloads of the next exchanges that match, for a short while and in memory only
 //
 // Credentials are never kept, and fields that the contract marks as secret or private are replaced before they leave the
-// gateway. Who looked at what stands in the audit log.
+// gateway. Each capture stands in the audit log.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

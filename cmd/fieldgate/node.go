@@ -103,7 +103,7 @@ func (n *node) openControl(ctx context.Context, log *slog.Logger) error {
 	started := control.New(control.Config{
 		Store: n.store, Bus: n.bus, Log: log,
 		Operator: operator, Listen: e.Listen.Admin, Certificate: e.AdminTLS.Certificate, Key: e.AdminTLS.Key, Hosts: e.AdminHosts,
-		Socket: e.AdminSocket, Console: console.Handler(), Role: string(e.Role), Engines: e.engines(),
+		Socket: e.AdminSocket, Console: console.Handler(), Role: string(e.Role), Engines: e.engines(), GatewayReady: n.gatewayReady,
 		Version: programVersion(), Node: e.Node, Upstreams: names, Listeners: n.gatewayListeners,
 	})
 	if err := started.Start(ctx); err != nil {
@@ -128,6 +128,16 @@ func (n *node) openGateway(log *slog.Logger) (err error) {
 	}
 	n.health, err = listenHealth(e.Listen.Health, n.gateway, n.bus)
 	return err
+}
+
+var errNoContracts = errors.New("no contract has been taken over yet")
+
+// gatewayReady is why the gateway of this node cannot serve yet.
+func (n *node) gatewayReady() error {
+	if n.gateway != nil && !n.gateway.Ready() {
+		return errNoContracts
+	}
+	return nil
 }
 
 // gatewayListeners are the addresses of the gateway, in the order of the environment file.

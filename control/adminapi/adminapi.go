@@ -12,6 +12,7 @@ import (
 	"fieldgate/api"
 	"fieldgate/control/access"
 	"fieldgate/control/audit"
+	"fieldgate/control/capture"
 	"fieldgate/control/catalog"
 	"fieldgate/control/fleet"
 	"fieldgate/control/insight"
@@ -57,6 +58,7 @@ type Config struct {
 	Decisions *audit.Feed
 	Insight   *insight.Insight
 	Rollout   *rollout.Rollout
+	Captures  *capture.Captures
 	Log       *slog.Logger
 }
 

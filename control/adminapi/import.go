@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"time"
 
 	"fieldgate/api"
@@ -54,8 +55,9 @@ type importer struct {
 	good    int          // lines that were checked and not refused
 	added   int
 	refused int
-	told    int  // lines at the last progress
-	decided bool // what is not registered yet will be
+	told    int              // lines at the last progress
+	decided bool             // what is not registered yet will be
+	results []api.ImportLine // of the portion
 	answer  bytes.Buffer
 }
 
@@ -124,7 +126,16 @@ var errNoDevice = &refusal.Error{Code: refusal.CodeInvalid, Detail: "The line is
 func (i *importer) refuse(r fleet.Registered) {
 	i.refused++
 	problem := problemOf(r.Refused)
-	i.tell(api.ImportLine{Line: r.Line, Id: r.ID, Problem: &problem})
+	i.results = append(i.results, api.ImportLine{Line: r.Line, Id: r.ID, Problem: &problem})
+}
+
+// tellResults tells what became of a portion, in the order of its lines.
+func (i *importer) tellResults() {
+	slices.SortFunc(i.results, func(a, b api.ImportLine) int { return a.Line - b.Line })
+	for _, line := range i.results {
+		i.tell(line)
+	}
+	i.results = i.results[:0]
 }
 
 // registerGood registers a portion; a refused line does not hold up the others.
@@ -145,10 +156,11 @@ func (i *importer) registerGood() error {
 				continue
 			}
 			i.added++
-			i.tell(api.ImportLine{Line: portion[at].Number, Id: result.ID, Token: result.Token})
+			i.results = append(i.results, api.ImportLine{Line: portion[at].Number, Id: result.ID, Token: result.Token})
 		}
-		i.progress(api.ImportLine{Added: i.added}, i.line)
 	}
+	i.tellResults()
+	i.progress(api.ImportLine{Added: i.added}, i.line)
 	if failure == nil && !more {
 		i.finish(i.added > 0)
 	}
@@ -167,8 +179,9 @@ func (i *importer) checkAll() error {
 		for _, r := range refused {
 			i.refuse(r)
 		}
-		i.progress(api.ImportLine{Checked: i.line}, i.line)
 	}
+	i.tellResults()
+	i.progress(api.ImportLine{Checked: i.line}, i.line)
 	switch {
 	case failure != nil || more:
 		return failure

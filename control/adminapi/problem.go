@@ -76,8 +76,6 @@ func problemOf(err error) api.Problem {
 			"It was lost while it committed: look whether the change was made before you repeat it, or send it again with the same Idempotency-Key.")
 	case errors.Is(err, store.ErrFull):
 		return newProblem(http.StatusInsufficientStorage, "disk-full", "The disk is full", "Nothing was changed: free some disk space and try again.")
-	case errors.Is(err, errPending):
-		return newProblem(http.StatusNotImplemented, "not-implemented", "Not available", "This version of the program cannot do that.")
 	case errors.Is(err, insight.ErrTooManySubscribers):
 		return newProblem(http.StatusServiceUnavailable, "overloaded", "Overloaded", err.Error())
 	}

@@ -30,8 +30,8 @@ func TestContract(t *testing.T) {
 		newProblem(http.StatusUnauthorized, "unauthenticated", "", ""),
 		newProblem(http.StatusMethodNotAllowed, "method-not-allowed", "", ""),
 	}
-	for _, err := range []error{refusal.Invalid("x"), refusal.NotFound("x"), refusal.Conflict("x"), &contract.InvalidError{},
-		&catalog.ConflictError{}, &http.MaxBytesError{}, store.ErrFull, errPending, insight.ErrTooManySubscribers, errors.New("x")} {
+	for _, err := range []error{refusal.Invalid("x"), refusal.NotFound("x"), refusal.Conflict("x"), refusal.Changed("x"), refusal.InProgress("x"), refusal.ReusedKey("x"), store.ErrUnavailable, &contract.InvalidError{},
+		&catalog.ConflictError{}, &http.MaxBytesError{}, store.ErrFull, insight.ErrTooManySubscribers, errors.New("x")} {
 		problems = append(problems, problemOf(err))
 	}
 	for _, p := range problems {

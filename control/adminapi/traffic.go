@@ -83,7 +83,11 @@ func (o *operations) GetExchange(ctx context.Context, request GetExchangeRequest
 		return nil, refusal.NotFound("The exchange %.120q is not among the newest ones, which are all that is remembered.", request.Instance)
 	}
 	e := newest[at]
-	answer := GetExchange200JSONResponse{Exchange: trafficRecord(&e)}
+	captured, err := o.captured(e.Instance)
+	if err != nil {
+		return nil, err
+	}
+	answer := GetExchange200JSONResponse{Exchange: trafficRecord(&e), Captured: captured}
 	if e.API == "" || e.Operation == "" {
 		return answer, nil
 	}

@@ -581,7 +581,8 @@ export interface paths {
          * @description Each line is a NewDevice. With `mode=good` lines that are refused do not hold up the others; with `mode=all` nothing is
          *     registered unless every line is good. The answer is a stream of ImportLine: one for each device (with its token) or
          *     refused line, in the order of the lines and only after it was stored, progress now and then, and a summary at the end. An
-         *     answer that ends without a summary was cut off: with `mode=all` nothing is registered then, unless the summary says so.
+         *     answer that ends without a summary was cut off. With `mode=all` all devices are registered then or none: once all lines are
+         *     checked and the first device is told, the others follow, though without tokens, which have to be issued anew.
          */
         post: operations["importDevices"];
         delete?: never;
@@ -917,7 +918,7 @@ export interface paths {
         /**
          * Keeps the payloads of the next exchanges that match, for a short while and in memory only
          * @description Credentials are never kept, and fields that the contract marks as secret or private are replaced before they leave the
-         *     gateway. Who looked at what stands in the audit log.
+         *     gateway. Each capture stands in the audit log.
          */
         post: operations["startCapture"];
         delete?: never;
@@ -1431,30 +1432,41 @@ export interface components {
         };
         CapturedExchange: {
             instance: string;
+            /** @description Or topic; secret parameters are shown as in the template. */
+            path: string;
+            query?: string;
             request: components["schemas"]["CapturedMessage"];
             response: components["schemas"]["CapturedMessage"];
         };
         CapturedMessage: {
-            /** @description Without credentials. */
-            headers: {
-                name: string;
-                value: string;
-            }[];
+            /** @description Header fields, user properties or options, without credentials. */
+            headers: components["schemas"]["CapturedHeader"][];
+            /** @description As it was sent. */
             contentType?: string;
+            /** @description The body is shown as JSON, whatever its content type was. */
+            json?: boolean;
             /**
              * Format: byte
-             * @description At most 16 KiB, as it was but for what was redacted.
+             * @description At most 16 KiB, but for what was redacted.
              */
             body: string;
-            /** @description Of the whole body in bytes. */
+            /** @description Of the content as it was sent, in bytes. */
             size: number;
-            /** @description JSON Pointers of values that were replaced, with the reason. */
-            redacted?: {
-                pointer: string;
-                reason: string;
-            }[];
-            /** @description Why there is no body. */
+            /** @description Values of the body that were replaced by `{"redacted": reason}`. */
+            redacted?: components["schemas"]["Redaction"][];
+            /** @description Why there is no body, or what is to be known about it. */
             note?: string;
+        };
+        CapturedHeader: {
+            name: string;
+            value: string;
+            /** @description Why the value was taken out. */
+            redacted?: string;
+        };
+        Redaction: {
+            /** @description JSON Pointer. */
+            pointer: string;
+            reason: string;
         };
         TrafficSeries: {
             /**
@@ -1465,12 +1477,14 @@ export interface components {
             /** @description 60, 3600 or 86400. */
             spanSeconds: number;
             /** @description Each protocol that was used in the window. */
-            protocols: {
-                protocol: components["schemas"]["Protocol"];
-                passed: number[];
-                refused: number[];
-                failed: number[];
-            }[];
+            protocols: components["schemas"]["ProtocolSeries"][];
+        };
+        /** @description Exchanges in each span, oldest first; the last one is not over. */
+        ProtocolSeries: {
+            protocol: components["schemas"]["Protocol"];
+            passed: number[];
+            refused: number[];
+            failed: number[];
         };
         /** @description Of the last ten seconds, and who is there. */
         LiveFigures: {
@@ -2150,7 +2164,10 @@ export type SchemaCaptureList = components['schemas']['CaptureList'];
 export type SchemaCaptureDetail = components['schemas']['CaptureDetail'];
 export type SchemaCapturedExchange = components['schemas']['CapturedExchange'];
 export type SchemaCapturedMessage = components['schemas']['CapturedMessage'];
+export type SchemaCapturedHeader = components['schemas']['CapturedHeader'];
+export type SchemaRedaction = components['schemas']['Redaction'];
 export type SchemaTrafficSeries = components['schemas']['TrafficSeries'];
+export type SchemaProtocolSeries = components['schemas']['ProtocolSeries'];
 export type SchemaLiveFigures = components['schemas']['LiveFigures'];
 export type SchemaLiveProtocol = components['schemas']['LiveProtocol'];
 export type SchemaChange = components['schemas']['Change'];
