@@ -1,4 +1,5 @@
 package gateway
 
-// Ready says whether the gateway has contracts to serve by. It may be ready while the control plane is away.
-func (g *Gateway) Ready() bool { return g.pipeline.Program().Version > 0 }
+// Ready says whether the gateway knows what to serve, from its disk copy or from the control plane. It may be ready while that
+// is away.
+func (g *Gateway) Ready() bool { return g.snapshots.known.Load() }

@@ -37,6 +37,7 @@ type snapshots struct {
 	program *pipeline.Program
 	failed  uint64                 // version that could not be linked; not tried again
 	problem atomic.Pointer[string] // why
+	known   atomic.Bool            // there is a disk copy, or the control plane has answered
 }
 
 // load puts the disk copy into force. A damaged copy is set aside: the gateway then waits for the control plane.
@@ -70,6 +71,7 @@ func (s *snapshots) load() error {
 	}
 	s.current, s.order, s.keys, s.program = *snapshot, order, keys, program
 	s.pipeline.Install(program)
+	s.known.Store(true)
 	return nil
 }
 
@@ -94,7 +96,11 @@ func (s *snapshots) pull(ctx context.Context) error {
 		return err
 	}
 	// The version alone may be that of another database.
-	if manifest.Version == s.failed || manifest.Version == s.current.Version && slices.Equal(manifest.Contracts, s.order) {
+	if manifest.Version == s.current.Version && slices.Equal(manifest.Contracts, s.order) {
+		s.known.Store(true)
+		return nil
+	}
+	if manifest.Version == s.failed {
 		return nil
 	}
 	next := fieldgate.Snapshot{Version: manifest.Version, Contracts: make([]*fieldgate.Contract, 0, len(manifest.Contracts))}
@@ -123,6 +129,7 @@ func (s *snapshots) pull(ctx context.Context) error {
 	s.pipeline.Install(program)
 	s.current, s.order, s.keys, s.program = next, manifest.Contracts, keys, program
 	s.problem.Store(nil)
+	s.known.Store(true)
 	s.report()
 	if err := s.store(); err != nil {
 		return fmt.Errorf("the snapshot is in force, but not on disk for a restart: %w", err)

@@ -130,7 +130,7 @@ func (n *node) openGateway(log *slog.Logger) (err error) {
 	return err
 }
 
-var errNoContracts = errors.New("no contract has been taken over yet")
+var errNoContracts = errors.New("it does not know the contracts yet")
 
 // gatewayReady is why the gateway of this node cannot serve yet.
 func (n *node) gatewayReady() error {
