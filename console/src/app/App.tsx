@@ -57,22 +57,24 @@ export function App() {
 
 /** Shows the page that the address names to who is signed in, and the sign-in page at the same address to everybody else. */
 function SessionGate() {
-  const session = useSessionQuery({ enabled: !linkToken.current }); // a link makes a session of its own
+  const [link, setLink] = useState(linkToken);
+  const session = useSessionQuery({ enabled: !link }); // a link makes a session of its own
   const client = useQueryClient();
   const over = session.data === null;
   useEffect(() => {
     if (over) forgetSession(client);
   }, [over, client]);
-  if (linkToken.current || over) return <SignInPage link={linkToken} />;
   if (session.data) {
     return <SessionContext value={session.data}>{session.data.kind === "invited" ? <SetPasswordPage /> : <SignedIn />}</SessionContext>;
   }
-  if (!session.error) return null;
-  return (
-    <main className="mx-auto max-w-lg px-4 pt-24">
-      <ProblemNotice problem={asProblem(session.error)} onRetry={() => void session.refetch()} />
-    </main>
-  );
+  if (session.error) {
+    return (
+      <main className="mx-auto max-w-lg px-4 pt-24">
+        <ProblemNotice problem={asProblem(session.error)} onRetry={() => void session.refetch()} />
+      </main>
+    );
+  }
+  return linkToken || over ? <SignInPage link={link} onLinkUsed={() => setLink("")} /> : null;
 }
 
 function SignedIn() {

@@ -58,7 +58,8 @@ function useSessionMutation<V>(send: (value: V) => Promise<SchemaSession>) {
   return useMutation({
     mutationFn: send,
     meta: { signsIn: true },
-    onSuccess: (session) => {
+    onSuccess: async (session) => {
+      await client.cancelQueries(); // they were asked for by the session before
       client.setQueryData(sessionKeys.session, session);
       void client.invalidateQueries({ predicate: (query) => query.queryKey[0] !== "session" });
     },
@@ -81,7 +82,12 @@ export const useSetPassword = () =>
 export function useSignOut() {
   const client = useQueryClient();
   return useMutation({
+    // What is still being read would find the session gone, so the page goes first, and comes back where signing out failed.
+    onMutate: async () => {
+      await client.cancelQueries();
+      client.setQueryData(sessionKeys.session, null);
+    },
     mutationFn: () => call("delete", "/api/v1/session"),
-    onSuccess: () => client.setQueryData(sessionKeys.session, null),
+    onError: () => doubtSession(client),
   });
 }

@@ -1,14 +1,13 @@
 import { useEffect, useRef, useState, type FormEvent } from "react";
-import { asProblem } from "@/api/problem";
+import { ApiProblem, asProblem } from "@/api/problem";
 import { Button } from "@/components/Button";
 import { Field, Input } from "@/components/Field";
 import { ProblemNotice } from "@/components/ProblemNotice";
-import type { LinkToken } from "@/session/link";
 import { useSetup, useSignIn } from "@/session/session";
 import { Doorway } from "./Doorway";
 
 /** Signs in by link, by one-time token, or by name and password. An unclaimed installation has only the token. */
-export default function SignInPage({ link }: { link: LinkToken }) {
+export default function SignInPage({ link, onLinkUsed }: { link: string; onLinkUsed: () => void }) {
   const setup = useSetup();
   const signIn = useSignIn();
   const [byToken, setByToken] = useState(false);
@@ -20,12 +19,12 @@ export default function SignInPage({ link }: { link: LinkToken }) {
 
   const { mutate } = signIn;
   useEffect(() => {
-    if (!link.current || taken.current) return;
+    if (!link || taken.current) return;
     taken.current = true; // a one-time token is sent once
-    mutate({ token: link.current }, { onSettled: () => void (link.current = "") });
-  }, [link, mutate]);
+    mutate({ token: link }, { onSettled: onLinkUsed });
+  }, [link, mutate, onLinkUsed]);
 
-  if (link.current && !signIn.error) return <Doorway title="Signing in" />;
+  if (link) return <Doorway title="Signing in" />;
   const submit = (event: FormEvent) => {
     event.preventDefault();
     signIn.mutate(wantsToken ? { token: token.trim() } : { name: name.trim(), password });
@@ -64,7 +63,11 @@ export default function SignInPage({ link }: { link: LinkToken }) {
             </Field>
           </>
         )}
-        {(signIn.error ?? setup.error) && <ProblemNotice problem={asProblem(signIn.error ?? setup.error)} />}
+        {signIn.error ? (
+          <ProblemNotice problem={explain(asProblem(signIn.error), signIn.variables.token !== undefined)} />
+        ) : (
+          setup.error && <ProblemNotice problem={asProblem(setup.error)} onRetry={() => void setup.refetch()} />
+        )}
         <Button type="submit" kind="primary" busy={signIn.isPending} className="w-full">
           Sign in
         </Button>
@@ -83,4 +86,13 @@ export default function SignInPage({ link }: { link: LinkToken }) {
       </form>
     </Doorway>
   );
+}
+
+/** What to do when nobody is let in. The node does not say what was wrong, so neither does this. */
+function explain(problem: ApiProblem, byToken: boolean): ApiProblem {
+  if (problem.status !== 401) return problem;
+  const [title, detail] = byToken
+    ? ["The link or token is not valid", "It works once, and for a limited time. Make a new one with \u201cfieldgate sign-in\u201d on the node, or ask an owner for one."]
+    : ["Name and password do not fit", "Check both. Who forgot their password gets a link from an owner, or with \u201cfieldgate sign-in --for NAME\u201d on the node."];
+  return new ApiProblem({ ...problem.problem, title, detail });
 }
