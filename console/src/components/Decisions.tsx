@@ -56,10 +56,13 @@ function DecisionList({ target, noun }: { target: string; noun: string }) {
   );
 }
 
-/** `device.quarantine` as "Quarantine"; `app.issue-key` as "Issue key". */
+const verbs: Record<string, string> = {
+  add: "Registered", import: "Imported", update: "Changed", quarantine: "Quarantined", release: "Released", revoke: "Revoked", token: "New token", key: "New key",
+};
+
 function decisionWords(action: string): string {
-  const verb = action.slice(action.indexOf(".") + 1).replaceAll("-", " ");
-  return verb[0]!.toUpperCase() + verb.slice(1);
+  const verb = action.slice(action.indexOf(".") + 1);
+  return verbs[verb] ?? verb;
 }
 
 function Changes({ entry }: { entry: SchemaAuditEntry }) {
@@ -86,5 +89,6 @@ function Changes({ entry }: { entry: SchemaAuditEntry }) {
 
 function show(value: unknown): string {
   if (value === undefined || value === null || value === "") return "none";
-  return typeof value === "string" ? value : JSON.stringify(value);
+  if (Array.isArray(value)) return value.map(show).join(", ") || "none";
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
 }

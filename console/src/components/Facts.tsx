@@ -5,7 +5,7 @@ export function Facts({ facts }: { facts: readonly (readonly [name: string, valu
   return (
     <dl className="grid grid-cols-[minmax(96px,auto)_minmax(0,1fr)] gap-x-4 gap-y-1.5">
       {facts.map(([name, value]) =>
-        value === undefined || value === null || value === "" ? null : (
+        value === undefined || value === null || value === false || value === "" ? null : (
           <div key={name} className="contents">
             <dt className="text-quiet">{name}</dt>
             <dd className="min-w-0 break-words">{value}</dd>

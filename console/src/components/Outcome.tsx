@@ -1,7 +1,7 @@
 import { CircleAlert, CircleCheck, OctagonAlert } from "lucide-react";
 import type { SchemaTrafficRecord } from "@/api/schema.gen";
 import { formatExact } from "@/lib/format";
-import { outcomeOf, problemWords } from "@/lib/words";
+import { findingWords, outcomeOf, problemWords } from "@/lib/words";
 import { classes } from "./class";
 
 const looks = {
@@ -15,7 +15,7 @@ export function Outcome({ status }: { status: number }) {
   const outcome = outcomeOf(status);
   const { icon: Icon, className, iconClass } = looks[outcome];
   return (
-    <span className={classes("inline-flex items-center gap-1.5 whitespace-nowrap", className)}>
+    <span className={classes("inline-flex items-center gap-1.5 align-top whitespace-nowrap", className)}>
       <Icon size={14} className={classes("shrink-0", iconClass)} aria-hidden />
       {outcome}
       <span className="tabular text-quiet">{status}</span>
@@ -28,7 +28,7 @@ export function Asked({ exchange }: { exchange: SchemaTrafficRecord }) {
   return (
     <span title={[exchange.api && `${exchange.api} ${exchange.version ?? ""}`, exchange.route].filter(Boolean).join(" · ") || undefined}>
       <span className="text-quiet">{exchange.method}</span>{" "}
-      {exchange.operation ? exchange.operation : <code>{exchange.route ?? "?"}</code>}
+      {exchange.route || !exchange.operation ? <code>{exchange.route || "unknown"}</code> : exchange.operation}
     </span>
   );
 }
@@ -37,7 +37,8 @@ export function Asked({ exchange }: { exchange: SchemaTrafficRecord }) {
 export function whyOf(exchange: SchemaTrafficRecord): string {
   if (exchange.rule) return exchange.rule;
   if (exchange.problem) return problemWords(exchange.problem).title;
-  return exchange.findings?.join(", ") ?? "";
+  const found = exchange.findings?.map((name) => findingWords(name).title).join(", ");
+  return found || (exchange.status >= 400 ? "So answered the service" : "");
 }
 
 /** The time of an exchange to the millisecond, as it stands in a list. */

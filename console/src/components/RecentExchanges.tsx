@@ -35,7 +35,7 @@ export function RecentExchanges({ filter, none }: { filter: string; none: string
       <ul>
         {pages.rows.slice(0, shown).map((exchange) => (
           <li key={exchange.instance} className="relative border-t border-line px-3 py-1.5 first:border-t-0 hover:bg-hover">
-            <div className="flex items-baseline gap-3">
+            <div className="flex items-center gap-3">
               <Link
                 href={href(`/traffic/${encodeURIComponent(exchange.instance)}`)}
                 className="text-xs outline-none after:absolute after:inset-0 focus-visible:after:outline-2 focus-visible:after:-outline-offset-2 focus-visible:after:outline-accent"

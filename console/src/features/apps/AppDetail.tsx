@@ -36,7 +36,7 @@ export function AppDetail({ id, wide }: { id: string; wide?: boolean }) {
   const decisions = <Decisions target={id} noun="app" may={mayAudit} />;
   return (
     <div className="flex flex-col gap-4">
-      <p className="text-base text-pretty"><StateSentence app={app} /></p>
+      {!wide && <p className="text-base text-pretty"><StateSentence app={app} /></p>}
       <AppActions seen={data} />
       <LastRefusal app={app} />
       {wide ? (
@@ -58,7 +58,8 @@ export function AppDetail({ id, wide }: { id: string; wide?: boolean }) {
   );
 }
 
-function StateSentence({ app }: { app: SchemaApp }) {
+/** "Active; last seen 4 s ago." */
+export function StateSentence({ app }: { app: SchemaApp }) {
   if (app.state === "revoked") return <>Shut out for good. Its id is not given again.</>;
   if (app.keys === 0) return <>Active, but without a valid key: it cannot say who it is. Issue one.</>;
   if (!app.presence) return <>Active, and never seen yet.</>;

@@ -2,16 +2,18 @@ import { ArrowLeft } from "lucide-react";
 import { Link, useParams } from "wouter";
 import { Page } from "@/components/Page";
 import { useHref } from "@/hooks/url";
-import { AppDetail } from "./AppDetail";
+import { useApp } from "./api";
+import { AppDetail, StateSentence } from "./AppDetail";
 
 /** One app on a page of its own. */
 export default function AppPage() {
   const { app = "" } = useParams<{ app: string }>();
   const href = useHref();
+  const { data } = useApp(app);
   return (
     <Page
       title={`App ${app}`}
-      sentence={<span className="font-mono break-all">{app}</span>}
+      sentence={data ? <StateSentence app={data.app} /> : undefined}
       actions={
         <Link href={href("/apps")} className="link inline-flex h-8 items-center gap-1.5">
           <ArrowLeft size={16} aria-hidden /> All apps

@@ -41,7 +41,7 @@ const columns: readonly Column<SchemaApp>[] = [
   { id: "exchanges", header: "Exchanges today", width: "112px", align: "end", from: 860, cell: (a) => <Today app={a} count={a.presence?.exchangesToday} filter="" /> },
   { id: "refused", header: "Refused today", width: "100px", align: "end", from: 640, cell: (a) => <Today app={a} count={a.presence?.refusedToday} filter=" status:denied" /> },
   {
-    id: "why", header: "Last refusal", width: "minmax(140px, 1.4fr)", from: 1100,
+    id: "why", header: "Last refusal", width: "minmax(220px, 2fr)", from: 1100,
     cell: (a) => (a.presence?.problem && a.presence.refusedAt ? <>{problemWords(a.presence.problem).title}, <span className="text-quiet"><RelativeTime time={a.presence.refusedAt} /></span></> : <None />),
   },
 ];

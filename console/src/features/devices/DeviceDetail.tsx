@@ -5,6 +5,7 @@ import { ProtocolBadge, StateBadge, ToneIcon } from "@/components/Badge";
 import { Decisions } from "@/components/Decisions";
 import { Skeleton } from "@/components/EmptyState";
 import { Facts } from "@/components/Facts";
+import { whyOf } from "@/components/Outcome";
 import { Section } from "@/components/Page";
 import { ProblemNotice } from "@/components/ProblemNotice";
 import { RecentExchanges } from "@/components/RecentExchanges";
@@ -27,9 +28,11 @@ export function DeviceDetail({ id, wide }: { id: string; wide?: boolean }) {
   const decisions = <Decisions target={id} noun="device" may={mayAudit} />;
   return (
     <div className="flex flex-col gap-4">
-      <p className="text-base text-pretty">
-        <StateSentence device={device} />
-      </p>
+      {!wide && (
+        <p className="text-base text-pretty">
+          <StateSentence device={device} />
+        </p>
+      )}
       <DeviceActions seen={data} />
       <LastRefusal device={device} />
       {wide ? (
@@ -51,7 +54,8 @@ export function DeviceDetail({ id, wide }: { id: string; wide?: boolean }) {
   );
 }
 
-function StateSentence({ device }: { device: SchemaDevice }) {
+/** "Active; last seen 4 s ago." */
+export function StateSentence({ device }: { device: SchemaDevice }) {
   const { state, presence, tokens } = device;
   if (state === "revoked") return <>Shut out for good. Its id is not given again.</>;
   if (state === "quarantined") return <>In quarantine: nothing that it sends is let through, until somebody releases it.</>;
@@ -114,7 +118,7 @@ function LastRefusal({ device }: { device: SchemaDevice }) {
         <p className="font-medium">
           Last refused <RelativeTime time={presence.refusedAt} />: {words.title}
         </p>
-        {exchange?.detail && <code className="break-all text-soft">{exchange.detail}</code>}
+        {exchange && whyOf(exchange) && <code className="break-all text-soft">{exchange.detail ?? whyOf(exchange)}</code>}
         <p className="text-soft">{words.remedy}</p>
         <p className="flex flex-wrap gap-x-3 text-xs">
           {exchange && (

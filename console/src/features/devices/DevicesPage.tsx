@@ -28,14 +28,14 @@ const onlineFilter = "since:5m";
 
 const columns: readonly Column<SchemaDevice>[] = [
   { id: "id", header: "Device", width: "minmax(130px, 1.6fr)", cell: (d) => <span className="font-mono text-xs">{d.id}</span> },
-  { id: "state", header: "State", width: "112px", cell: (d) => <StateBadge state={d.state} /> },
-  { id: "model", header: "Model", width: "minmax(70px, 1fr)", from: 640, cell: (d) => d.model || <None /> },
-  { id: "firmware", header: "Firmware", width: "minmax(70px, 1fr)", from: 760, cell: (d) => (d.firmware ? <span className="tabular">{d.firmware}</span> : <None />) },
+  { id: "state", header: "State", width: "108px", cell: (d) => <StateBadge state={d.state} /> },
+  { id: "model", header: "Model", width: "minmax(60px, 0.7fr)", from: 640, cell: (d) => d.model || <None /> },
+  { id: "firmware", header: "Firmware", width: "minmax(70px, 0.7fr)", from: 760, cell: (d) => (d.firmware ? <span className="tabular">{d.firmware}</span> : <None />) },
   { id: "protocol", header: "Protocol", width: "96px", from: 900, cell: (d) => (d.presence ? <ProtocolBadge protocol={d.presence.protocol} /> : <None />) },
   { id: "seen", header: "Last seen", width: "100px", from: 340, cell: (d) => (d.presence ? <RelativeTime time={d.presence.seenAt} /> : <span className="text-quiet">never</span>) },
   { id: "exchanges", header: "Exchanges today", width: "112px", align: "end", from: 1000, cell: (d) => <TodayLink device={d} count={d.presence?.exchangesToday} filter="" /> },
   { id: "refused", header: "Refused today", width: "100px", align: "end", from: 560, cell: (d) => <TodayLink device={d} count={d.presence?.refusedToday} filter=" status:denied" /> },
-  { id: "why", header: "Last refusal", width: "minmax(150px, 1.6fr)", from: 1100, cell: (d) => <LastRefusal device={d} /> },
+  { id: "why", header: "Last refusal", width: "minmax(230px, 2.2fr)", from: 1100, cell: (d) => <LastRefusal device={d} /> },
 ];
 
 const fields: readonly FilterField[] = [

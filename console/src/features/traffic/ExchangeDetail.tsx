@@ -3,6 +3,7 @@ import { Link } from "wouter";
 import { asProblem } from "@/api/problem";
 import type { SchemaExchangeDetail, SchemaTrafficRecord } from "@/api/schema.gen";
 import { ProtocolBadge, protocolNames, ToneIcon } from "@/components/Badge";
+import { classes } from "@/components/class";
 import { EmptyState, Skeleton } from "@/components/EmptyState";
 import { Facts } from "@/components/Facts";
 import { ProblemNotice } from "@/components/ProblemNotice";
@@ -17,7 +18,7 @@ import { PipelineStrip } from "./PipelineStrip";
 import { breach } from "./payload";
 
 /** One exchange: what happened to it at each stage, who it was, what was found, which clause applied, what it carried. */
-export function ExchangeDetail({ instance, known }: { instance: string; known?: SchemaTrafficRecord }) {
+export function ExchangeDetail({ instance, known, wide }: { instance: string; known?: SchemaTrafficRecord; wide?: boolean }) {
   const { data, error, refetch, isPlaceholderData } = useExchange(instance, known);
   const problem = error && asProblem(error);
   if (problem && problem.status === 404 && !data) return <Gone />;
@@ -26,16 +27,16 @@ export function ExchangeDetail({ instance, known }: { instance: string; known?: 
   const { exchange, captured } = data;
   return (
     <div className="flex flex-col gap-5">
-      <Verdict exchange={exchange} />
+      <Verdict exchange={exchange} wide={wide} />
       <PipelineStrip exchange={exchange} />
       <div className="@container">
         <div className="grid gap-x-8 gap-y-4 @xl:grid-cols-2">
           <Part title="Who"><Who exchange={exchange} /></Part>
           <Part title="What"><What exchange={exchange} /></Part>
+          <Findings exchange={exchange} />
+          <Clause detail={data} />
         </div>
       </div>
-      <Findings exchange={exchange} />
-      <Clause detail={data} />
       <Part title="Payloads">
         {captured ? <CapturedPair captured={captured} breach={breach(exchange.detail)} /> : isPlaceholderData ? <Skeleton className="h-20 w-full" /> : <CapturePanel exchange={exchange} />}
       </Part>
@@ -44,9 +45,9 @@ export function ExchangeDetail({ instance, known }: { instance: string; known?: 
   );
 }
 
-function Part({ title, children }: { title: string; children: ReactNode }) {
+function Part({ title, broad, children }: { title: string; broad?: boolean; children: ReactNode }) {
   return (
-    <section className="flex min-w-0 flex-col gap-2">
+    <section className={classes("flex min-w-0 flex-col gap-2", broad && "@xl:max-@4xl:col-span-2")}>
       <h3 className="font-semibold">{title}</h3>
       {children}
     </section>
@@ -56,23 +57,31 @@ function Part({ title, children }: { title: string; children: ReactNode }) {
 const tones = { passed: "good", denied: "warning", failed: "bad" } as const;
 
 /** "Denied with 422: the payload breaks the contract." */
-function Verdict({ exchange }: { exchange: SchemaTrafficRecord }) {
+export function verdictOf(exchange: SchemaTrafficRecord): string {
   const outcome = outcomeOf(exchange.status);
-  const words = exchange.problem ? problemWords(exchange.problem) : undefined;
+  const verb = `${outcome[0]!.toUpperCase()}${outcome.slice(1)} with ${exchange.status}`;
+  if (exchange.problem) {
+    const { title } = problemWords(exchange.problem);
+    return `${verb}: ${title[0]!.toLowerCase()}${title.slice(1)}.`;
+  }
+  return outcome === "passed" ? `${verb} in ${formatDuration(exchange.durationMicros)}.` : `${verb}: so answered the service behind the API.`;
+}
+
+/** The verdict, where the payload broke the contract, and what to do; on the page its sentence says the first already. */
+function Verdict({ exchange, wide }: { exchange: SchemaTrafficRecord; wide?: boolean }) {
+  const remedy = exchange.problem && problemWords(exchange.problem).remedy;
+  if (wide && !exchange.detail && !remedy) return null;
   return (
     <div className="flex gap-2.5">
-      <span className="mt-1"><ToneIcon tone={tones[outcome]} /></span>
+      <span className={wide ? "mt-px" : "mt-1"}><ToneIcon tone={tones[outcomeOf(exchange.status)]} /></span>
       <div>
-        <p className="text-lg font-medium text-pretty">
-          {outcome === "passed" ? "Passed" : outcome === "denied" ? "Denied" : "Failed"} with {exchange.status}
-          {words ? `: ${words.title[0]!.toLowerCase()}${words.title.slice(1)}.` : ` in ${formatDuration(exchange.durationMicros)}.`}
-        </p>
+        {!wide && <p className="text-lg font-medium text-pretty">{verdictOf(exchange)}</p>}
         {exchange.detail && (
           <p className="text-soft">
             <Breach detail={exchange.detail} />
           </p>
         )}
-        {words?.remedy && <p className="text-soft">{words.remedy}</p>}
+        {remedy && <p className="text-soft">{remedy}</p>}
       </div>
     </div>
   );
@@ -136,7 +145,7 @@ function Findings({ exchange }: { exchange: SchemaTrafficRecord }) {
   const href = useHref();
   if (!exchange.findings?.length) return null;
   return (
-    <Part title="Findings">
+    <Part title="Findings" broad>
       <ul className="flex flex-col gap-2">
         {exchange.findings.map((name) => {
           const words = findingWords(name);
@@ -160,7 +169,7 @@ function Clause({ detail: { exchange, operation, clause } }: { detail: SchemaExc
   const href = useHref();
   if (!exchange.operation) {
     return (
-      <Part title="Contract">
+      <Part title="Contract" broad>
         <p className="text-soft">
           No contract explains it.{" "}
           {exchange.route && (
@@ -174,7 +183,7 @@ function Clause({ detail: { exchange, operation, clause } }: { detail: SchemaExc
   }
   const bindings = operation && ([["http", operation.http], ["mqtt", operation.mqtt], ["coap", operation.coap]] as const).filter(([, text]) => text);
   return (
-    <Part title="Contract">
+    <Part title="Contract" broad>
       <p>
         <Link href={href(`/apis/${encodeURIComponent(exchange.api ?? "")}`, { version: exchange.version, operation: exchange.operation })} className="link">
           {operation?.summary ?? exchange.operation}

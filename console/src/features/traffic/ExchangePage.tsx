@@ -4,13 +4,15 @@ import { IconButton } from "@/components/Button";
 import { Page } from "@/components/Page";
 import { useHotkeys } from "@/hooks/hotkeys";
 import { useHref } from "@/hooks/url";
-import { ExchangeDetail } from "./ExchangeDetail";
+import { useExchange } from "./api";
+import { ExchangeDetail, verdictOf } from "./ExchangeDetail";
 import { neighbour } from "./walk";
 
 /** One exchange on a page of its own; j and k, or ] and [, walk the list that one came from. */
 export default function ExchangePage() {
   const { instance = "" } = useParams<{ instance: string }>();
   const href = useHref();
+  const { data } = useExchange(instance);
   const [, navigate] = useLocation();
   const older = neighbour(instance, 1);
   const newer = neighbour(instance, -1);
@@ -23,8 +25,8 @@ export default function ExchangePage() {
   ]);
   return (
     <Page
-      title="Exchange"
-      sentence={<span className="font-mono break-all">{instance}</span>}
+      title={`Exchange ${instance}`}
+      sentence={data && verdictOf(data.exchange)}
       actions={
         <>
           <Link href={href("/traffic")} className="link inline-flex h-8 items-center gap-1.5 pr-2">
@@ -40,7 +42,8 @@ export default function ExchangePage() {
       }
     >
       <div className="rounded border border-line bg-surface p-4">
-        <ExchangeDetail key={instance} instance={instance} />
+        <h2 className="sr-only">What happened</h2>
+        <ExchangeDetail key={instance} instance={instance} wide />
       </div>
     </Page>
   );

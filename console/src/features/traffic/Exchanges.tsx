@@ -1,9 +1,9 @@
-import { ArrowUp, Pause, Play, Radio, Unplug } from "lucide-react";
+import { ArrowUp, Pause, Radio, Unplug } from "lucide-react";
 import { useEffect, useMemo, useState } from "react";
 import { Link } from "wouter";
 import type { SchemaTrafficRecord } from "@/api/schema.gen";
 import { ProtocolBadge, protocols } from "@/components/Badge";
-import { Button, CommandButton } from "@/components/Button";
+import { Button } from "@/components/Button";
 import { Drawer } from "@/components/Drawer";
 import { EmptyState } from "@/components/EmptyState";
 import { FilterBar } from "@/components/FilterBar";
@@ -11,7 +11,6 @@ import { Asked, ClockTime, Outcome, whyOf } from "@/components/Outcome";
 import { Page } from "@/components/Page";
 import { Table, type Column } from "@/components/Table";
 import { Duration } from "@/components/values";
-import type { Command } from "@/hooks/commands";
 import { useDrawer } from "@/hooks/drawer";
 import { useHotkeys } from "@/hooks/hotkeys";
 import { useTail } from "@/hooks/tail";
@@ -73,7 +72,7 @@ function Caller({ exchange: { principal, kind } }: { exchange: SchemaTrafficReco
 /** The live tail: it comes in at the top, and holds still while one reads. */
 export function Exchanges() {
   const { text, setText, inRange } = useFilter();
-  const { live, setLive } = useRange();
+  const { live } = useRange(); // the frame has the switch, and its key
   const [atTop, setAtTop] = useState(true);
   const here = useHereHref();
   const href = useHref();
@@ -88,7 +87,6 @@ export function Exchanges() {
     rememberList(instances);
   }, [rows]);
   const known = useMemo(() => rows.find((e) => e.instance === drawer.open), [rows, drawer.open]);
-  const pause: Command = { id: "pause", group: "View", label: live ? "Pause" : "Go on live", icon: live ? Pause : Play, keys: "p", run: () => setLive(!live) };
   const release = () => {
     tail.release();
     document.querySelector('[role="table"][aria-label="Exchanges"]')?.scrollTo({ top: 0 });
@@ -126,7 +124,6 @@ export function Exchanges() {
           <FilterBar fields={fields} text={text} onChange={setText} placeholder="Filter: protocol:mqtt status:denied device:pump-17" />
         </div>
         <TailState held={tail.held} left={tail.left} connected={tail.connected} live={live} onRelease={release} />
-        <CommandButton command={pause} />
       </div>
       <Table
         label="Exchanges"
@@ -148,15 +145,15 @@ function TailState({ held, left, connected, live, onRelease }: { held: number; l
   if (held > 0) {
     return (
       <Button icon={ArrowUp} className="tabular" onClick={onRelease} title="Show them (.)">
-        {live ? "" : "Paused · "}
-        {formatCount(held)} new
+        Paused · {formatCount(held)} new
       </Button>
     );
   }
-  const [Icon, words] = !connected ? [Unplug, "Reconnecting"] as const : live ? [Radio, "Live"] as const : [Pause, "Paused"] as const;
+  if (connected && live && left === 0) return null;
+  const [Icon, words] = !connected ? ([Unplug, "Reconnecting"] as const) : live ? ([Radio, "Live"] as const) : ([Pause, "Paused"] as const);
   return (
     <p role="status" className="inline-flex h-8 items-center gap-1.5 px-1 text-soft">
-      <Icon size={14} className={connected && live ? "text-good" : "text-warning"} aria-hidden />
+      <Icon size={14} className="text-icon" aria-hidden />
       {words}
       {left > 0 && <span title="This browser was too slow for them; they are in the figures all the same.">, {formatCount(left)} left out</span>}
     </p>

@@ -29,7 +29,7 @@ const columns: readonly Column<Row>[] = [
   { id: "devices", header: "Callers", width: "72px", align: "end", from: 700, sort: (o) => o.devices, cell: (o) => formatShortCount(o.devices) },
   { id: "p50", header: "p50", width: "76px", align: "end", from: 820, sort: (o) => o.p50Micros, cell: (o) => <Duration micros={o.p50Micros} /> },
   { id: "p99", header: "p99", width: "76px", align: "end", from: 340, sort: (o) => o.p99Micros, cell: (o) => <Duration micros={o.p99Micros} /> },
-  { id: "findings", header: "Found most", width: "minmax(150px, 1.4fr)", from: 1000, cell: (o) => <MostFound row={o} /> },
+  { id: "findings", header: "Found most", width: "minmax(220px, 1.8fr)", from: 1040, cell: (o) => <MostFound row={o} /> },
 ];
 
 function Api({ row }: { row: Row }) {

@@ -77,16 +77,15 @@ function StripBlock({ block, failed }: { block: Block; failed: boolean }) {
   return (
     <li
       title={titleOf(block, word)}
-      className={classes("flex min-w-0 flex-col justify-center gap-0.5 overflow-hidden px-2 first:rounded-l last:rounded-r", box)}
+      className={classes("flex min-w-0 flex-col justify-center gap-0.5 overflow-hidden px-1.5 first:rounded-l @3xl:px-2 last:rounded-r", box)}
       style={{ width: `${block.width * 100}%` }}
     >
-      <span className="flex items-center gap-1 text-xs font-medium whitespace-nowrap">
-        <Icon size={12} className="shrink-0" aria-hidden />
-        {block.stage}
-        <span className="sr-only">{word}</span>
+      <span className="text-xs font-medium whitespace-nowrap">
+        {block.stage} <span className="sr-only">{word}</span>
       </span>
-      <span className="text-2xs whitespace-nowrap tabular text-soft">
-        {block.verdict === "skipped" ? <span className="sr-only">did not run</span> : block.micros === undefined ? <span className="sr-only">not measured</span> : stageTime(block.micros)}
+      <span className="flex items-center gap-1 text-2xs whitespace-nowrap tabular">
+        <Icon size={12} className="shrink-0" aria-hidden />
+        {block.micros !== undefined && <span className="text-soft">{stageTime(block.micros)}</span>}
       </span>
     </li>
   );
@@ -127,7 +126,7 @@ function Rule({ block, exchange, failed }: { block: Block; exchange: SchemaTraff
 }
 
 function RuleText({ exchange, className, failed }: { exchange: SchemaTrafficRecord; className: string; failed: boolean }) {
-  const words = exchange.problem ? problemWords(exchange.problem).title : "";
+  const words = exchange.problem ? problemWords(exchange.problem).title : "So answered the service behind the API";
   return (
     <p className={classes("max-w-full text-sm", className)}>
       <span className={classes("font-medium", failed ? "text-bad" : "text-warning")}>{words}</span>

@@ -25,6 +25,7 @@ it("shows who decided and what did not run any more", () => {
   const blocks = layOut({
     stages: [{ stage: "match", micros: 1.2 }, { stage: "identify", micros: 0 }, { stage: "admit", micros: 0.4 }, { stage: "limit", micros: 2 }, { stage: "record", micros: 3 }],
     decided: "limit",
+    status: 429,
   });
   expect(blocks.map((b) => `${b.stage} ${b.verdict} ${b.micros ?? "–"}`)).toEqual([
     "match passed 1.2", "identify passed –", "admit passed 0.4", "limit decided 2", "check skipped –", "forward skipped –", "record passed 3",
@@ -34,10 +35,16 @@ it("shows who decided and what did not run any more", () => {
   expect(measured(blocks)).toBeCloseTo(6.6);
 });
 
+it("names the forward stage for what the service answered", () => {
+  const stages = [{ stage: "match", micros: 1 }, { stage: "forward", micros: 9 }] as const;
+  const verdict = (status: number) => layOut({ stages: [...stages], status }).find((b) => b.stage === "forward")!.verdict;
+  expect([verdict(503), verdict(404), verdict(204)]).toEqual(["decided", "decided", "passed"]);
+});
+
 it("shows shield and project only where they ran, and nothing where nothing is known", () => {
-  expect(layOut({ stages: [{ stage: "match", micros: 1 }, { stage: "shield", micros: 4 }] }).map((b) => b.stage)).toContain("shield");
-  expect(layOut({ stages: [{ stage: "match", micros: 1 }] }).map((b) => b.stage)).not.toContain("shield");
-  expect(layOut({})).toEqual([]);
+  expect(layOut({ stages: [{ stage: "match", micros: 1 }, { stage: "shield", micros: 4 }], status: 200 }).map((b) => b.stage)).toContain("shield");
+  expect(layOut({ stages: [{ stage: "match", micros: 1 }], status: 200 }).map((b) => b.stage)).not.toContain("shield");
+  expect(layOut({ status: 200 })).toEqual([]);
 });
 
 it.each([[0.3, "0.3 µs"], [9.96, "10.0 µs"], [45, "45 µs"], [5012, "5,012 µs"], [45_600, "45.6 ms"], [2_300_000, "2.30 s"]])("writes %d µs as %s", (micros, text) => {

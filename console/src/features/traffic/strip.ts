@@ -21,20 +21,22 @@ const order: readonly StageName[] = ["match", "identify", "admit", "limit", "che
 /** Stages that an operation has only when its contract asks for them: they show only where they ran. */
 const rare: readonly StageName[] = ["shield", "project"];
 
-const least = 0.095; // of the width, so that a stage of less than a microsecond can be read
-const leastSkipped = 0.075;
+const least = 0.105; // of the width, so that a stage of less than a microsecond can be read
 
 /** The strip of an exchange; empty when nothing is known of its stages. */
-export function layOut({ stages = [], decided }: Pick<SchemaTrafficRecord, "stages" | "decided">): Block[] {
-  if (stages.length === 0 && !decided) return [];
+export function layOut(exchange: Pick<SchemaTrafficRecord, "stages" | "decided" | "status">): Block[] {
+  const { stages = [], status } = exchange;
   const times = new Map(stages.map(({ stage, micros }) => [stage, micros]));
+  // No stage refused what the service itself answered with an error.
+  const decided = exchange.decided ?? (status >= 400 && times.has("forward") ? "forward" : undefined);
+  if (stages.length === 0 && !decided) return [];
   const shown = order.filter((stage) => times.has(stage) || stage === decided || !rare.includes(stage));
   const blocks = shown.map((stage) => {
     const micros = times.get(stage);
     const verdict: Verdict = stage === decided ? "decided" : micros === undefined ? "skipped" : "passed";
     return { stage, verdict, micros: micros || undefined };
   });
-  const widths = share(blocks.map((b) => b.micros ?? 0), blocks.map((b) => (b.verdict === "skipped" ? leastSkipped : least)));
+  const widths = share(blocks.map((b) => b.micros ?? 0), blocks.map(() => least));
   let start = 0;
   return blocks.map((block, i) => {
     const placed = { ...block, width: widths[i]!, start };
