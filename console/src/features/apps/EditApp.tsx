@@ -40,7 +40,7 @@ export function EditApp({ seen, onClose }: { seen: SeenApp; onClose: () => void 
     else onClose();
   };
   return (
-    <Dialog open onClose={onClose} title={`Change ${first.app.id}`} description="New scopes count from its very next request.">
+    <Dialog open onClose={onClose} title={`Change ${first.app.id}`} description="New scopes are in force on every gateway within a second.">
       <form onSubmit={submit} className="contents">
         <DialogBody>
           <Field label="Name" optional hint="For people.">

@@ -38,7 +38,7 @@ export function EditDevice({ seen, onClose }: { seen: SeenDevice; onClose: () =>
     else onClose();
   };
   return (
-    <Dialog open onClose={onClose} title={`Change ${first.device.id}`} description="What the device says of itself later does not change this.">
+    <Dialog open onClose={onClose} title={`Change ${first.device.id}`}>
       <form onSubmit={submit} className="contents">
         <DialogBody>
           <Field label="Model" optional>

@@ -15,7 +15,7 @@ export const deviceKeys = {
 /** Pages are large, so that a list of thousands scrolls without gaps. */
 export const useDevices = (filter: string, order: DeviceOrder) =>
   useKeysetPages(deviceKeys.list(filter, order), (cursor, signal) =>
-    read("/api/v1/devices", { query: { filter, order: order === "id" ? undefined : order, cursor, limit: 500 }, signal }),
+    read("/api/v1/devices", { query: { filter, order: order === "id" ? undefined : order, cursor, limit: 1000 }, signal }),
   );
 
 /** How many devices fit a filter, of which there are few; `more` when there are more than counted. */

@@ -38,7 +38,7 @@ export function ExchangeDetail({ instance, known, wide }: { instance: string; kn
         </div>
       </div>
       <Part title="Payloads">
-        {captured ? <CapturedPair captured={captured} breach={breach(exchange.detail)} /> : isPlaceholderData ? <Skeleton className="h-20 w-full" /> : <CapturePanel exchange={exchange} />}
+        {captured ? <CapturedPair captured={captured} known={breach(exchange.detail)} /> : isPlaceholderData ? <Skeleton className="h-20 w-full" /> : <CapturePanel exchange={exchange} />}
       </Part>
       <Others exchange={exchange} />
     </div>

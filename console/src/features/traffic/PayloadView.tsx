@@ -3,16 +3,21 @@ import { useMemo, useState } from "react";
 import type { SchemaCapturedExchange, SchemaCapturedMessage } from "@/api/schema.gen";
 import { Bytes } from "@/components/values";
 import { classes } from "@/components/class";
-import { hexLines, jsonLines, readPayload, type JsonLine, type Payload } from "./payload";
+import { breachOf, hexLines, jsonLines, readPayload, redactedWords, type Breach, type JsonLine, type Payload } from "./payload";
 
 type View = "json" | "cbor" | "text" | "hex";
 
 const viewNames: Record<View, string> = { json: "JSON", cbor: "CBOR diagnostic", text: "Text", hex: "Hex" };
 
-/** Request and response side by side. `breach` is where the request breaks the contract. */
-export function CapturedPair({ captured, breach }: { captured: SchemaCapturedExchange; breach?: { pointer: string; clause: string } }) {
+/** Request and response side by side. `known` is where the request breaks the contract; otherwise the refusal itself may say so. */
+export function CapturedPair({ captured, known }: { captured: SchemaCapturedExchange; known?: Breach }) {
+  const breach = useMemo(() => known ?? breachOf(readPayload(captured.response)), [known, captured.response]);
   return (
-    <div className="@container">
+    <div className="@container flex flex-col gap-2">
+      <code className="break-all">
+        {captured.path}
+        {captured.query && <span className="text-quiet">?{captured.query}</span>}
+      </code>
       <div className="grid items-start gap-3 @xl:grid-cols-2">
         <Message title="Request" message={captured.request} breach={breach} />
         <Message title="Response" message={captured.response} />
@@ -21,9 +26,9 @@ export function CapturedPair({ captured, breach }: { captured: SchemaCapturedExc
   );
 }
 
-function Message({ title, message, breach }: { title: string; message: SchemaCapturedMessage; breach?: { pointer: string; clause: string } }) {
+function Message({ title, message, breach }: { title: string; message: SchemaCapturedMessage; breach?: Breach }) {
   const payload = useMemo(() => readPayload(message), [message]);
-  const views = viewsOf(payload);
+  const views = viewsOf(payload, message);
   const [chosen, setChosen] = useState<View>();
   const view = chosen && views.includes(chosen) ? chosen : views[0];
   return (
@@ -51,14 +56,16 @@ function Message({ title, message, breach }: { title: string; message: SchemaCap
         )}
       </header>
       {message.headers.length > 0 && (
-        <dl className="grid max-h-40 grid-cols-[auto_minmax(0,1fr)] gap-x-3 overflow-y-auto border-b border-line px-3 py-2 font-mono text-xs" tabIndex={0} aria-label={`Fields of the ${title.toLowerCase()}`} role="group">
-          {message.headers.map(({ name, value }, i) => (
-            <div key={i} className="contents">
-              <dt className="text-quiet">{name}</dt>
-              <dd className="break-all">{value}</dd>
-            </div>
-          ))}
-        </dl>
+        <div tabIndex={0} role="group" aria-label={`Fields of the ${title.toLowerCase()}`} className="max-h-40 overflow-y-auto border-b border-line px-3 py-2 focus-visible:outline-offset-[-2px]">
+          <dl className="grid grid-cols-[auto_minmax(0,1fr)] gap-x-3 font-mono text-xs">
+            {message.headers.map(({ name, value, redacted }, i) => (
+              <div key={i} className="contents">
+                <dt className="text-quiet">{name}</dt>
+                <dd className="break-all">{redacted ? <Redacted text={redactedWords(redacted)} /> : value}</dd>
+              </div>
+            ))}
+          </dl>
+        </div>
       )}
       {message.note && <p className="border-b border-line px-3 py-2 text-soft last:border-b-0">{message.note}</p>}
       {payload.wrong && (
@@ -69,20 +76,28 @@ function Message({ title, message, breach }: { title: string; message: SchemaCap
       {payload.bytes.length === 0
         ? !message.note && <p className="px-3 py-3 text-quiet">No payload.</p>
         : view && <Body title={title} view={view} payload={payload} message={message} breach={breach} />}
-      {payload.bytes.length > 0 && message.size > payload.bytes.length && !message.redacted?.length && (
+      {payload.bytes.length > 0 && message.size > payload.bytes.length && !message.json && (
         <p className="border-t border-line px-3 py-2 text-xs text-quiet">The first {payload.bytes.length.toLocaleString("en-GB")} bytes; more are not kept.</p>
       )}
     </section>
   );
 }
 
-function viewsOf(payload: Payload): View[] {
+const Redacted = ({ text }: { text: string }) => (
+  <span className="inline-flex items-center gap-1 rounded-sm bg-sunken px-1 text-soft">
+    <EyeOff size={12} className="shrink-0" aria-hidden /> {text}
+  </span>
+);
+
+/** The ways to show a body. Its bytes say nothing of what was on the wire where the gateway wrote it as JSON. */
+function viewsOf(payload: Payload, message: SchemaCapturedMessage): View[] {
   if (payload.bytes.length === 0) return [];
+  const rewritten = message.json && (!/json/i.test(message.contentType ?? "json") || (message.redacted?.length ?? 0) > 0);
   return [
     ...(payload.json ? (["json"] as const) : []),
     ...(payload.diagnostic !== undefined ? (["cbor"] as const) : []),
     ...(!payload.json && payload.text !== undefined ? (["text"] as const) : []),
-    "hex",
+    ...(rewritten && payload.json ? [] : (["hex"] as const)),
   ];
 }
 
@@ -91,7 +106,7 @@ function Body({ title, view, payload, message, breach }: {
   view: View;
   payload: Payload;
   message: SchemaCapturedMessage;
-  breach?: { pointer: string; clause: string };
+  breach?: Breach;
 }) {
   return (
     <div tabIndex={0} role="group" aria-label={`${title} as ${viewNames[view]}`} className="max-h-96 overflow-auto py-2 font-mono text-xs leading-5 focus-visible:outline-offset-[-2px]">
@@ -105,7 +120,7 @@ const colours: Record<JsonLine["kind"], string> = {
   punctuation: "text-quiet", string: "text-good", number: "text-accent", word: "text-notice", redacted: "",
 };
 
-function Json({ value, message, breach }: { value: unknown; message: SchemaCapturedMessage; breach?: { pointer: string; clause: string } }) {
+function Json({ value, message, breach }: { value: unknown; message: SchemaCapturedMessage; breach?: Breach }) {
   const lines = useMemo(() => jsonLines(value, new Map(message.redacted?.map(({ pointer, reason }) => [pointer, reason]))), [value, message.redacted]);
   return lines.map((line, i) => {
     const broken = breach !== undefined && line.pointer === breach.pointer && (line.pointer !== "" || i === 0);
@@ -114,9 +129,7 @@ function Json({ value, message, breach }: { value: unknown; message: SchemaCaptu
         <span className="min-w-0 break-all">
           <span className="text-soft">{line.key}</span>
           {line.kind === "redacted" ? (
-            <span className="inline-flex items-center gap-1 rounded-sm bg-sunken px-1 text-soft">
-              <EyeOff size={12} className="shrink-0" aria-hidden /> {line.text}
-            </span>
+            <Redacted text={line.text} />
           ) : (
             <span className={colours[line.kind]}>{line.text}</span>
           )}

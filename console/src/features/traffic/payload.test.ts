@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { breach, hexLines, jsonLines, readPayload } from "./payload";
+import { breach, breachOf, hexLines, jsonLines, readPayload } from "./payload";
 
 const body = (text: string) => btoa(text);
 const shown = (value: unknown, redacted: [string, string][] = []) =>
@@ -11,7 +11,7 @@ it("shows JSON a member a line", () => {
 
 it("shows what was redacted as redacted, whoever says so", () => {
   expect(shown({ name: "x", "a/b": 1 }, [["/name", "private"], ["/a~1b", "secret"]])).toEqual(["{", '  "name": redacted: private,', '  "a/b": redacted: secret', "}"]);
-  expect(shown({ key: { redacted: "the contract says that it is secret" } })[1]).toBe('  "key": redacted: the contract says that it is secret');
+  expect(shown({ key: { redacted: "name" }, more: { redacted: "x-sensitivity" } }).slice(1, 3)).toEqual(['  "key": redacted: its name is that of a secret,', '  "more": redacted: x-sensitivity']);
 });
 
 it("bounds what it shows", () => {
@@ -41,4 +41,10 @@ it.each([
   [undefined, undefined],
 ])("reads the breach %j", (detail, want) => {
   expect(breach(detail)).toEqual(want);
+});
+
+it("reads the breach from a refusal", () => {
+  expect(breachOf(readPayload({ body: body('{"status":422,"pointer":"/humidity","clause":"/additionalProperties"}') }))).toEqual({ pointer: "/humidity", clause: "/additionalProperties" });
+  expect(breachOf(readPayload({ body: body("[1]") }))).toBeUndefined();
+  expect(breachOf(readPayload({ body: "" }))).toBeUndefined();
 });

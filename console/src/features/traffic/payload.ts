@@ -64,7 +64,7 @@ export function jsonLines(value: unknown, redacted: ReadonlyMap<string, string>)
     if (lines.length >= mostLines) return;
     const line = (text: string, kind: JsonLine["kind"]) => lines.push({ depth, key, text, kind, pointer, comma });
     const reason = redacted.get(pointer) ?? reasonIn(value);
-    if (reason !== undefined) return line(`redacted: ${reason}`, "redacted");
+    if (reason !== undefined) return line(redactedWords(reason), "redacted");
     if (typeof value !== "object" || value === null) {
       return line(JSON.stringify(value) ?? "null", typeof value === "string" ? "string" : typeof value === "number" ? "number" : "word");
     }
@@ -91,6 +91,15 @@ function reasonIn(value: unknown): string | undefined {
   return keys.length === 1 && typeof redacted === "string" ? redacted : undefined;
 }
 
+const reasons: Record<string, string> = {
+  name: "its name is that of a secret",
+  credential: "it looks like a credential",
+  schema: "the contract's schema could not be followed",
+};
+
+/** Why a gateway took a value out, in words; what the contract says of the field stands as it is. */
+export const redactedWords = (reason: string) => `redacted: ${reasons[reason] ?? reason}`;
+
 /** Sixteen bytes a line, as hexdump -C writes them. */
 export function hexLines(bytes: Uint8Array): string[] {
   const lines: string[] = [];
@@ -105,8 +114,21 @@ export function hexLines(bytes: Uint8Array): string[] {
   return lines;
 }
 
-/** Where a payload breaks the contract: `/temp /properties/temp/maximum`. */
-export function breach(detail: string | undefined): { pointer: string; clause: string } | undefined {
+export interface Breach {
+  /** The place in the payload. */
+  pointer: string;
+  /** What it breaks of the contract's schema. */
+  clause: string;
+}
+
+/** Where a payload breaks the contract, as a record's detail says it: `/temp /properties/temp/maximum`. */
+export function breach(detail: string | undefined): Breach | undefined {
   const found = /^(\/\S*)?\s+(\/\S+)$/.exec(detail ?? "") ?? undefined;
   return found && { pointer: found[1] ?? "", clause: found[2]! };
+}
+
+/** The same, as the problem details of the answer say it. */
+export function breachOf({ json }: Payload): Breach | undefined {
+  const { pointer, clause } = (json?.value ?? {}) as { pointer?: unknown; clause?: unknown };
+  return typeof pointer === "string" && typeof clause === "string" ? { pointer, clause } : undefined;
 }
