@@ -27,6 +27,54 @@ func newEngines(t testing.TB) *engines {
 	return &engines{server, server.Database(t), nats.New(t, 3, "")}
 }
 
+// Nodes need no more on the bus than the documentation allows them.
+func TestBusPermissions(t *testing.T) {
+	document, err := os.ReadFile("../docs/bus.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	accounts, err := os.ReadFile("../engine/bus/testdata/accounts.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(document), string(accounts)) {
+		t.Error("docs/bus.md shows other permissions than the bus is tested with")
+	}
+	server := postgres.New(t)
+	e := &engines{server, server.Database(t), nats.New(t, 3, "SYS_PASSWORD: a\nCONTROL_PASSWORD: b\nGATEWAY_PASSWORD: c\n"+string(accounts))}
+	control, gateway := e.member(t, "control", "control-1"), e.member(t, "gateway", "gateway-1")
+	for n, account := range map[*node][2]string{control: {"control", "b"}, gateway: {"gateway-1", "c"}} {
+		text, err := os.ReadFile(n.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		with := strings.Replace(string(text), "bus: {", fmt.Sprintf("bus: {user: %s, password-file: bus.password, ", account[0]), 1)
+		for path, content := range map[string]string{n.config: with, filepath.Join(n.folder, "bus.password"): account[1]} {
+			if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n.start()
+	}
+	waitForGateways(t, control, 1)
+	control.publishGreeting(1)
+	token := control.run("device", "add", "d1", "--quiet")
+	var capture struct{ ID string }
+	control.adminPost("/api/v1/captures", `{"principal": "d1"}`, &capture)
+	wait(t, "a captured exchange", func() bool {
+		greetAll(t, []*node{gateway}, token, 1)
+		var got struct{ Exchanges []any }
+		control.adminGet("/api/v1/captures/"+capture.ID, &got)
+		return len(got.Exchanges) > 0
+	})
+	wait(t, "a counted exchange", func() bool { return control.exchanges() > 0 })
+	for _, n := range []*node{control, gateway} {
+		if strings.Contains(strings.ToLower(n.log.String()), "permissions violation") {
+			t.Errorf("%s may not do what it has to:\n%s", n.name, n.log)
+		}
+	}
+}
+
 // member prepares a node with one role.
 func (e *engines) member(t testing.TB, role, name string) *node {
 	t.Helper()

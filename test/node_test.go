@@ -212,21 +212,35 @@ func (n *node) records(query string) []record {
 
 func (n *node) adminGet(path string, answer any) {
 	n.t.Helper()
+	n.adminCall(http.MethodGet, path, "", answer)
+}
+
+func (n *node) adminPost(path, body string, answer any) {
+	n.t.Helper()
+	n.adminCall(http.MethodPost, path, body, answer)
+}
+
+// adminCall calls the admin API with the operator's token; anything but success fails the test.
+func (n *node) adminCall(method, path, body string, answer any) {
+	n.t.Helper()
 	token, err := os.ReadFile(filepath.Join(n.folder, "data", "operator.token"))
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	request, err := http.NewRequest("GET", "http://"+n.admin+path, nil)
+	request, err := http.NewRequest(method, "http://"+n.admin+path, strings.NewReader(body))
 	if err != nil {
 		n.t.Fatal(err)
 	}
 	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	if body != "" {
+		request.Header.Set("Content-Type", "application/json")
+	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		n.t.Fatal(err)
 	}
 	defer response.Body.Close()
-	if response.StatusCode != 200 {
+	if response.StatusCode > 299 {
 		n.t.Fatalf("%s: %s", path, response.Status)
 	}
 	if err := json.NewDecoder(response.Body).Decode(answer); err != nil {
