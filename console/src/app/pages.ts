@@ -1,6 +1,6 @@
 // The pages of the console: where they are, what they are called, by which keys one gets there, and their code, which loads when
 // they are first opened.
-import { Activity, AppWindow, ArrowLeftRight, Cpu, type LucideIcon } from "lucide-react";
+import { Activity, AppWindow, ArrowLeftRight, Boxes, Cpu, Settings, type LucideIcon } from "lucide-react";
 import { lazy, type ComponentType } from "react";
 
 export interface PageEntry {
@@ -21,6 +21,18 @@ export const pages: readonly PageEntry[] = [
     icon: Activity,
     keys: "g n",
     routes: [{ path: "/", page: lazy(() => import("@/features/now/NowPage")) }],
+  },
+  {
+    path: "/apis",
+    label: "APIs",
+    icon: Boxes,
+    keys: "g a",
+    routes: [
+      { path: "/apis", page: lazy(() => import("@/features/apis/ApisPage")) },
+      { path: "/apis/publish", page: lazy(() => import("@/features/apis/PublishPage")) },
+      { path: "/apis/draft", page: lazy(() => import("@/features/apis/DraftPage")) },
+      { path: "/apis/:api", page: lazy(() => import("@/features/apis/ApiPage")) },
+    ],
   },
   {
     path: "/devices",
@@ -51,5 +63,13 @@ export const pages: readonly PageEntry[] = [
       { path: "/traffic", page: lazy(() => import("@/features/traffic/TrafficPage")) },
       { path: "/traffic/:instance", page: lazy(() => import("@/features/traffic/ExchangePage")) },
     ],
+  },
+  {
+    path: "/settings",
+    label: "Settings",
+    icon: Settings,
+    keys: "g s",
+    foot: true,
+    routes: [{ path: "/settings", page: lazy(() => import("@/features/settings/SettingsPage")) }],
   },
 ];

@@ -5,8 +5,8 @@ import { Dialog, DialogActions, DialogBody } from "@/components/Dialog";
 import { Field, Input } from "@/components/Field";
 import { ProblemNotice } from "@/components/ProblemNotice";
 import { showToast } from "@/components/toasts";
+import { checkPassword, passwordHint } from "@/session/password";
 import { useClaim } from "@/session/session";
-import { checkPassword, passwordHint } from "./password";
 
 /** Makes the first owner of the installation. */
 export default function ClaimDialog({ onClose }: { onClose: () => void }) {

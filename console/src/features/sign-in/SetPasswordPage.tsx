@@ -3,9 +3,9 @@ import { asProblem } from "@/api/problem";
 import { Button } from "@/components/Button";
 import { Field, Input } from "@/components/Field";
 import { ProblemNotice } from "@/components/ProblemNotice";
+import { checkPassword, passwordHint } from "@/session/password";
 import { useSession, useSetPassword } from "@/session/session";
 import { Doorway } from "./Doorway";
-import { checkPassword, passwordHint } from "./password";
 
 /** After an invitation: the new operator chooses a password, and is in. */
 export default function SetPasswordPage() {

@@ -1,0 +1,112 @@
+import type { ReactNode } from "react";
+import { Link } from "wouter";
+import { asProblem } from "@/api/problem";
+import type { SchemaGateway, SchemaStatus } from "@/api/schema.gen";
+import { Badge, ToneIcon } from "@/components/Badge";
+import { Skeleton } from "@/components/EmptyState";
+import { Facts } from "@/components/Facts";
+import { Section } from "@/components/Page";
+import { PlainTable, type PlainColumn } from "@/components/PlainTable";
+import { ProblemNotice } from "@/components/ProblemNotice";
+import { Bytes, RelativeTime } from "@/components/values";
+import { useHref } from "@/hooks/url";
+import { formatCount } from "@/lib/format";
+import { useStatus } from "./api";
+
+/** How this installation is: its node, its engines, its gateways, and what is stale or open. */
+export function Installation() {
+  const { data: status, error, refetch } = useStatus();
+  if (error && !status) return <ProblemNotice problem={asProblem(error)} onRetry={() => void refetch()} />;
+  if (!status) return <Skeleton className="h-80 w-full" />;
+  return (
+    <div className="flex flex-col gap-4">
+      <Open status={status} />
+      <div className="grid items-start gap-4 lg:grid-cols-2">
+        <Section title="This node"><NodeFacts status={status} /></Section>
+        <Section title="Where it listens">
+          {status.listeners.length === 0 ? <p className="text-soft">Nowhere.</p> : <Facts facts={status.listeners.map((l) => [l.name, <code key={l.name}>{l.address}</code>] as const)} />}
+        </Section>
+      </div>
+      <Section title="Gateways" flush>
+        {status.gateways.length === 0 ? (
+          <p className="px-3 py-4 text-soft">None was heard within a day. Start one with <code>fieldgate serve --role gateway</code>.</p>
+        ) : (
+          <PlainTable label="Gateways" columns={gatewayColumns} rows={status.gateways} rowKey={(g) => g.node} />
+        )}
+      </Section>
+    </div>
+  );
+}
+
+function NodeFacts({ status }: { status: SchemaStatus }) {
+  const href = useHref();
+  return (
+    <Facts
+      facts={[
+        ["Name", <code>{status.node}</code>],
+        ["Version", <code>{status.version}</code>],
+        ["Role", status.role],
+        ["Started", <RelativeTime time={status.startedAt} />],
+        ["Store", status.store],
+        ["Bus", status.bus],
+        ["Snapshot", <span className="tabular" title="Version of the contracts in force">{formatCount(status.snapshot)}</span>],
+        ["Directory", <span className="tabular" title="Sequence of the newest change to devices and apps">{formatCount(status.directory)}</span>],
+        ["APIs", <Link href={href("/apis")} className="link tabular">{formatCount(status.apis)}</Link>],
+        ["Devices", <Link href={href("/devices")} className="link tabular">{formatCount(status.devices)}</Link>],
+        ["Apps", <Link href={href("/apps")} className="link tabular">{formatCount(status.apps)}</Link>],
+        ["Exchanges", <span className="tabular">{formatCount(status.exchanges)} since it was set up</span>],
+      ]}
+    />
+  );
+}
+
+function Open({ status: { warnings, health } }: { status: SchemaStatus }) {
+  const href = useHref();
+  if (warnings.length + health.length === 0) {
+    return <p className="flex items-center gap-2 text-soft"><ToneIcon tone="good" /> Nothing is stale, out of reach or left open.</p>;
+  }
+  return (
+    <Section title="Needs a look" flush>
+      <ul>
+        {health.map((h) => (
+          <Item key={`${h.part} ${h.node ?? ""}`} tone="bad" message={h.message} remedy={<>{h.part}{h.node && ` at ${h.node}`}, since <RelativeTime time={h.since} /></>} />
+        ))}
+        {warnings.map((w) => (
+          <Item
+            key={`${w.code} ${w.api ?? ""} ${w.version ?? ""}`}
+            tone="warning"
+            message={w.message}
+            remedy={<>{w.remedy}.{w.api && <> <Link href={href(`/apis/${encodeURIComponent(w.api)}`)} className="link">Show {w.api}</Link></>}</>}
+          />
+        ))}
+      </ul>
+    </Section>
+  );
+}
+
+function Item({ tone, message, remedy }: { tone: "bad" | "warning"; message: string; remedy: ReactNode }) {
+  return (
+    <li className="flex gap-2.5 border-t border-line px-3 py-2.5 first:border-t-0">
+      <span className="mt-0.5"><ToneIcon tone={tone} /></span>
+      <div className="min-w-0">
+        <p className="font-medium first-letter:uppercase"><span className="sr-only">{tone === "bad" ? "urgent: " : "warning: "}</span>{message}.</p>
+        <p className="text-soft first-letter:uppercase">{remedy}</p>
+      </div>
+    </li>
+  );
+}
+
+const gatewayColumns: readonly PlainColumn<SchemaGateway>[] = [
+  { id: "node", header: "Gateway", cell: (g) => <code>{g.node}</code> },
+  { id: "state", header: "State", cell: (g) => (g.behind ? <span className="inline-flex items-start gap-1.5"><ToneIcon tone="warning" />{g.behind}</span> : <Badge tone="good">in step</Badge>) },
+  { id: "seen", header: "Heard", from: "sm", cell: (g) => <RelativeTime time={g.seenAt} /> },
+  { id: "connections", header: "Connections", align: "end", from: "sm", cell: (g) => (g.connections === undefined ? "–" : formatCount(g.connections)) },
+  { id: "snapshot", header: "Snapshot", align: "end", from: "md", cell: (g) => formatCount(g.snapshot) },
+  { id: "directory", header: "Directory", align: "end", from: "md", cell: (g) => formatCount(g.directory) },
+  { id: "outbox", header: "Outbox", align: "end", from: "md", cell: (g) => (g.recordsWaiting ? <Bytes bytes={g.recordsWaiting} /> : <span className="text-quiet">empty</span>) },
+  { id: "since", header: "Oldest record", from: "lg", cell: (g) => (g.recordsSince ? <RelativeTime time={g.recordsSince} /> : <span className="text-quiet">none waits</span>) },
+  {
+    id: "dropped", header: "Records lost", align: "end", from: "md",
+    cell: (g) => (g.recordsDropped ? <span className="inline-flex items-center gap-1 text-bad"><ToneIcon tone="bad" size={12} />{formatCount(g.recordsDropped)}</span> : <span className="text-quiet">0</span>),
+  },
+];
