@@ -108,17 +108,27 @@ func (f *Filter) sql() (query string, values []any) {
 	if f.After.ID != "" {
 		from = max(from, f.After.ID+"!") // precedes every character that an id can have
 	}
-	values = append([]any{f.Kind, from, to}, more...)
-	return "SELECT " + listed + ", 0 FROM principal" + join + " WHERE principal.kind = ? AND principal.id >= ? AND principal.id < ?" + conditions +
-		" ORDER BY principal.id LIMIT ?", append(values, f.Limit)
+	where, bounds := idBounds("principal.id", from, to)
+	values = append(append([]any{f.Kind}, bounds...), more...)
+	return "SELECT " + listed + ", 0 FROM principal" + join + " WHERE principal.kind = ?" + where + conditions + " ORDER BY principal.id LIMIT ?", append(values, f.Limit)
+}
+
+// idBounds says nothing of a bound that there is not, which would make the database prefer the index of ids to a better one.
+func idBounds(column, from, to string) (where string, values []any) {
+	if from != "" {
+		where, values = " AND "+column+" >= ?", append(values, from)
+	}
+	if to != "" {
+		where, values = where+" AND "+column+" < ?", append(values, to)
+	}
+	return where, values
 }
 
 // idRange takes the beginning of ids out of the terms.
 func (f *Filter) idRange() (rest filter.Filter, from, to string) {
-	to = "\x7f" // follows every character that an id can have
 	for i, t := range f.Terms {
 		if (t.Key == "id" || t.Key == "") && !t.Not && len(t.Values) == 1 && (t.Values[0].Prefix || t.Key == "") && fieldgate.ValidIdentifier(t.Values[0].Text) {
-			from, to = t.Values[0].Text, t.Values[0].Text+"\x7f"
+			from, to = t.Values[0].Text, t.Values[0].Text+"\x7f" // follows every character that an id can have
 			rest = append(rest, f.Terms[i+1:]...)
 			break
 		}
@@ -133,13 +143,13 @@ func (f *Filter) byLastSeen(conditions string, more []any, from, to string) (que
 	if id == "" {
 		at = 1 << 62
 	}
+	where, bounds := idBounds("seen.id", from, to) // of the principal it would keep SQLite from finding it by its whole key
 	var branches []string
 	for p := range fieldgate.Protocols {
 		// CROSS JOIN keeps SQLite from beginning with the principals.
 		branches = append(branches, "SELECT * FROM (SELECT "+listed+`, seen.last_seen FROM presence AS seen CROSS JOIN principal
-			WHERE seen.kind = ? AND seen.protocol = ? AND (seen.last_seen, seen.id) < (?, ?) AND principal.kind = seen.kind AND principal.id = seen.id
-				AND principal.id >= ? AND principal.id < ?`+conditions+` ORDER BY seen.last_seen DESC, seen.id DESC LIMIT ?) AS newest_`+p.String())
-		values = append(values, f.Kind, int(p), at, id, from, to)
+			WHERE seen.kind = ? AND seen.protocol = ? AND (seen.last_seen, seen.id) < (?, ?) AND principal.kind = seen.kind AND principal.id = seen.id`+where+conditions+` ORDER BY seen.last_seen DESC, seen.id DESC LIMIT ?) AS newest_`+p.String())
+		values = append(append(values, f.Kind, int(p), at, id), bounds...)
 		values = append(append(values, more...), f.Limit)
 	}
 	return strings.Join(branches, " UNION ALL ") + " ORDER BY 12 DESC, 2 DESC LIMIT ?", append(values, f.Limit)
