@@ -7,6 +7,7 @@ import type { SchemaApp } from "@/api/schema.gen";
 import { ProtocolBadge, StateBadge } from "@/components/Badge";
 import { CommandButton } from "@/components/Button";
 import { Drawer } from "@/components/Drawer";
+import { EmptyRow } from "@/components/EmptyRow";
 import { EmptyState, Skeleton } from "@/components/EmptyState";
 import { FilterBar } from "@/components/FilterBar";
 import { Page } from "@/components/Page";
@@ -104,7 +105,7 @@ export default function AppsPage() {
         rowHref={(a) => here({ open: a.id })}
         open={drawer.open}
         empty={
-          text ? (
+          <EmptyRow>{text ? (
             <EmptyState title="No app fits.">
               <p className="text-soft">Loosen the filter, or <Link href={href("/apps")} className="link">show all apps</Link>.</p>
             </EmptyState>
@@ -113,7 +114,7 @@ export default function AppsPage() {
               <p className="text-soft">An app is a program that calls operations or subscribes, such as a dashboard. It has a key of its own, and may do what its scopes say and no more.</p>
               <CommandButton command={add} kind="primary" />
             </EmptyState>
-          )
+          )}</EmptyRow>
         }
       />
       <Suspense>{adding && <AddApp onClose={() => setAdding(false)} />}</Suspense>

@@ -5,6 +5,7 @@ import type { SchemaDevice } from "@/api/schema.gen";
 import { ProtocolBadge, protocols, StateBadge } from "@/components/Badge";
 import { CommandButton } from "@/components/Button";
 import { Drawer } from "@/components/Drawer";
+import { EmptyRow } from "@/components/EmptyRow";
 import { EmptyState, Skeleton } from "@/components/EmptyState";
 import { FilterBar } from "@/components/FilterBar";
 import { Page } from "@/components/Page";
@@ -128,7 +129,7 @@ export default function DevicesPage() {
         rowKey={(d) => d.id}
         rowHref={(d) => here({ open: d.id })}
         open={drawer.open}
-        empty={<NoDevices filtered={text !== "" || order === "seen"} add={add} />}
+        empty={<EmptyRow><NoDevices filtered={text !== "" || order === "seen"} add={add} /></EmptyRow>}
       />
       <Suspense>
         {dialog === "add" && <AddDevice onClose={() => setDialog(undefined)} />}

@@ -5,6 +5,7 @@ import type { SchemaTrafficRecord } from "@/api/schema.gen";
 import { ProtocolBadge, protocols } from "@/components/Badge";
 import { Button } from "@/components/Button";
 import { Drawer } from "@/components/Drawer";
+import { EmptyRow } from "@/components/EmptyRow";
 import { EmptyState } from "@/components/EmptyState";
 import { FilterBar } from "@/components/FilterBar";
 import { Asked, ClockTime, Outcome, whyOf } from "@/components/Outcome";
@@ -134,7 +135,7 @@ export function Exchanges() {
         rowHref={(e) => here({ open: e.instance, capture: "" })}
         open={drawer.open}
         onTop={setAtTop}
-        empty={<NoExchanges filtered={text !== ""} />}
+        empty={<EmptyRow><NoExchanges filtered={text !== ""} /></EmptyRow>}
       />
     </Page>
   );

@@ -2,6 +2,7 @@ import { Link } from "wouter";
 import { useMemo } from "react";
 import { asProblem } from "@/api/problem";
 import type { SchemaOperationTraffic } from "@/api/schema.gen";
+import { EmptyRow } from "@/components/EmptyRow";
 import { EmptyState } from "@/components/EmptyState";
 import { allRows, Table, type Column } from "@/components/Table";
 import { ProblemNotice } from "@/components/ProblemNotice";
@@ -75,7 +76,7 @@ export function OperationsView() {
         pages={pages}
         rowKey={(o) => `${o.api} ${o.version} ${o.operation}`}
         rowHref={(o) => href("/traffic", { filter: filter(o) })}
-        empty={<EmptyState title={`No operation was called in the last ${label}.`} />}
+        empty={<EmptyRow><EmptyState title={`No operation was called in the last ${label}.`} /></EmptyRow>}
       />
     </>
   );

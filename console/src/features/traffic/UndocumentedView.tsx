@@ -3,6 +3,7 @@ import { Link, useLocation } from "wouter";
 import type { SchemaUndocumentedRoute } from "@/api/schema.gen";
 import { Badge, ProtocolBadge, protocols } from "@/components/Badge";
 import { CommandButton } from "@/components/Button";
+import { EmptyRow } from "@/components/EmptyRow";
 import { EmptyState } from "@/components/EmptyState";
 import { FilterBar } from "@/components/FilterBar";
 import { Page } from "@/components/Page";
@@ -93,9 +94,9 @@ export function UndocumentedView() {
         rowKey={(r) => `${r.protocol} ${r.method} ${r.route} ${r.api ?? ""}`}
         rowHref={(r) => href("/traffic", { filter: routeFilter(r) })}
         empty={
-          <EmptyState title={text ? "No route fits." : "A contract explains everything that was seen."}>
+          <EmptyRow><EmptyState title={text ? "No route fits." : "A contract explains everything that was seen."}>
             <p className="text-soft">Routes and topics that are called, and that no contract has, show here with who calls them, so that nothing stays in the shadow.</p>
-          </EmptyState>
+          </EmptyState></EmptyRow>
         }
       />
     </Page>
