@@ -60,10 +60,11 @@ var allowed = map[string][]string{
 	"contract": {"root"},
 	"api":      {},
 	"examples": {},
+	"console":  {},
 	"gateway":  {"root", "contract", "engine", "protocol"},
 	"control":  {"root", "contract", "engine", "api"},
 	"sim":      {"root", "protocol"},
-	"cmd":      {"root", "contract", "engine", "api", "examples", "gateway", "control", "sim", "protocol"},
+	"cmd":      {"root", "contract", "engine", "api", "examples", "gateway", "control", "console", "sim", "protocol"},
 	"test":     {"root", "contract", "engine", "api", "examples", "protocol", "sim"},
 }
 

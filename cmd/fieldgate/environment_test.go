@@ -55,7 +55,7 @@ func TestEnvironmentFile(t *testing.T) {
 
 func TestListenersCanBeOff(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "off.yaml")
-	if err := os.WriteFile(path, []byte("listen: {http: off, mqtt: 'off', coap: off, admin: off}\n"), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte("listen: {http: off, mqtt: 'off', coap: off, admin: off, health: off}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	e, err := readEnvironment(path)
