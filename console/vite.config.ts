@@ -13,7 +13,7 @@ export default defineConfig({
     host: "127.0.0.1",
     port: 5173,
     // The session's cookie is the node's: keep its host name, or the node takes a write for a forged one.
-    proxy: { "/api": { target: node, changeOrigin: true, headers: { origin: node } } },
+    proxy: { "/api/": { target: node, changeOrigin: true, headers: { origin: node } } },
   },
   build: {
     outDir: "dist/app",

@@ -3,7 +3,7 @@ import { Link } from "wouter";
 import type { SchemaAuditEntry } from "@/api/schema.gen";
 import type { KeysetPages } from "@/hooks/keyset";
 import { useHref } from "@/hooks/url";
-import { auditChanges, decisionVerb, targetPath, type AuditChange } from "@/lib/audit";
+import { auditChanges, decisionVerb, shortDigests, targetPath, type AuditChange } from "@/lib/audit";
 import { Button } from "./Button";
 import { Skeleton } from "./EmptyState";
 import { ProblemNotice } from "./ProblemNotice";
@@ -41,13 +41,14 @@ function Entry({ entry }: { entry: SchemaAuditEntry }) {
   const href = useHref();
   const path = targetPath(entry.action, entry.target);
   const changes = auditChanges(entry.before, entry.after);
+  const via = entry.via === entry.detail ? "" : (vias[entry.via ?? ""] ?? entry.via);
   const noun = entry.action.slice(0, entry.action.indexOf("."));
   return (
     <li className="grid gap-x-4 gap-y-0.5 border-t border-line px-3 py-2 first:border-t-0 md:grid-cols-[96px_minmax(0,1fr)]">
       <span className="text-quiet"><RelativeTime time={entry.time} /></span>
       <div className="min-w-0">
         <p>
-          <span className="font-medium">{entry.actor}</span> <span className="text-soft">{decisionVerb(entry.action)}</span> <span className="text-quiet">{noun}</span>{" "}
+          <span className="font-medium">{entry.actor}</span> <span className="text-soft">{decisionVerb(entry.action)}</span> <span className="text-quiet">{noun === "api" ? "API" : noun}</span>{" "}
           {path ? <Link href={href(path)} className="link break-all">{entry.target}</Link> : <span className="break-all">{entry.target}</span>}
         </p>
         {changes.length > 0 && (
@@ -56,7 +57,7 @@ function Entry({ entry }: { entry: SchemaAuditEntry }) {
           </ul>
         )}
         <p className="text-xs break-words text-quiet">
-          {[entry.detail, [vias[entry.via ?? ""] ?? entry.via, entry.source && `from ${entry.source}`].filter(Boolean).join(" ")].filter(Boolean).join(" · ")}
+          {[entry.detail && shortDigests(entry.detail), [via, entry.source && `from ${entry.source}`].filter(Boolean).join(" ")].filter(Boolean).join(" · ")}
         </p>
       </div>
     </li>

@@ -26,7 +26,8 @@ describe("auditChanges", () => {
 });
 
 it("says decisions in words and leads to what they are about", () => {
-  expect(decisionVerb("app.issue-key")).toBe("issue key");
+  expect(decisionVerb("device.quarantine")).toBe("quarantined");
+  expect(decisionVerb("thing.turn-round")).toBe("turn round");
   expect(targetPath("api.publish", "thermo 2.4.0")).toBe("/apis/thermo");
   expect(targetPath("device.revoke", "d:7")).toBe("/devices/d%3A7");
   expect(targetPath("operator.add", "ana")).toBeUndefined();

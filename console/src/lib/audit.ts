@@ -27,14 +27,24 @@ function shown(value: unknown): string | undefined {
   if (value === undefined || value === null || value === "") return undefined;
   if (Array.isArray(value)) return value.length === 0 ? undefined : value.map(shown).join(", ");
   if (typeof value === "object") return JSON.stringify(value);
-  const text = String(value);
-  return /^[0-9a-f]{64}$/.test(text) ? `${text.slice(0, 12)}…` : text; // a digest: its beginning tells two apart
+  return shortDigests(String(value));
 }
 
-/** `device.quarantine` as "quarantine", `app.issue-key` as "issue key". */
+const past: Record<string, string> = {
+  add: "added", claim: "claimed", change: "changed", deprecate: "deprecated", disable: "disabled", enable: "enabled", end: "ended", import: "imported",
+  invite: "invited", password: "set the password of", publish: "published", quarantine: "quarantined", refuse: "refused", release: "released",
+  remove: "removed", restore: "restored", retire: "retired", revoke: "revoked", start: "started", supersede: "superseded", update: "changed", view: "looked at",
+  "issue-token": "issued a token of", "issue-key": "issued a key of", token: "issued a token of", key: "issued a key of",
+};
+
+/** What somebody did: `device.quarantine` as "quarantined"; an action of a newer version as it is. */
 export function decisionVerb(action: string): string {
-  return action.slice(action.indexOf(".") + 1).replaceAll("-", " ");
+  const verb = action.slice(action.indexOf(".") + 1);
+  return past[verb] ?? verb.replaceAll("-", " ");
 }
+
+/** A detail with long digests cut to what tells two apart. */
+export const shortDigests = (text: string) => text.replace(/\b([0-9a-f]{12})[0-9a-f]{52}\b/g, "$1…");
 
 const pagesOfNouns: Record<string, string> = { api: "/apis", device: "/devices", app: "/apps" };
 

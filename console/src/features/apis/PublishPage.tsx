@@ -103,7 +103,7 @@ function Reviewed({ document }: { document: Document }) {
 
   const submit = () => {
     if (!plan.data) return;
-    publish.mutate({ document, now: plan.data.now }, {
+    publish.mutate({ document, plan: plan.data.plan, now: plan.data.now }, {
       onSuccess: ({ plan: { api, version, applied }, undo }) => {
         handOver(undefined);
         navigate(href(apiHref(api)));
@@ -183,7 +183,7 @@ function Operations({ plan, now }: { plan: SchemaPlan; now: SeenApi | undefined 
         <p className="flex items-start gap-2 border-b border-line bg-warning-tint px-3 py-2.5">
           <span className="mt-px"><ToneIcon tone="warning" /></span>
           <span>
-            {plural(called.length, "removed operation")} {called.length === 1 ? "was" : "were"} called in the last 24 hours; {called.length === 1 ? "its callers get" : "their callers get"} 404 Not Found once this is published.
+            {plural(called.length, "removed operation")} {called.length === 1 ? "was" : "were"} called in the last 24 hours. {called.length === 1 ? "Its" : "Their"} callers are refused once this is published, unless another operation has the route.
           </span>
         </p>
       )}
@@ -195,7 +195,7 @@ function Operations({ plan, now }: { plan: SchemaPlan; now: SeenApi | undefined 
               <span className="w-24"><Badge tone={changeTones[change]}>{change}</Badge></span>
               <span className={change === "unchanged" ? "text-soft" : "font-medium"}>{id}</span>
               {traffic && (
-                <span className="w-full pl-27 text-soft sm:w-auto sm:pl-0">
+                <span className="w-full pl-27 text-soft">
                   {traffic.exchanges === 0 ? "nobody called it in 24 hours" : (
                     <Link href={href("/traffic", { filter: `api:${plan.api} operation:${id}` })} className="link tabular">
                       {plural(traffic.exchanges, "exchange")} of {plural(traffic.devices, "caller")} in 24 hours

@@ -81,10 +81,13 @@ export interface Document {
   text: string;
 }
 
-/** What publishing a document would do. The document is named by its content: the same one is not asked twice. */
+/**
+ * What publishing a document would do. It is no part of the collection "apis", so that it does not change below the reader's hands:
+ * if somebody else is faster, publishing is refused and says so.
+ */
 export const usePlan = (document: Document | undefined) =>
   useQuery({
-    queryKey: ["apis", "plan", document?.name, document?.text],
+    queryKey: ["publish-plan", document?.name, document?.text],
     enabled: document !== undefined,
     queryFn: async ({ signal }) => {
       const { name, text } = document!;
@@ -97,37 +100,33 @@ export const usePlan = (document: Document | undefined) =>
 
 function useApiMutation<V, R>(mutationFn: (value: V) => Promise<R>) {
   const client = useQueryClient();
-  return useMutation({ mutationFn, onSettled: () => client.invalidateQueries({ queryKey: ["apis"], predicate: (q) => q.queryKey[1] !== "plan" }) });
+  return useMutation({ mutationFn, onSettled: () => client.invalidateQueries({ queryKey: ["apis"] }) });
 }
 
 const publish = async ({ name, text }: Document, ifMatch?: string): Promise<SchemaPlan> =>
   (await call("post", "/api/v1/apis", { query: { name }, body: text, type: "application/yaml", ifMatch })).data;
 
-/** Publishes, and knows how to take it back. */
+/** Publishes what was planned, and knows how to take it back. */
 export const usePublish = () =>
-  useApiMutation(async ({ document, now }: { document: Document; now: SeenApi | undefined }) => {
-    const before = await previous(document, now);
-    const plan = await publish(document, now?.etag);
-    return { plan, undo: () => takeBack(plan, before) };
+  useApiMutation(async ({ document, plan, now }: { document: Document; plan: SchemaPlan; now: SeenApi | undefined }) => {
+    // Nothing but its own document brings back what a replacement replaces.
+    const before = plan.change === "replacement" ? await documentOf(plan.api, plan.version) : undefined;
+    const done = await publish(document, now?.etag);
+    return { plan: done, undo: () => takeBack(done, before, now) };
   });
-
-/** The document that a replacement replaces: nothing else brings it back. */
-async function previous(document: Document, now: SeenApi | undefined): Promise<string | undefined> {
-  if (!now) return undefined;
-  const plan = (await call("post", "/api/v1/apis", { query: { name: document.name, dryRun: true }, body: document.text, type: "application/yaml" })).data;
-  return plan.change === "replacement" ? documentOf(plan.api, plan.version) : undefined;
-}
 
 export const documentOf = async (api: string, version: string): Promise<string> => {
   const { data } = await call("get", "/api/v1/apis/{api}/versions/{version}/document", { path: { api, version } });
   return typeof data === "string" ? data : JSON.stringify(data);
 };
 
-async function takeBack(plan: SchemaPlan, before: string | undefined): Promise<unknown> {
-  const { api, version, supersedes = [] } = plan;
+async function takeBack({ api, version, supersedes = [] }: SchemaPlan, before: string | undefined, now: SeenApi | undefined): Promise<unknown> {
   if (before !== undefined) return publish({ name: "undo", text: before });
-  if (supersedes[0]) return restore({ api, version: supersedes[0] });
-  return retire({ api, version });
+  const [superseded] = supersedes;
+  if (superseded === undefined) return retire({ api, version });
+  const done = await restore({ api, version: superseded });
+  const was = now?.api.versions.find((v) => v.version === superseded);
+  return was?.state === "deprecated" ? deprecate({ api, version: superseded, sunset: was.sunset, successor: was.successor }) : done;
 }
 
 export interface VersionName {

@@ -73,7 +73,7 @@ export function commandsOf(operation: SchemaOperation, listeners: readonly Schem
     const bodied = coapMethod === "GET" || coapMethod === "DELETE" ? "" : ` -t 50 -e ${body}`;
     const observe = operation.coap!.endsWith(" (observe)") ? " -s 60" : "";
     const token = operation.anonymous ? "" : ` -O "65002,$TOKEN"`;
-    found.push({ protocol: "coap", text: `coap-client -m ${coapMethod!.toLowerCase()}${observe}${token}${bodied} "coap://${coap}${variables(coapPath)}"` });
+    found.push({ protocol: "coap", text: `coap-client-notls -m ${coapMethod!.toLowerCase()}${observe}${token}${bodied} "coap://${coap}${variables(coapPath)}"` });
   }
   return found;
 }

@@ -14,7 +14,7 @@ export default function About() {
   return (
     <div className="flex flex-col gap-4">
       <div className="flex flex-wrap items-center gap-x-6 gap-y-2">
-        <p className="min-w-0 flex-1 text-soft">
+        <p className="min-w-0 flex-[1_1_320px] text-soft">
           Fieldgate {status.data?.version}. The console and the command line use the admin API below and nothing else; so can your programs, with an API token.
         </p>
         <a href="/api/v1/openapi.yaml" download="fieldgate.openapi.yaml" className="link inline-flex min-h-6 items-center gap-1.5"><Download size={16} aria-hidden /> Download the contract</a>

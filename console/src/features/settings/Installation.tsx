@@ -69,13 +69,13 @@ function Open({ status: { warnings, health } }: { status: SchemaStatus }) {
     <Section title="Needs a look" flush>
       <ul>
         {health.map((h) => (
-          <Item key={`${h.part} ${h.node ?? ""}`} tone="bad" message={h.message} remedy={<>{h.part}{h.node && ` at ${h.node}`}, since <RelativeTime time={h.since} /></>} />
+          <Item key={`${h.part} ${h.node ?? ""}`} tone="bad" message={capital(h.message)} remedy={<>{h.part}{h.node && ` at ${h.node}`}, since <RelativeTime time={h.since} /></>} />
         ))}
         {warnings.map((w) => (
           <Item
             key={`${w.code} ${w.api ?? ""} ${w.version ?? ""}`}
             tone="warning"
-            message={w.message}
+            message={w.api && w.message.startsWith(w.api) ? w.message : capital(w.message)}
             remedy={<>{w.remedy}.{w.api && <> <Link href={href(`/apis/${encodeURIComponent(w.api)}`)} className="link">Show {w.api}</Link></>}</>}
           />
         ))}
@@ -84,12 +84,15 @@ function Open({ status: { warnings, health } }: { status: SchemaStatus }) {
   );
 }
 
+/** The API's phrases as sentences. A name keeps its letters. */
+const capital = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
+
 function Item({ tone, message, remedy }: { tone: "bad" | "warning"; message: string; remedy: ReactNode }) {
   return (
     <li className="flex gap-2.5 border-t border-line px-3 py-2.5 first:border-t-0">
       <span className="mt-0.5"><ToneIcon tone={tone} /></span>
       <div className="min-w-0">
-        <p className="font-medium first-letter:uppercase"><span className="sr-only">{tone === "bad" ? "urgent: " : "warning: "}</span>{message}.</p>
+        <p className="font-medium"><span className="sr-only">{tone === "bad" ? "urgent: " : "warning: "}</span>{message.replace(/\.$/, "")}.</p>
         <p className="text-soft first-letter:uppercase">{remedy}</p>
       </div>
     </li>
