@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
+	"sync"
 	"time"
 
 	"fieldgate"
@@ -99,9 +101,24 @@ func (b *Bulk) check(ctx context.Context, tx *store.Tx, line *Line) error {
 	return nil
 }
 
+// errGivenUp is for an import whose node stood still for so long that another one took it for dead and cleared it away.
+var errGivenUp = refusal.Conflict("The import was taken for dead, because its node stood still, and was given up: none of it is registered. Send it again.")
+
+// touch says that somebody works on it.
 func (b *Bulk) touch(ctx context.Context, tx *store.Tx) error {
-	_, err := tx.ExecContext(ctx, "UPDATE import_job SET updated = ? WHERE id = ?", tx.Now.UnixMilli(), b.id)
-	return err
+	return b.update(ctx, tx, "updated = updated + 1")
+}
+
+// update changes the row of the Bulk, which must be there.
+func (b *Bulk) update(ctx context.Context, tx *store.Tx, set string) error {
+	result, err := tx.ExecContext(ctx, "UPDATE import_job SET "+set+" WHERE id = ?", b.id)
+	if err != nil {
+		return err
+	}
+	if changed, err := result.RowsAffected(); err != nil || changed == 0 {
+		return errors.Join(err, errGivenUp)
+	}
+	return nil
 }
 
 // Decide makes it certain that all lines are registered. It is a refusal when a device was registered since its line was checked.
@@ -128,7 +145,15 @@ func (b *Bulk) Decide(ctx context.Context) error {
 		if err := tx.QueryRowContext(ctx, "SELECT COALESCE((SELECT id FROM import_line WHERE job = ? ORDER BY line LIMIT 1), '')", b.id).Scan(&first); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, "UPDATE import_job SET decided = 1, updated = ? WHERE id = ?", tx.Now.UnixMilli(), b.id); err != nil {
+		// All that was checked must still be there: another node may have begun to clear it away.
+		var kept int
+		if err := tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM import_line WHERE job = ?", b.id).Scan(&kept); err != nil {
+			return err
+		}
+		if kept != b.count {
+			return errGivenUp
+		}
+		if err := b.update(ctx, tx, "decided = 1, updated = updated + 1"); err != nil {
 			return err
 		}
 		return audit.Write(ctx, tx, audit.Change{Action: "device.import", Target: first, Detail: count(b.count), After: importFacts{b.count}})
@@ -199,12 +224,42 @@ func (b *Bulk) End() { b.fleet.bulks.Delete(b.id) }
 
 const bulkPortion = 1000
 
+// watched is the Bulks of all nodes, as FinishBulks saw them. Whether somebody works on one is told by its number, which goes up with
+// every step, and by this node's own monotonic clock: clocks of machines are never compared.
+type watched struct {
+	mu   sync.Mutex
+	seen map[string]sighting
+}
+
+type sighting struct {
+	updated int64
+	since   time.Time
+}
+
+// stale says of which Bulks nobody has touched for bulkStale.
+func (w *watched) stale(updated map[string]int64, now time.Time) (stale []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	maps.DeleteFunc(w.seen, func(id string, _ sighting) bool { _, there := updated[id]; return !there })
+	for id, number := range updated {
+		switch seen, known := w.seen[id]; {
+		case !known || seen.updated != number:
+			w.seen[id] = sighting{number, now}
+		case now.Sub(seen.since) >= bulkStale:
+			stale = append(stale, id)
+		}
+	}
+	return stale
+}
+
 // FinishBulks registers what is decided and forgets what is not, of imports on which nobody works any more, on whatever node they
-// began. It keeps those alive on which somebody works here.
-func (f *Fleet) FinishBulks(ctx context.Context) error {
-	decided := make(map[string]bool)
+// began: it must be called now and then. It keeps those alive on which somebody works here.
+func (f *Fleet) FinishBulks(ctx context.Context) error { return f.finishBulks(ctx, time.Now()) }
+
+func (f *Fleet) finishBulks(ctx context.Context, now time.Time) error {
+	decided, others := make(map[string]bool), make(map[string]int64)
 	err := f.store.View(ctx, func(tx *store.Tx) error {
-		rows, err := tx.QueryContext(ctx, "SELECT id, decided FROM import_job WHERE updated < ?", tx.Now.Add(-bulkStale/2).UnixMilli())
+		rows, err := tx.QueryContext(ctx, "SELECT id, decided, updated FROM import_job")
 		if err != nil {
 			return err
 		}
@@ -212,18 +267,29 @@ func (f *Fleet) FinishBulks(ctx context.Context) error {
 		for rows.Next() {
 			var id string
 			var yes int
-			if err := rows.Scan(&id, &yes); err != nil {
+			var updated int64
+			if err := rows.Scan(&id, &yes, &updated); err != nil {
 				return err
 			}
-			decided[id] = yes == 1
+			decided[id], others[id] = yes == 1, updated
 		}
 		return rows.Err()
 	})
 	if err != nil {
 		return err
 	}
-	for id, yes := range decided {
-		if err := f.finish(ctx, &Bulk{fleet: f, id: id}, yes); err != nil {
+	for id := range others {
+		if _, here := f.bulks.Load(id); !here {
+			continue
+		}
+		delete(others, id)
+		b := &Bulk{fleet: f, id: id}
+		if err := f.store.Update(ctx, func(tx *store.Tx) error { return b.touch(ctx, tx) }); err != nil && !errors.Is(err, errGivenUp) {
+			return fmt.Errorf("import %s: %w", id, err)
+		}
+	}
+	for _, id := range f.others.stale(others, now) {
+		if err := f.finish(ctx, &Bulk{fleet: f, id: id}, decided[id]); err != nil {
 			return fmt.Errorf("import %s: %w", id, err)
 		}
 	}
@@ -231,16 +297,6 @@ func (f *Fleet) FinishBulks(ctx context.Context) error {
 }
 
 func (f *Fleet) finish(ctx context.Context, b *Bulk, decided bool) error {
-	if _, here := f.bulks.Load(b.id); here {
-		return f.store.Update(ctx, func(tx *store.Tx) error { return b.touch(ctx, tx) })
-	}
-	stale := false
-	err := f.store.View(ctx, func(tx *store.Tx) error {
-		return tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM import_job WHERE id = ? AND updated < ?)", b.id, tx.Now.Add(-bulkStale).UnixMilli()).Scan(&stale)
-	})
-	if err != nil || !stale {
-		return err
-	}
 	for {
 		if decided {
 			registered, err := b.register(ctx, bulkPortion, false)

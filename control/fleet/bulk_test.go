@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"fieldgate/control/controltest"
 	"fieldgate/control/directory"
@@ -145,24 +146,27 @@ func TestBulkIsFinishedByAnotherNode(t *testing.T) {
 	if _, err := decided.Register(ctx, 100); err != nil {
 		t.Fatal(err)
 	}
-	age := func() {
-		err := n.store.Update(ctx, func(tx *store.Tx) error {
-			_, err := tx.ExecContext(ctx, "UPDATE import_job SET updated = 0")
-			return err
-		})
-		if err != nil {
+	now := time.Now()
+	look := func(later time.Duration) {
+		t.Helper()
+		if err := n.finishBulks(ctx, now.Add(later)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	age()
-	if err := n.FinishBulks(ctx); err != nil || devices(t, n) != 100 {
-		t.Fatalf("somebody else finishes what is worked on: %v", err)
+	look(0)
+	look(2 * bulkStale)
+	if count := devices(t, n); count != 100 {
+		t.Fatalf("somebody else finishes what is worked on: %d devices", count)
 	}
 	dead.End()
 	decided.End()
-	age()
-	if err := n.FinishBulks(ctx); err != nil || devices(t, n) != 2000 {
-		t.Fatalf("%d devices, %v", devices(t, n), err)
+	look(2 * bulkStale) // seen for the first time
+	if count := devices(t, n); count != 100 {
+		t.Fatalf("what may be worked on by another node is finished: %d devices", count)
+	}
+	look(3 * bulkStale)
+	if count := devices(t, n); count != 2000 {
+		t.Fatalf("%d devices", count)
 	}
 	var left int
 	err = n.store.View(ctx, func(tx *store.Tx) error {
@@ -170,5 +174,47 @@ func TestBulkIsFinishedByAnotherNode(t *testing.T) {
 	})
 	if err != nil || left != 0 {
 		t.Fatalf("%d rows are left, %v", left, err)
+	}
+}
+
+// A node that stood still for so long that another one cleared its import away is refused when it goes on: it must not say that what
+// is gone is registered, nor register what it still checks.
+func TestBulkThatWakesLate(t *testing.T) {
+	ctx := controltest.Context(t)
+	n := open(t, t.TempDir())
+	for name, wake := range map[string]func(b *Bulk) error{
+		"and checks on":   func(b *Bulk) error { _, err := b.Check(ctx, linesOf(2001, 2100)); return err },
+		"and decides":     func(b *Bulk) error { return b.Decide(ctx) },
+		"halfway through": func(b *Bulk) error { return b.Decide(ctx) },
+	} {
+		late, err := n.BeginBulk(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := late.Check(ctx, linesOf(1, 2000)); err != nil {
+			t.Fatal(err)
+		}
+		late.End() // it is another node's
+		if name == "halfway through" {
+			if _, err := late.forget(ctx); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			now := time.Now()
+			for _, at := range []time.Time{now, now.Add(2 * bulkStale)} {
+				if err := n.finishBulks(ctx, at); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := wake(late); !errors.Is(err, errGivenUp) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if count := devices(t, n); count != 0 {
+			t.Errorf("%s: %d devices", name, count)
+		}
+		if err := late.Forget(ctx); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

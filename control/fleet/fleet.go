@@ -31,11 +31,12 @@ type Fleet struct {
 	store     *store.Store
 	directory *directory.Directory
 	bulks     sync.Map // ids of those that somebody works on here
+	others    watched  // those that others work on
 }
 
 // New makes a Fleet on its store; the directory tells the gateways.
 func New(db *store.Store, d *directory.Directory) *Fleet {
-	return &Fleet{store: db, directory: d}
+	return &Fleet{store: db, directory: d, others: watched{seen: make(map[string]sighting)}}
 }
 
 func (d *NewDevice) validate() error {
