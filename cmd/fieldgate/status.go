@@ -48,6 +48,9 @@ func printStatus(w io.Writer, s *api.Status) error {
 	t.add(cells("devices", fmt.Sprint(s.Devices))...)
 	t.add(cells("apps", fmt.Sprint(s.Apps))...)
 	t.add(cells("exchanges", fmt.Sprint(s.Exchanges))...)
+	for i := range s.Gateways {
+		t.add(cells("gateway "+s.Gateways[i].Node, gatewayText(&s.Gateways[i]))...)
+	}
 	for _, h := range s.Health {
 		t.add(cell{text: string(h.Part) + " " + h.Node, colour: red}, cell{text: "since " + shortTime(h.Since) + ": " + h.Message})
 	}
@@ -59,6 +62,21 @@ func printStatus(w io.Writer, s *api.Status) error {
 	}
 	fmt.Fprintln(w)
 	return printDiagnoses(w, diagnosesOf(s.Warnings))
+}
+
+// gatewayText is what a gateway has in force and what it keeps.
+func gatewayText(g *api.Gateway) string {
+	text := fmt.Sprintf("snapshot %d, change %d of the directory, %s", g.Snapshot, g.Directory, plural(g.Connections, "connection"))
+	if g.RecordsWaiting > 0 {
+		text += fmt.Sprintf(", keeps %s of records", bytesText(g.RecordsWaiting))
+		if !g.RecordsSince.IsZero() {
+			text += " since " + shortTime(g.RecordsSince)
+		}
+	}
+	if g.RecordsDropped > 0 {
+		text += fmt.Sprintf(", has dropped %s", plural(g.RecordsDropped, "record"))
+	}
+	return text
 }
 
 // subject is the API and version that a warning is about.

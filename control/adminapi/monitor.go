@@ -17,6 +17,7 @@ import (
 const (
 	examineInterval = time.Second
 	examineTimeout  = 2 * time.Second
+	watchInterval   = 100 * time.Millisecond // what waits for the database looks so often whether it is away
 	// behindFor is how long something must be behind until it is told: for a moment everything is.
 	behindFor = 5 * time.Second
 )
@@ -181,7 +182,7 @@ func (s *Server) refuseWithoutStore(next StrictHandlerFunc, operation string) St
 
 // watch cancels what waits for a database that is known to be away.
 func (m *monitor) watch(ctx context.Context, cancel context.CancelCauseFunc) {
-	ticker := time.NewTicker(examineInterval)
+	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
 	for {
 		select {

@@ -68,12 +68,15 @@ func problemOf(err error) api.Problem {
 		return problem
 	case errors.As(err, &tooLarge):
 		return newProblem(http.StatusRequestEntityTooLarge, "too-large", "The request is too large", "A document has at most 8 MiB, any other request 64 KiB.")
+	case errors.Is(err, store.ErrUnknownOutcome): // before ErrUnavailable, which may be its cause
+		return newProblem(http.StatusServiceUnavailable, "unavailable", "The database went away",
+			"It was lost while it committed: look whether the change was made before you repeat it, or send it again with the same Idempotency-Key.")
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, bus.ErrUnavailable):
 		return newProblem(http.StatusServiceUnavailable, "unavailable", "The database or the bus does not answer",
 			"Nothing was changed. What is in force on the gateways stays in force; try again in a moment.")
-	case errors.Is(err, store.ErrUnknownOutcome):
-		return newProblem(http.StatusServiceUnavailable, "unavailable", "The database went away",
-			"It was lost while it committed: look whether the change was made before you repeat it, or send it again with the same Idempotency-Key.")
+	case errors.Is(err, store.ErrBusy):
+		return newProblem(http.StatusServiceUnavailable, "unavailable", "The database is held by another program",
+			"Nothing was changed: another node that hangs, or a tool, holds what a decision needs. Try again in a moment.")
 	case errors.Is(err, store.ErrFull):
 		return newProblem(http.StatusInsufficientStorage, "disk-full", "The disk is full", "Nothing was changed: free some disk space and try again.")
 	case errors.Is(err, insight.ErrTooManySubscribers):

@@ -30,9 +30,13 @@ func TestContract(t *testing.T) {
 		newProblem(http.StatusUnauthorized, "unauthenticated", "", ""),
 		newProblem(http.StatusMethodNotAllowed, "method-not-allowed", "", ""),
 	}
-	for _, err := range []error{refusal.Invalid("x"), refusal.NotFound("x"), refusal.Conflict("x"), refusal.Changed("x"), refusal.InProgress("x"), refusal.ReusedKey("x"), store.ErrUnavailable, &contract.InvalidError{},
+	for _, err := range []error{refusal.Invalid("x"), refusal.NotFound("x"), refusal.Conflict("x"), refusal.Changed("x"), refusal.InProgress("x"), refusal.ReusedKey("x"), store.ErrUnavailable, store.ErrBusy, &contract.InvalidError{},
 		&catalog.ConflictError{}, &http.MaxBytesError{}, store.ErrFull, insight.ErrTooManySubscribers, errors.New("x")} {
 		problems = append(problems, problemOf(err))
+	}
+	// A commit that was cut off may have been carried out, whatever the reason of the cut.
+	if p := problemOf(fmt.Errorf("%w (%w)", store.ErrUnavailable, store.ErrUnknownOutcome)); !strings.Contains(p.Detail, "look whether the change was made") {
+		t.Errorf("%+v", p)
 	}
 	for _, p := range problems {
 		row := fmt.Sprintf("| %d | `%s` |", p.Status, strings.TrimPrefix(p.Type, "urn:fieldgate:problem:"))

@@ -153,6 +153,14 @@ func (o *operations) GetStatus(ctx context.Context, _ GetStatusRequestObject) (G
 		if behind != "" {
 			answer.Warnings = append(answer.Warnings, api.Warning{Code: api.WarningGatewayBehind, Message: behind, Remedy: "see its log; it serves by the rules that it has"})
 		}
+		if late := g.Late(now); late != "" {
+			answer.Warnings = append(answer.Warnings, api.Warning{Code: api.WarningGatewayBehind, Message: late, Remedy: "see its log, and whether the bus answers it; its history ends there until they arrive"})
+		}
+		if g.RecordsDropped > 0 {
+			answer.Warnings = append(answer.Warnings, api.Warning{Code: api.WarningRecordsLost,
+				Message: fmt.Sprintf("gateway %s has dropped %d records since it started: its outbox was full, or its disk", g.Node, g.RecordsDropped),
+				Remedy:  "give its disk room, or the bus back, before the outbox is full; traffic is not touched"})
+		}
 	}
 	return answer, nil
 }

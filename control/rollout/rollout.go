@@ -22,6 +22,8 @@ const (
 	gone = 3 * fieldgate.GatewayStateInterval
 	// forgotten is how long a silent gateway is listed.
 	forgotten = 24 * time.Hour
+	// late is how long Records may wait in a gateway until it is told: usually they do for a moment.
+	late = time.Minute
 	// maxGateways bounds the list.
 	maxGateways = 1000
 )
@@ -118,10 +120,21 @@ func (g *Gateway) Behind(snapshot, directory uint64, now time.Time) string {
 	switch {
 	case g.Silent(now):
 		return fmt.Sprintf("gateway %s was last heard at %s", g.Node, g.Seen.UTC().Format(time.DateTime))
+	case g.NameTaken:
+		return fmt.Sprintf("two gateways call themselves %s: give each a name of its own (setting node); until then each one's state hides the other's", g.Node)
 	case g.Problem != "":
 		return fmt.Sprintf("gateway %s goes on with snapshot %d: %s", g.Node, g.Snapshot, g.Problem)
 	case g.Snapshot < snapshot || g.Directory < directory:
 		return fmt.Sprintf("gateway %s has snapshot %d of %d and change %d of %d of the directory in force", g.Node, g.Snapshot, snapshot, g.Directory, directory)
 	}
 	return ""
+}
+
+// Late says in a sentence that Records wait in a gateway for long; empty when none do. Their time is by the gateway's clock, so that one
+// that is slow by more than that is told, too.
+func (g *Gateway) Late(now time.Time) string {
+	if g.OutboxOldest.IsZero() || now.Sub(g.OutboxOldest) < late {
+		return ""
+	}
+	return fmt.Sprintf("gateway %s keeps %d bytes of records, the oldest of %s, because the bus has not taken them", g.Node, g.OutboxBytes, g.OutboxOldest.UTC().Format(time.DateTime))
 }

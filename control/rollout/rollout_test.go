@@ -88,10 +88,25 @@ func TestBehind(t *testing.T) {
 		"snapshot 4 of 5":                 {fieldgate.GatewayState{Node: "a", Snapshot: 4, Directory: 5}, now},
 		"change 4 of 5":                   {fieldgate.GatewayState{Node: "a", Snapshot: 5, Directory: 4}, now},
 		"goes on with snapshot 4: no fit": {fieldgate.GatewayState{Node: "a", Snapshot: 4, Directory: 5, Problem: "no fit"}, now},
+		"two gateways call themselves a":  {fieldgate.GatewayState{Node: "a", Snapshot: 5, Directory: 5, NameTaken: true}, now},
 		"was last heard":                  {fieldgate.GatewayState{Node: "a", Snapshot: 5, Directory: 5}, now.Add(-time.Minute)},
 	} {
 		if got := gateway.Behind(5, 5, now); !strings.Contains(got, want) || want == "" && got != "" {
 			t.Errorf("%+v: %q, want %q", gateway, got, want)
+		}
+	}
+}
+
+// Records that have waited for long are told, with how many bytes and since when.
+func TestLate(t *testing.T) {
+	now := time.Now()
+	for _, c := range []struct {
+		oldest time.Time
+		want   bool
+	}{{time.Time{}, false}, {now.Add(-time.Second), false}, {now.Add(time.Hour), false}, {now.Add(-2 * time.Minute), true}} {
+		gateway := Gateway{fieldgate.GatewayState{Node: "a", OutboxBytes: 77, OutboxOldest: c.oldest}, now}
+		if got := gateway.Late(now); (got != "") != c.want || c.want && !strings.Contains(got, "77 bytes") {
+			t.Errorf("oldest %v: %q", c.oldest, got)
 		}
 	}
 }
