@@ -60,7 +60,8 @@ type Gateway struct {
 	listeners []net.Listener
 	addresses map[string]string
 	changed   chan struct{} // something in the GatewayState changed
-	namesake  atomic.Int64  // when another gateway with this one's name was heard, in nanoseconds since 1970
+	started   time.Time
+	namesake  atomic.Int64 // when another gateway with this one's name was heard, in nanoseconds since started; 0: never
 }
 
 // New reads the files of the last run and binds the listeners; it serves nobody before Run. A port that is taken is an error
@@ -86,7 +87,7 @@ func New(config Config) (*Gateway, error) {
 		records.Close()
 		return nil, err
 	}
-	g := &Gateway{config: config, directory: principals, recorder: records, addresses: make(map[string]string), changed: make(chan struct{}, 1)}
+	g := &Gateway{config: config, directory: principals, recorder: records, addresses: make(map[string]string), changed: make(chan struct{}, 1), started: time.Now()}
 	g.pipeline = pipeline.New(pipeline.Config{Node: config.Node, Epoch: records.Epoch(), Directory: principals, Upstreams: upstreams, Broker: broker.New(), Recorder: g.recorder})
 	g.snapshots = &snapshots{file: filepath.Join(config.Folder, "snapshot"), bus: config.Bus, pipeline: g.pipeline, logger: config.Logger, report: g.report}
 	if err = g.snapshots.load(); err == nil {
@@ -248,11 +249,12 @@ func (g *Gateway) hear(_ string, data []byte) {
 		g.config.Logger.Error("another gateway has this one's name; give each a name of its own (setting node)", "node", other.Node)
 		defer g.report()
 	}
-	g.namesake.Store(time.Now().UnixNano())
+	g.namesake.Store(int64(time.Since(g.started))) // a clock that is set must not make it last
 }
 
 func (g *Gateway) nameTaken() bool {
-	return time.Since(time.Unix(0, g.namesake.Load())) < 3*fieldgate.GatewayStateInterval
+	heard := time.Duration(g.namesake.Load())
+	return heard != 0 && time.Since(g.started)-heard < 3*fieldgate.GatewayStateInterval
 }
 
 func (g *Gateway) state() *fieldgate.GatewayState {

@@ -21,7 +21,7 @@ type address struct {
 	tls            *tls.Config
 	connectTimeout time.Duration
 	maxOpen        int
-	failedUntil    atomic.Int64 // Unix nanoseconds
+	failedUntil    atomic.Int64 // nanoseconds since clockStart
 
 	mu      sync.Mutex
 	open    int     // connections that exist or are being dialled
@@ -32,7 +32,14 @@ type address struct {
 
 var errNoConnectionFree = errors.New("all connections to the upstream are in use")
 
-func (a *address) ejected(now time.Time) bool { return a.failedUntil.Load() > now.UnixNano() }
+// clockStart makes times numbers that a clock which is set does not move: an address must not stay out for an hour because of it.
+var clockStart = time.Now()
+
+func (a *address) ejected(now time.Time) bool {
+	return a.failedUntil.Load() > int64(now.Sub(clockStart))
+}
+
+func (a *address) eject(now time.Time) { a.failedUntil.Store(int64(now.Add(ejection).Sub(clockStart))) }
 
 // connection returns an idle connection that still lives, or a new one, or waits for one when maxOpen are in use.
 func (a *address) connection(now, deadline time.Time, fresh bool) (*conn, error) {
@@ -108,7 +115,7 @@ func (a *address) connect(deadline time.Time) (*conn, error) {
 	var dialer net.Dialer
 	link, err := dialer.DialContext(ctx, "tcp", a.dial)
 	if err != nil {
-		a.failedUntil.Store(now.Add(ejection).UnixNano())
+		a.eject(now)
 		a.giveUpPlace()
 		return nil, &connectError{err}
 	}
@@ -118,7 +125,7 @@ func (a *address) connect(deadline time.Time) (*conn, error) {
 		secured := tls.Client(c.Conn, a.tls)
 		if err := secured.HandshakeContext(ctx); err != nil {
 			link.Close()
-			a.failedUntil.Store(now.Add(ejection).UnixNano())
+			a.eject(now)
 			a.giveUpPlace()
 			return nil, &connectError{err}
 		}
