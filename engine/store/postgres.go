@@ -23,6 +23,7 @@ const (
 	connectTimeout  = 10 * time.Second
 	// silenceTimeout ends a connection whose other end is gone without a word.
 	silenceTimeout = 30 * time.Second
+	hangTimeout    = "10s"
 	lockClass      = 0x46474154 // "FGAT": tells our advisory locks from those of other programs
 )
 
@@ -46,8 +47,13 @@ func (s *Store) openPostgres(ctx context.Context, location string, how opening) 
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = how.program
 	}
+	writing := config.Copy()
+	if how.program == node {
+		// A node's transactions hold the lane of all nodes and ask one thing after the other: one that hangs gives it back soon.
+		writing.RuntimeParams["idle_in_transaction_session_timeout"] = hangTimeout
+	}
 	for lane := range s.write {
-		s.write[lane] = openPool(config, 1)
+		s.write[lane] = openPool(writing, 1)
 	}
 	s.read = openPool(config, postgresReaders)
 	return checkServer(ctx, s.read)
