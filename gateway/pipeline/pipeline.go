@@ -56,6 +56,7 @@ type Pipeline struct {
 	program  atomic.Pointer[Program]
 	limits   *limiter
 	number   atomic.Uint64 // of the newest exchange
+	timed    atomic.Int64  // when the newest exchange began whose stages are timed, in nanoseconds since 1970
 	tap      atomic.Pointer[Tap]
 }
 
@@ -116,6 +117,6 @@ func (p *Pipeline) start(x *Exchange) {
 	}
 	x.number = p.number.Add(1)
 	x.tap = p.tap.Load()
-	x.timed = x.number%timedOf == 0 || x.tap != nil
+	x.timed = x.tap != nil || p.isTimed(x.Started)
 	x.program = p.program.Load()
 }

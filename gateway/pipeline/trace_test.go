@@ -197,11 +197,11 @@ func TestRecordsOfWhatNeverBegan(t *testing.T) {
 	}
 }
 
-// One exchange of timedOf is timed; its stages together take no longer than the whole. Waiting for an upstream is timed always.
+// The stages of a timed exchange together take no longer than the whole. Waiting for an upstream is timed always.
 func TestTimes(t *testing.T) {
 	f := newFixture(t)
 	timed := 0
-	for range 4 * timedOf {
+	for range 64 {
 		f.do(f.http(fieldgate.MethodPost, "/devices/d7/telemetry", f.device, `{"seq":7,"temp":21.5}`))
 		r := f.records.last()
 		if forward := r.Stages[fieldgate.StageForward]; !forward.Timed() || forward.Duration() < r.Upstream {
@@ -222,8 +222,22 @@ func TestTimes(t *testing.T) {
 			t.Errorf("the stages took %v, the exchange %v", sum, r.Duration)
 		}
 	}
-	if timed != 4 {
-		t.Errorf("%d of %d exchanges were timed", timed, 4*timedOf)
+	if timed == 0 {
+		t.Error("no exchange was timed")
+	}
+}
+
+// Up to a thousand exchanges a second are timed, whatever the clock does.
+func TestTimedApart(t *testing.T) {
+	f := newFixture(t)
+	now := time.Now()
+	for i, c := range []struct {
+		after time.Duration
+		timed bool
+	}{{0, true}, {time.Microsecond, false}, {timedApart - 1, false}, {timedApart, true}, {timedApart + 1, false}, {-time.Hour, true}, {-time.Hour + timedApart, true}} {
+		if got := f.isTimed(now.Add(c.after)); got != c.timed {
+			t.Errorf("%d: %v later: %v", i, c.after, got)
+		}
 	}
 }
 

@@ -40,7 +40,7 @@ export function PipelineStrip({ exchange }: { exchange: SchemaTrafficRecord }) {
             {exchange.upstreamMicros ? `, ${formatDuration(exchange.upstreamMicros)} of it waiting for the service` : ""}
           </span>
         ) : (
-          <span>{formatDuration(exchange.durationMicros)} in all. Stages are measured in a sample of the exchanges, not in this one.</span>
+          <span>{formatDuration(exchange.durationMicros)} in all. At this rate of traffic stages are measured in a sample of the exchanges, not in this one.</span>
         )}
         {blocks.some((b) => b.verdict !== "skipped" && b.micros === undefined) && sum > 0 && <Key className={classes("border border-control", hatched)} text="ran, not measured" />}
         {blocks.some((b) => b.verdict === "skipped") && <Key className="border border-dashed border-control" text="did not run" />}
