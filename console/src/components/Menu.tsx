@@ -1,6 +1,6 @@
 import type { LucideIcon } from "lucide-react";
 import { DropdownMenu as Radix } from "radix-ui";
-import type { ReactElement, ReactNode } from "react";
+import { useState, type ReactElement, type ReactNode } from "react";
 import { showKeys } from "@/hooks/hotkeys";
 import { classes } from "./class";
 import { floatingPlace } from "./floating";
@@ -9,10 +9,11 @@ const item = "flex h-8 items-center gap-2 rounded-sm px-2 text-sm outline-none s
 
 /** A menu at a button. Not modal: Radix's modal menus lock scrolling with a style element, which the CSP refuses. */
 export function Menu({ trigger, children, align = "end" }: { trigger: ReactElement; children: ReactNode; align?: "start" | "end" }) {
+  const [place, setPlace] = useState<HTMLElement | null>(null); // as it is when it opens: a dialog may have closed since the last render
   return (
-    <Radix.Root modal={false}>
+    <Radix.Root modal={false} onOpenChange={(open) => open && setPlace(floatingPlace())}>
       <Radix.Trigger asChild>{trigger}</Radix.Trigger>
-      <Radix.Portal container={floatingPlace()}>
+      <Radix.Portal container={place}>
         <Radix.Content
           align={align}
           sideOffset={4}

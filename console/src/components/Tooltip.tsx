@@ -1,13 +1,14 @@
 import { Tooltip as Radix } from "radix-ui";
-import type { ReactElement } from "react";
+import { useState, type ReactElement } from "react";
 import { floatingPlace } from "./floating";
 
 /** Says what something is on hover and focus. The trigger has a name of its own; this adds to it. */
 export function Tooltip({ text, children, side = "bottom" }: { text: string; children: ReactElement; side?: "top" | "right" | "bottom" | "left" }) {
+  const [place, setPlace] = useState<HTMLElement | null>(null); // as it is when it opens: a dialog may have closed since the last render
   return (
-    <Radix.Root>
+    <Radix.Root onOpenChange={(open) => open && setPlace(floatingPlace())}>
       <Radix.Trigger asChild>{children}</Radix.Trigger>
-      <Radix.Portal container={floatingPlace()}>
+      <Radix.Portal container={place}>
         <Radix.Content
           side={side}
           sideOffset={6}

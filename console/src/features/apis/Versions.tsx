@@ -4,7 +4,7 @@ import { Link } from "wouter";
 import { asProblem } from "@/api/problem";
 import type { SchemaCaller, SchemaVersion } from "@/api/schema.gen";
 import { StateBadge } from "@/components/Badge";
-import { IconButton } from "@/components/Button";
+import { Button } from "@/components/Button";
 import { Skeleton } from "@/components/EmptyState";
 import { Menu, MenuItem } from "@/components/Menu";
 import { Section } from "@/components/Page";
@@ -58,7 +58,7 @@ function VersionSection({ version, calls, onDecide }: { version: SchemaVersion; 
         <>
           <DownloadLink api={api} version={name} kind={version.kind} short />
           {onDecide && (
-            <Menu trigger={<IconButton icon={Ellipsis} label={`What can be decided about ${name}`} />}>
+            <Menu trigger={<Button kind="quiet" icon={Ellipsis} aria-label={`What can be decided about ${name}`} className="px-2!" />}>
               {state === "active" && <MenuItem icon={CalendarClock} onSelect={() => onDecide("deprecate")}>Deprecate</MenuItem>}
               {state !== "active" && <MenuItem icon={RotateCcw} onSelect={() => restore(version)}>Restore</MenuItem>}
               {(state === "active" || state === "deprecated") && <MenuItem icon={Archive} onSelect={() => onDecide("retire")}>Retire</MenuItem>}

@@ -3,7 +3,7 @@ import { useState, type FormEvent } from "react";
 import { asProblem } from "@/api/problem";
 import type { SchemaOperator, SchemaOperatorWithInvitation, SchemaRole } from "@/api/schema.gen";
 import { Badge, StateBadge } from "@/components/Badge";
-import { Button, CommandButton, IconButton } from "@/components/Button";
+import { Button, CommandButton } from "@/components/Button";
 import { CopyOnce } from "@/components/Copy";
 import { ConfirmDialog, Dialog, DialogActions, DialogBody } from "@/components/Dialog";
 import { Skeleton } from "@/components/EmptyState";
@@ -84,7 +84,7 @@ function OperatorMenu({ operator, all, onOpen }: { operator: SchemaOperator; all
       () => update.mutateAsync({ operator, update: { disabled: !next } }),
     );
   return (
-    <Menu trigger={<IconButton icon={Ellipsis} label={`What can be decided about ${operator.name}`} />}>
+    <Menu trigger={<Button kind="quiet" icon={Ellipsis} aria-label={`What can be decided about ${operator.name}`} className="px-2!" />}>
       {last && <MenuLabel><span className="block max-w-64 whitespace-normal">The last active owner stays one: otherwise nobody could decide about operators. Make somebody else an owner first.</span></MenuLabel>}
       <MenuLabel>Role</MenuLabel>
       {roles.map(({ role }) => (
