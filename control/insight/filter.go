@@ -21,23 +21,10 @@ func protocolValues() (names []string) {
 	return names
 }
 
-// Filter selects exchanges: what all terms and all members that are not empty select.
-type Filter struct {
-	Terms filter.Filter // by TrafficKeys
-
-	Protocol    *fieldgate.Protocol
-	API         string
-	Principal   string
-	StatusClass int // status divided by 100; 0 selects all
-	Finding     fieldgate.Findings
-}
+// Filter selects exchanges by TrafficKeys: those that all terms select.
+type Filter struct{ Terms filter.Filter }
 
 func (f *Filter) matches(e *Exchange) bool {
-	r := &e.Record
-	if f.Protocol != nil && *f.Protocol != r.Protocol || f.API != "" && f.API != r.API || f.Principal != "" && f.Principal != r.Principal ||
-		f.StatusClass != 0 && f.StatusClass != r.Status/100 || f.Finding != 0 && f.Finding&r.Findings == 0 {
-		return false
-	}
 	for i := range f.Terms {
 		if !matches(&f.Terms[i], e) {
 			return false

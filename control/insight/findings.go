@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"fieldgate"
@@ -98,7 +97,7 @@ func (i *Insight) Findings(ctx context.Context, f filter.Filter, after *Finding,
 		if err != nil {
 			return err
 		}
-		return countFindings(ctx, tx, list)
+		return i.countFindings(ctx, tx, list)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("findings: %w", err)
@@ -107,52 +106,33 @@ func (i *Insight) Findings(ctx context.Context, f filter.Filter, after *Finding,
 }
 
 // countFindings fills in how many exchanges had each finding in the last day.
-func countFindings(ctx context.Context, tx *store.Tx, list []*Finding) error {
-	found := make(map[findingKey]*Finding, len(list))
-	var apis []string
+func (i *Insight) countFindings(ctx context.Context, tx *store.Tx, list []*Finding) error {
+	found := make(map[versionKey]map[string][]*Finding)
 	for _, f := range list {
-		found[findingKey{operationKey{f.API, f.Version, f.Operation}, f.Finding}] = f
-		apis = append(apis, f.API)
-	}
-	slices.Sort(apis)
-	from := tx.Now.Add(-findingOpen).Unix()
-	for part := range slices.Chunk(slices.Compact(apis), keysPerStatement) {
-		in, values := in(part)
-		var key operationKey
-		var packed sql.RawBytes
-		err := each(ctx, tx, "SELECT api, version, operations FROM traffic WHERE span = 3600 AND start >= ? AND api IN "+in,
-			append([]any{from - from%hour}, values...), func(rows *sql.Rows) error {
-				if err := rows.Scan(&key.api, &key.version, &packed); err != nil {
-					return err
-				}
-				return unpackOperations(packed, func(name []byte, o *packedOperation) error {
-					for i, n := range o.findings {
-						if n == 0 {
-							continue
-						}
-						key.operation = string(name)
-						if f := found[findingKey{key, findingName(i)}]; f != nil {
-							f.Exchanges += n
-						}
-					}
-					return nil
-				})
-			})
-		if err != nil {
-			return err
+		key := versionKey{f.API, f.Version}
+		if found[key] == nil {
+			found[key] = make(map[string][]*Finding)
 		}
+		found[key][f.Operation] = append(found[key][f.Operation], f)
 	}
-	return nil
+	from := tx.Now.Add(-findingOpen).Unix()
+	return i.eachRow(ctx, tx, operationsColumn, period{hour, from - from%hour, forever}, func(row *trafficRow) error {
+		operations := found[versionKey{row.api, row.version}]
+		if operations == nil {
+			return nil
+		}
+		return unpackOperations(row.packed, func(name []byte, o *packedOperation) error {
+			for _, f := range operations[string(name)] {
+				if bit := slices.Index(findingNames, f.Finding); bit >= 0 {
+					f.Exchanges += o.findings[bit]
+				}
+			}
+			return nil
+		})
+	})
 }
 
 var findingNames = fieldgate.Findings(^uint32(0)).Names()
-
-func findingName(bit int) string {
-	if bit < len(findingNames) {
-		return findingNames[bit]
-	}
-	return strconv.Itoa(bit)
-}
 
 // OpenFindings counts findings that are open by severity.
 func (i *Insight) OpenFindings(ctx context.Context) (bySeverity map[Severity]int, err error) {

@@ -182,14 +182,13 @@ func (p *pending) trafficOf(span int, retention time.Duration, now time.Time) ma
 
 // plus is a new sum of both.
 func (o *operationSum) plus(more *operationSum) *operationSum {
-	sum := &operationSum{counts: o.counts, findings: o.findings, latency: o.latency.Copy()}
+	sum := &operationSum{counts: o.counts, findings: o.findings}
 	sum.counts.add(more.counts)
 	for i, n := range more.findings {
 		sum.findings[i] += n
 	}
-	if err := sum.latency.MergeWith(more.latency); err != nil {
-		panic(err) // both have the one mapping
-	}
+	sum.latency.merge(&o.latency)
+	sum.latency.merge(&more.latency)
 	return sum
 }
 
@@ -248,7 +247,8 @@ type packedTraffic struct{ operations, latencies []byte }
 func (s *trafficSum) pack(stored packedTraffic) (packed packedTraffic, err error) {
 	operations, latencies := make(map[string]*packedOperation, len(s.operations)), make(map[string][]byte, len(s.operations))
 	err = unpackOperations(stored.operations, func(name []byte, o *packedOperation) error {
-		operations[string(name)] = o
+		stored := *o
+		operations[string(name)] = &stored
 		return nil
 	})
 	if err != nil {
@@ -273,19 +273,12 @@ func (s *trafficSum) pack(stored packedTraffic) (packed packedTraffic, err error
 		for i, n := range sum.findings {
 			o.findings[i] += n
 		}
-		latency := sum.latency
-		if before := latencies[name]; before != nil {
-			latency = newLatency()
-			if err := latency.DecodeAndMergeWith(before); err != nil {
-				return packed, err
-			}
-			if err := latency.MergeWith(sum.latency); err != nil {
-				return packed, err
-			}
+		var merged latency
+		if err := merged.mergeEncoded(latencies[name]); err != nil {
+			return packed, err
 		}
-		var encoded []byte
-		latency.Encode(&encoded, true)
-		latencies[name] = encoded
+		merged.merge(&sum.latency)
+		latencies[name] = merged.appendTo(nil)
 	}
 	return packedTraffic{packOperations(operations), packLatencies(latencies)}, nil
 }

@@ -52,6 +52,8 @@ type Insight struct {
 	online *online
 	count  *counters
 	lag    lag
+	slots  *slots
+	alone  bool
 	holder string // names this Insight among all that may count
 	pace   pace
 	poke   chan struct{} // taken by the flushing goroutine when there is no place
@@ -59,9 +61,13 @@ type Insight struct {
 
 // New makes an Insight on its store and bus. Its metrics are registered with metrics.
 func New(db *store.Store, b *bus.Bus, metrics prometheus.Registerer, log *slog.Logger) *Insight {
-	return &Insight{store: db, bus: b, log: log, live: newLive(), online: newOnline(), count: newCounters(metrics), holder: rand.Text(),
+	return &Insight{store: db, bus: b, log: log, live: newLive(), online: newOnline(), count: newCounters(metrics), slots: newSlots(), holder: rand.Text(),
 		pace: defaultPace, poke: make(chan struct{})}
 }
+
+// Alone says, before Run, that no other process uses the store, such as where a data folder is locked: whoever had the turn to
+// count is gone, so that nobody waits for it.
+func (i *Insight) Alone() { i.alone = true }
 
 // update runs a transaction of counting, apart from decisions of operators.
 func (i *Insight) update(ctx context.Context, do func(*store.Tx) error) error {
@@ -74,6 +80,7 @@ func (i *Insight) Run(ctx context.Context) error {
 	group.Go(func() { i.watch(ctx) })
 	group.Go(func() { i.countInTurns(ctx) })
 	group.Go(func() { i.watchStream(ctx) })
+	group.Go(func() { i.keepWarm(ctx) })
 	group.Wait()
 	return nil
 }

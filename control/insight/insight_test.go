@@ -338,7 +338,7 @@ func TestUndocumentedRoutes(t *testing.T) {
 		batch.First += uint64(len(batch.Records))
 	}
 	n.wait(t)
-	routes, overflow, err := n.Undocumented(t.Context(), 10)
+	routes, overflow, err := n.UndocumentedPage(t.Context(), nil, nil, 10)
 	if err != nil || len(routes) != 10 || overflow != 11 {
 		t.Fatalf("%v %d %v", routes, overflow, err)
 	}
@@ -369,7 +369,7 @@ func TestScannersDisplaceNothing(t *testing.T) {
 		}
 	}
 	count := func() (passed, refused int) {
-		routes, _, err := n.Undocumented(ctx, 5000)
+		routes, _, err := n.UndocumentedPage(ctx, nil, nil, 5000)
 		if err != nil || len(routes) != len(c.routes.routes) {
 			t.Fatalf("%d routes, %d known, %v", len(routes), len(c.routes.routes), err)
 		}
@@ -412,7 +412,7 @@ func TestRecordsOfTheFuture(t *testing.T) {
 func TestLiveTraffic(t *testing.T) {
 	n := open(t, t.TempDir())
 	n.run(t)
-	refused, err := n.Subscribe(Filter{StatusClass: 4})
+	refused, err := n.Subscribe(Filter{Terms: parse(t, "status:4xx", TrafficKeys)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -423,14 +423,9 @@ func TestLiveTraffic(t *testing.T) {
 		}
 	}
 	n.wait(t)
-	mqtt, coap := fieldgate.ProtocolMQTT, fieldgate.ProtocolCoAP
-	for _, test := range []struct {
-		filter Filter
-		want   int
-	}{{Filter{}, 50}, {Filter{Protocol: &mqtt}, 50}, {Filter{Protocol: &coap}, 0}, {Filter{Principal: "d7"}, 1}, {Filter{API: "other"}, 0},
-		{Filter{Finding: fieldgate.FindingInvalidRequest}, 5}, {Filter{StatusClass: 2}, 45}} {
-		if got := n.Recent(test.filter, 100); len(got) != test.want {
-			t.Errorf("%+v: %d", test.filter, len(got))
+	for text, want := range map[string]int{"": 50, "protocol:mqtt": 50, "protocol:coap": 0, "principal:d7": 1, "api:other": 0, "finding:invalid-request": 5, "status:2xx": 45} {
+		if got := n.Recent(Filter{Terms: parse(t, text, TrafficKeys)}, 100); len(got) != want {
+			t.Errorf("%s: %d", text, len(got))
 		}
 	}
 	if newest := n.Recent(Filter{}, 2); len(newest) != 2 || newest[0].Exchange != 50 || newest[1].Exchange != 49 {
@@ -576,7 +571,7 @@ func TestHostileRecords(t *testing.T) {
 	if totals := n.totals(t); totals.Exchanges != 2 {
 		t.Fatalf("%+v", totals)
 	}
-	if _, _, err := n.Undocumented(t.Context(), 10); err != nil {
+	if _, _, err := n.UndocumentedPage(t.Context(), nil, nil, 10); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := n.Operations(t.Context(), "", 120); err != nil {

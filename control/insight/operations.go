@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/DataDog/sketches-go/ddsketch"
 	"github.com/axiomhq/hyperloglog"
 
 	"fieldgate"
@@ -60,13 +59,13 @@ func (i *Insight) OperationsOf(ctx context.Context, query OperationsQuery) ([]*O
 		sums := make(map[versionKey]map[string]*operationTotal)
 		now := time.Now().Unix()
 		for _, p := range window(now, query.Minutes) {
-			if err := readOperations(ctx, tx, query, p, sums); err != nil {
+			if err := i.readOperations(ctx, tx, query, p, sums); err != nil {
 				return err
 			}
 		}
 		list = busiest(sums, query.Limit)
 		if !query.CountsOnly {
-			if err := readLatencies(ctx, tx, now, query, list); err != nil {
+			if err := i.readLatencies(ctx, tx, now, query, list); err != nil {
 				return err
 			}
 			if err := readCallers(ctx, tx, now, query, list); err != nil {
@@ -80,9 +79,7 @@ func (i *Insight) OperationsOf(ctx context.Context, query OperationsQuery) ([]*O
 	}
 	answer := make([]*OperationTraffic, len(list))
 	for n, total := range list {
-		if answer[n], err = total.finish(); err != nil {
-			return nil, fmt.Errorf("traffic of operations: %w", err)
-		}
+		answer[n] = total.finish()
 	}
 	return answer, nil
 }
@@ -126,39 +123,39 @@ type operationTotal struct {
 
 type protocolTotal struct {
 	counts
-	latency *ddsketch.DDSketch
+	latency latency
 }
 
-func (q *OperationsQuery) where(p period) (where string, values []any) {
-	where, values = "span = ? AND start >= ? AND start < ?", []any{p.span, p.from, p.to}
-	if q.API != "" {
-		where, values = where+" AND api = ?", append(values, q.API)
-	}
-	if q.Version != "" {
-		where, values = where+" AND version = ?", append(values, q.Version)
-	}
-	return where, values
-}
-
-func readOperations(ctx context.Context, tx *store.Tx, query OperationsQuery, p period, sums map[versionKey]map[string]*operationTotal) error {
-	where, values := query.where(p)
-	return each(ctx, tx, "SELECT api, version, protocol, operations FROM traffic WHERE "+where, values, func(rows *sql.Rows) error {
-		var key versionKey
-		var protocol fieldgate.Protocol
-		var packed sql.RawBytes
-		if err := rows.Scan(&key.api, &key.version, &protocol, &packed); err != nil {
-			return err
+// rows hands the rows of traffic of a period to do. Those of one API are few and are read from the database.
+func (i *Insight) rows(ctx context.Context, tx *store.Tx, query OperationsQuery, column packedColumn, p period, do func(*trafficRow) error) error {
+	if query.API != "" {
+		where, values := "span = ? AND start >= ? AND start < ? AND api = ?", []any{p.span, p.from, p.to, query.API}
+		if query.Version != "" {
+			where, values = where+" AND version = ?", append(values, query.Version)
 		}
+		return readRows(ctx, tx, column, where, values, do)
+	}
+	return i.eachRow(ctx, tx, column, p, func(row *trafficRow) error {
+		if query.Version != "" && row.version != query.Version {
+			return nil
+		}
+		return do(row)
+	})
+}
+
+func (i *Insight) readOperations(ctx context.Context, tx *store.Tx, query OperationsQuery, p period, sums map[versionKey]map[string]*operationTotal) error {
+	return i.rows(ctx, tx, query, operationsColumn, p, func(row *trafficRow) error {
+		key := versionKey{row.api, row.version}
 		operations := sums[key]
 		if operations == nil {
 			operations = make(map[string]*operationTotal)
 			sums[key] = operations
 		}
-		protocol = min(protocol, fieldgate.Protocols-1)
-		return unpackOperations(packed, func(name []byte, o *packedOperation) error {
+		protocol := min(row.protocol, fieldgate.Protocols-1)
+		return unpackOperations(row.packed, func(name []byte, o *packedOperation) error {
 			total := operations[string(name)]
 			if total == nil {
-				total = &operationTotal{operationKey: operationKey{key.api, key.version, string(name)}}
+				total = &operationTotal{operationKey: operationKey{row.api, row.version, string(name)}}
 				operations[string(name)] = total
 			}
 			total.counts.add(o.counts)
@@ -206,39 +203,28 @@ func sketchWindow(now int64, minutes int) []period {
 	return window(now, minutes)
 }
 
-func readLatencies(ctx context.Context, tx *store.Tx, now int64, query OperationsQuery, list []*operationTotal) error {
+func (i *Insight) readLatencies(ctx context.Context, tx *store.Tx, now int64, query OperationsQuery, list []*operationTotal) error {
 	totals := byName(list)
 	for _, p := range sketchWindow(now, query.Minutes) {
-		for apis := range slices.Chunk(apisOf(list), keysPerStatement) {
-			where, values := query.where(p)
-			in, more := in(apis)
-			var key versionKey
-			var protocol fieldgate.Protocol
-			var packed sql.RawBytes
-			err := each(ctx, tx, "SELECT api, version, protocol, latencies FROM traffic WHERE "+where+" AND api IN "+in, append(values, more...),
-				func(rows *sql.Rows) error {
-					if err := rows.Scan(&key.api, &key.version, &protocol, &packed); err != nil {
-						return err
-					}
-					operations := totals[key]
-					return unpackLatencies(packed, func(name, latency []byte) error {
-						total := operations[string(name)]
-						if total == nil {
-							return nil
-						}
-						part := total.protocols[min(protocol, fieldgate.Protocols-1)]
-						if part == nil {
-							return nil // outside the window, on a day that it touches
-						}
-						if part.latency == nil {
-							part.latency = newLatency()
-						}
-						return part.latency.DecodeAndMergeWith(latency)
-					})
-				})
-			if err != nil {
-				return err
+		err := i.rows(ctx, tx, query, latenciesColumn, p, func(row *trafficRow) error {
+			operations := totals[versionKey{row.api, row.version}]
+			if operations == nil {
+				return nil
 			}
+			return unpackLatencies(row.packed, func(name, encoded []byte) error {
+				total := operations[string(name)]
+				if total == nil {
+					return nil
+				}
+				part := total.protocols[min(row.protocol, fieldgate.Protocols-1)]
+				if part == nil {
+					return nil // outside the window, on a day that it touches
+				}
+				return part.latency.mergeEncoded(encoded)
+			})
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -268,23 +254,13 @@ func callersWindow(now int64, minutes int) period {
 
 func readCallers(ctx context.Context, tx *store.Tx, now int64, query OperationsQuery, list []*operationTotal) error {
 	totals := byName(list)
-	var names []string
-	for _, total := range list {
-		names = append(names, total.operation)
-	}
-	slices.Sort(names)
-	names = slices.Compact(names)
 	p := callersWindow(now, query.Minutes)
-	for apis := range slices.Chunk(apisOf(list), keysPerStatement) {
-		for operations := range slices.Chunk(names, keysPerStatement) {
-			inAPIs, values := in(apis)
-			inOperations, more := in(operations)
-			values = append(append([]any{p.span, p.from}, values...), more...)
-			var key versionKey
-			var operation string
-			var encoded sql.RawBytes
-			err := each(ctx, tx, `SELECT api, version, operation, sketch FROM callers WHERE span = ? AND start >= ?
-				AND api IN `+inAPIs+" AND operation IN "+inOperations, values, func(rows *sql.Rows) error {
+	return eachIn(list, func(names string, values []any) error {
+		var key versionKey
+		var operation string
+		var encoded sql.RawBytes
+		return each(ctx, tx, "SELECT api, version, operation, sketch FROM callers WHERE span = ? AND start >= ? AND "+names, append([]any{p.span, p.from}, values...),
+			func(rows *sql.Rows) error {
 				if err := rows.Scan(&key.api, &key.version, &operation, &encoded); err != nil {
 					return err
 				}
@@ -293,12 +269,7 @@ func readCallers(ctx context.Context, tx *store.Tx, now int64, query OperationsQ
 				}
 				return nil
 			})
-			if err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	})
 }
 
 // mergeCallers adds an encoded sketch to one that may not be there yet.
@@ -323,9 +294,8 @@ func readExamples(ctx context.Context, tx *store.Tx, list []*operationTotal) err
 			some = append(some, total)
 		}
 	}
-	for apis := range slices.Chunk(apisOf(some), keysPerStatement) {
-		in, values := in(apis)
-		err := each(ctx, tx, "SELECT api, version, operation, finding, detail, route FROM finding WHERE api IN "+in, values, func(rows *sql.Rows) error {
+	return eachIn(some, func(names string, values []any) error {
+		return each(ctx, tx, "SELECT api, version, operation, finding, detail, route FROM finding WHERE "+names, values, func(rows *sql.Rows) error {
 			var key operationKey
 			var name, detail, route string
 			if err := rows.Scan(&key.api, &key.version, &key.operation, &name, &detail, &route); err != nil {
@@ -339,37 +309,43 @@ func readExamples(ctx context.Context, tx *store.Tx, list []*operationTotal) err
 			}
 			return nil
 		})
-		if err != nil {
-			return err
+	})
+}
+
+// eachIn hands conditions to do that together select the APIs and operations of a list, and few others.
+func eachIn(list []*operationTotal, do func(names string, values []any) error) error {
+	var names []string
+	for _, total := range list {
+		names = append(names, total.operation)
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	for apis := range slices.Chunk(apisOf(list), keysPerStatement) {
+		for operations := range slices.Chunk(names, keysPerStatement) {
+			inAPIs, values := in(apis)
+			inOperations, more := in(operations)
+			if err := do("api IN "+inAPIs+" AND operation IN "+inOperations, append(values, more...)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-func (t *operationTotal) finish() (*OperationTraffic, error) {
+func (t *operationTotal) finish() *OperationTraffic {
 	o := &OperationTraffic{API: t.api, Version: t.version, Operation: t.operation, Exchanges: t.exchanges, Passed: t.passed(), Refused: t.refused,
 		Failed: t.failed, BytesIn: t.bytesIn, BytesOut: t.bytesOut, Findings: []NamedCount{}}
-	all := newLatency()
+	var all latency
 	for p, part := range t.protocols {
 		if part == nil {
 			continue
 		}
-		latency := part.latency
-		if latency == nil {
-			latency = newLatency()
-		}
 		protocol := OperationProtocol{Protocol: fieldgate.Protocol(p), Exchanges: part.exchanges, Passed: part.passed(), Refused: part.refused, Failed: part.failed}
-		if err := quantiles(latency, &protocol.P50, &protocol.P90, &protocol.P99); err != nil {
-			return nil, err
-		}
-		if err := all.MergeWith(latency); err != nil {
-			return nil, err
-		}
+		part.latency.quantiles(&protocol.P50, &protocol.P90, &protocol.P99)
+		all.merge(&part.latency)
 		o.Protocols = append(o.Protocols, protocol)
 	}
-	if err := quantiles(all, &o.P50, &o.P90, &o.P99); err != nil {
-		return nil, err
-	}
+	all.quantiles(&o.P50, &o.P90, &o.P99)
 	if t.callers != nil {
 		o.Callers = t.callers.Estimate()
 	}
@@ -382,21 +358,7 @@ func (t *operationTotal) finish() (*OperationTraffic, error) {
 		}
 	}
 	o.Findings = mostFrequent(findings)
-	return o, nil
+	return o
 }
 
 func (c *counts) passed() uint64 { return c.exchanges - c.refused - c.failed }
-
-func quantiles(latency *ddsketch.DDSketch, p50, p90, p99 *time.Duration) error {
-	if latency.IsEmpty() {
-		return nil
-	}
-	values, err := latency.GetValuesAtQuantiles([]float64{0.5, 0.9, 0.99})
-	if err != nil {
-		return err
-	}
-	for i, value := range []*time.Duration{p50, p90, p99} {
-		*value = time.Duration(values[i] * float64(time.Microsecond))
-	}
-	return nil
-}

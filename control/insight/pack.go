@@ -79,9 +79,10 @@ func unpackOperations(packed []byte, do func(name []byte, o *packedOperation) er
 	}
 	d := unpacker{rest: packed}
 	n := d.header()
+	var o packedOperation
 	for range n {
 		name := d.bytes(maxPackedText)
-		var o packedOperation
+		o.findings = [findingKinds]uint64{}
 		for _, field := range o.fields() {
 			*field = d.uint()
 		}

@@ -3,9 +3,6 @@ package insight
 import (
 	"time"
 
-	"github.com/DataDog/sketches-go/ddsketch"
-	"github.com/DataDog/sketches-go/ddsketch/mapping"
-	"github.com/DataDog/sketches-go/ddsketch/store"
 	"github.com/axiomhq/hyperloglog"
 	"github.com/cespare/xxhash/v2"
 
@@ -23,21 +20,6 @@ const (
 
 	other = "(other)" // stands for what is beyond a bound
 )
-
-// Latencies are kept within 1 %, between a microsecond and an hour: about 1,100 bins at the most.
-var latencyMapping = func() mapping.IndexMapping {
-	m, err := mapping.NewLogarithmicMapping(0.01)
-	if err != nil {
-		panic(err)
-	}
-	return m
-}()
-
-const maxLatency = time.Hour
-
-func newLatency() *ddsketch.DDSketch {
-	return ddsketch.NewDDSketchFromStoreProvider(latencyMapping, store.BufferedPaginatedStoreConstructor)
-}
 
 // newCallers makes a sketch that is exact for some hundred callers and within about 2 % above, in 2 KiB.
 func newCallers() *hyperloglog.Sketch {
@@ -71,7 +53,7 @@ type trafficSum struct {
 type operationSum struct {
 	counts
 	findings [findingKinds]uint64
-	latency  *ddsketch.DDSketch
+	latency  latency
 }
 
 type totalKey struct {
@@ -185,7 +167,7 @@ func (p *pending) addTraffic(r *fieldgate.Record, seconds int64) {
 	}
 	operation := sum.operations[r.Operation]
 	if operation == nil {
-		operation = &operationSum{latency: newLatency()}
+		operation = &operationSum{}
 		sum.operations[r.Operation] = operation
 		p.things++
 	}
@@ -201,10 +183,7 @@ func (p *pending) addTraffic(r *fieldgate.Record, seconds int64) {
 	for i := range operation.findings {
 		operation.findings[i] += uint64(r.Findings >> i & 1)
 	}
-	latency := float64(max(r.Duration, time.Microsecond)) / float64(time.Microsecond)
-	if err := operation.latency.Add(latency); err != nil {
-		panic(err) // clean keeps it within the mapping
-	}
+	operation.latency.add(binOf(r.Duration), 1)
 }
 
 func (p *pending) addUse(r *fieldgate.Record, seconds int64) {

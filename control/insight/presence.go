@@ -165,7 +165,8 @@ func (c *counting) storePresences(ctx context.Context, rows [][]any) error {
 	})
 }
 
-// Presence is when and where a principal was last seen. It lags behind by up to two minutes.
+// Presence is when and where a principal was last seen. It lags behind by up to two minutes; of the exchanges and refusals, those
+// of the last two minutes are lost when the control node that counts is killed.
 type Presence struct {
 	Kind      fieldgate.PrincipalKind
 	ID        string

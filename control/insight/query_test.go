@@ -361,7 +361,7 @@ func TestRecentPages(t *testing.T) {
 	var got []uint64
 	after := ""
 	for {
-		page, next := n.RecentPage(Filter{StatusClass: 2}, after, 10)
+		page, next := n.RecentPage(Filter{Terms: parse(t, "status:2xx", TrafficKeys)}, after, 10)
 		for _, e := range page {
 			got = append(got, e.Exchange)
 		}

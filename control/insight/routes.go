@@ -50,14 +50,8 @@ var routeColumns = map[string]filter.Column{"api": {Name: "api"}, "since": {Name
 		return -1
 	}}}
 
-// Undocumented lists routes that no contract explains, most seen first, and how many exchanges came on routes that are not
-// listed because there were too many.
-func (i *Insight) Undocumented(ctx context.Context, limit int) (routes []Route, overflow uint64, err error) {
-	return i.UndocumentedPage(ctx, nil, nil, limit)
-}
-
 // UndocumentedPage lists routes that no contract explains, most seen first, after the one where the last page ended, as it was
-// then; nil begins.
+// then; nil begins. overflow is how many exchanges came on routes that are not listed because there were too many.
 func (i *Insight) UndocumentedPage(ctx context.Context, f filter.Filter, after *Route, limit int) (routes []Route, overflow uint64, err error) {
 	err = i.store.View(ctx, func(tx *store.Tx) error {
 		routes = nil

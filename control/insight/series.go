@@ -114,31 +114,27 @@ func (i *Insight) APIs(ctx context.Context, names []string) (map[string]*APITraf
 		for _, name := range names {
 			answer[name] = &APITraffic{}
 		}
+		err := i.eachRow(ctx, tx, operationsColumn, period{hour, from, forever}, func(row *trafficRow) error {
+			t := answer[row.api]
+			if t == nil {
+				return nil
+			}
+			t.Exchanges += row.exchanges
+			t.Refused += row.refused
+			t.Failed += row.failed
+			if point := (row.start - from) / hour; point < APIHours {
+				t.Hours[point] += row.exchanges
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
 		for part := range slices.Chunk(names, keysPerStatement) {
 			list, values := in(part)
 			values = append([]any{from}, values...)
-			err := each(ctx, tx, "SELECT api, start, exchanges, refused, failed FROM traffic WHERE span = 3600 AND start >= ? AND api IN "+list, values,
-				func(rows *sql.Rows) error {
-					var name string
-					var start int64
-					var c counts
-					if err := rows.Scan(&name, &start, &c.exchanges, &c.refused, &c.failed); err != nil {
-						return err
-					}
-					t := answer[name]
-					t.Exchanges += c.exchanges
-					t.Refused += c.refused
-					t.Failed += c.failed
-					if point := (start - from) / hour; point < APIHours {
-						t.Hours[point] += c.exchanges
-					}
-					return nil
-				})
-			if err != nil {
-				return err
-			}
 			var encoded sql.RawBytes
-			err = each(ctx, tx, "SELECT api, sketch FROM callers WHERE span = 3600 AND start >= ? AND version = '' AND operation = '' AND api IN "+list, values,
+			err := each(ctx, tx, "SELECT api, sketch FROM callers WHERE span = 3600 AND start >= ? AND version = '' AND operation = '' AND api IN "+list, values,
 				func(rows *sql.Rows) error {
 					var name string
 					if err := rows.Scan(&name, &encoded); err != nil {

@@ -43,7 +43,7 @@ func (i *Insight) await(ctx context.Context) (*counting, error) {
 			if row.holder != seen.holder || row.renewal != seen.renewal {
 				seen = turn{row.holder, row.renewal, began}
 			}
-			if row.holder == "" || row.holder == i.holder || seen.age() >= i.pace.takeover {
+			if i.alone || row.holder == "" || row.holder == i.holder || seen.age() >= i.pace.takeover {
 				c, err := i.take(ctx, row)
 				if err == nil {
 					i.log.Info("this control node counts records", "renewal", c.turn.renewal)

@@ -266,3 +266,13 @@ func TestGapsAreBounded(t *testing.T) {
 		t.Fatal("what was given up was taken")
 	}
 }
+
+// TestAloneTakesTheTurnAtOnce: after a crash nobody waits for a holder who is gone.
+func TestAloneTakesTheTurnAtOnce(t *testing.T) {
+	killed := open(t, t.TempDir())
+	killed.begin(t)
+	next := newNode(t, killed.db, killed.bus)
+	next.pace.takeover = time.Hour
+	next.Alone()
+	next.begin(t)
+}
