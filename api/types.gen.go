@@ -636,7 +636,7 @@ type ApiPage struct {
 
 // ApiTraffic Of all versions in the last 24 hours.
 type ApiTraffic struct {
-	// Devices Distinct callers, an estimate within about 1 %.
+	// Devices Distinct callers, an estimate: exact for some hundred, within about 2 % (one standard error) above.
 	Devices   int64 `json:"devices"`
 	Exchanges int64 `json:"exchanges"`
 	Failed    int64 `json:"failed"`
@@ -1160,7 +1160,7 @@ type OperationTraffic struct {
 	BytesIn  int64  `json:"bytesIn"`
 	BytesOut int64  `json:"bytesOut"`
 
-	// Devices Distinct callers in the hours that the window touches, an estimate within about 1 %.
+	// Devices Distinct callers in the hours that the window touches, an estimate: exact for some hundred, within about 2 % (one standard error) above.
 	Devices   int64        `json:"devices"`
 	Exchanges int64        `json:"exchanges"`
 	Failed    int64        `json:"failed"`
@@ -1261,7 +1261,7 @@ type PlanChange string
 
 // Presence When and how a device or app was last seen; written about once a minute.
 type Presence struct {
-	// ExchangesToday Since midnight UTC.
+	// ExchangesToday Since midnight UTC; when the control node that counts is killed, those of its last two minutes are missing.
 	ExchangesToday int64 `json:"exchangesToday"`
 
 	// Node The gateway.
@@ -1272,7 +1272,9 @@ type Presence struct {
 	Protocol Protocol `json:"protocol"`
 
 	// RefusedAt The last refusal.
-	RefusedAt    time.Time `json:"refusedAt,omitempty,omitzero"`
+	RefusedAt time.Time `json:"refusedAt,omitempty,omitzero"`
+
+	// RefusedToday The same of those that were refused.
 	RefusedToday int64     `json:"refusedToday"`
 	SeenAt       time.Time `json:"seenAt"`
 
