@@ -55,6 +55,7 @@ type Config struct {
 	Upstreams []string              // names in the environment file of this node
 	Listeners func() []api.Listener // of the gateway in this process; may be nil
 
+	Link         catalog.Link // what gateways do with contracts; may be nil
 	GatewayReady func() error // why the gateway in this process cannot serve yet; may be nil
 
 	RecordsMaxBytes int64         // of the stream of records; 0: 256 MiB
@@ -83,7 +84,7 @@ func New(config Config) *Control {
 	c := &Control{
 		config:    config,
 		directory: directory.New(config.Store, config.Bus, config.Log),
-		catalog:   catalog.New(config.Store, config.Bus, config.Log),
+		catalog:   catalog.New(config.Store, config.Bus, config.Link, config.Log),
 		insight:   insight.New(config.Store, config.Bus, metrics, config.Log),
 		rollout:   rollout.New(config.Bus, config.Log),
 		operators: access.NewOperators(config.Store, config.Bus, config.Operator, config.Log),

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"fieldgate"
 	"fieldgate/api"
 	"fieldgate/api/client"
 	"fieldgate/console"
@@ -18,6 +19,7 @@ import (
 	"fieldgate/engine/bus"
 	"fieldgate/engine/store"
 	"fieldgate/gateway"
+	"fieldgate/gateway/pipeline"
 )
 
 // node is one or both houses in one process, on their engines.
@@ -103,7 +105,7 @@ func (n *node) openControl(ctx context.Context, log *slog.Logger) error {
 	started := control.New(control.Config{
 		Store: n.store, Bus: n.bus, Log: log,
 		Operator: operator, Listen: e.Listen.Admin, Certificate: e.AdminTLS.Certificate, Key: e.AdminTLS.Key, Hosts: e.AdminHosts,
-		Socket: e.AdminSocket, Console: console.Handler(), Role: string(e.Role), Engines: e.engines(), GatewayReady: n.gatewayReady,
+		Socket: e.AdminSocket, Console: console.Handler(), Role: string(e.Role), Engines: e.engines(), GatewayReady: n.gatewayReady, Link: link,
 		Version: programVersion(), Node: e.Node, Upstreams: names, Listeners: n.gatewayListeners,
 	})
 	if err := started.Start(ctx); err != nil {
@@ -127,6 +129,12 @@ func (n *node) openGateway(log *slog.Logger) (err error) {
 		return err
 	}
 	n.health, err = listenHealth(e.Listen.Health, n.gateway, n.bus)
+	return err
+}
+
+// link is what gateways do with contracts before they are in force.
+func link(snapshot *fieldgate.Snapshot) error {
+	_, err := pipeline.Link(snapshot, nil)
 	return err
 }
 

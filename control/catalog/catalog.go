@@ -26,12 +26,28 @@ import (
 type Catalog struct {
 	store *store.Store
 	bus   *bus.Bus
+	link  Link
 	log   *slog.Logger
 }
 
-// New makes a Catalog on its store; the bus tells the gateways.
-func New(db *store.Store, b *bus.Bus, log *slog.Logger) *Catalog {
-	return &Catalog{store: db, bus: b, log: log}
+// Link is what gateways do with a Snapshot before it is in force, and which this house cannot do: it says why they would not.
+type Link func(*fieldgate.Snapshot) error
+
+// New makes a Catalog on its store; the bus tells the gateways. Without link what gateways would say is not asked.
+func New(db *store.Store, b *bus.Bus, link Link, log *slog.Logger) *Catalog {
+	return &Catalog{store: db, bus: b, link: link, log: log}
+}
+
+// linkable refuses a contract that no gateway could put into force.
+func (c *Catalog) linkable(file string, compiled *fieldgate.Contract) error {
+	if c.link == nil {
+		return nil
+	}
+	if err := c.link(&fieldgate.Snapshot{Version: 1, Contracts: []*fieldgate.Contract{compiled}}); err != nil {
+		return &contract.InvalidError{Errors: []contract.Diagnostic{{Severity: contract.SeverityError, File: file, Line: 1, Column: 1,
+			Message: "gateways cannot serve this contract: " + err.Error(), Remedy: "change what the message names"}}}
+	}
+	return nil
 }
 
 // OwnName is the name of the admin API, which is part of the program and not in the database.
@@ -82,6 +98,9 @@ func (c *Catalog) Publish(ctx context.Context, file string, document []byte, dry
 	}
 	if compiled.API == OwnName {
 		return nil, refusal.Conflict("The name %q is that of Fieldgate's own API: give the contract another title, or another name with x-fieldgate: {api: …}.", OwnName)
+	}
+	if err := c.linkable(file, compiled); err != nil {
+		return nil, err
 	}
 	plan := new(Plan)
 	replaces, sunset := contract.Replacement(document)
@@ -262,19 +281,21 @@ func takeOver(candidate *fieldgate.Contract, live []*fieldgate.Contract) (supers
 func compareOperations(candidate *fieldgate.Contract, predecessors []*fieldgate.Contract) (changes []OperationChange) {
 	before := make(map[string]string) // encoded
 	for _, predecessor := range predecessors {
+		encode := operationEncoder(predecessor)
 		for i := range predecessor.Operations {
 			operation := &predecessor.Operations[i]
 			if _, known := before[operation.ID]; !known {
-				before[operation.ID] = encodeOperation(operation)
+				before[operation.ID] = encode(operation)
 			}
 		}
 	}
+	encode := operationEncoder(candidate)
 	for i := range candidate.Operations {
 		operation := &candidate.Operations[i]
 		change := "added"
 		if encoded, known := before[operation.ID]; known {
 			change = "unchanged"
-			if encoded != encodeOperation(operation) {
+			if encoded != encode(operation) {
 				change = "changed"
 			}
 			delete(before, operation.ID)
@@ -291,14 +312,6 @@ func compareOperations(candidate *fieldgate.Contract, predecessors []*fieldgate.
 		}
 	}
 	return changes
-}
-
-func encodeOperation(operation *fieldgate.Operation) string {
-	encoded, err := json.Marshal(operation)
-	if err != nil {
-		panic(err) // it was encoded and decoded before
-	}
-	return string(encoded)
 }
 
 // facts is what the audit keeps of a version before and after a decision.

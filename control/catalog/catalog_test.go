@@ -33,7 +33,7 @@ func document(title, version string, paths ...string) []byte {
 func open(t testing.TB, data string) (*Catalog, *bus.Bus) {
 	t.Helper()
 	b := controltest.Bus(t, data)
-	c := New(controltest.Store(t, data), b, controltest.Log(t))
+	c := New(controltest.Store(t, data), b, nil, controltest.Log(t))
 	if _, err := c.Serve(); err != nil {
 		t.Fatal(err)
 	}
@@ -407,5 +407,52 @@ func TestListFilters(t *testing.T) {
 		if got := strings.Join(names, " "); got != want {
 			t.Errorf("%+v: got %q, want %q", test, got, want)
 		}
+	}
+}
+
+// What gateways would not put into force is not published, and the dry run says so too.
+func TestPublishOnlyWhatLinks(t *testing.T) {
+	data := t.TempDir()
+	c, b := open(t, data)
+	c.link = func(snapshot *fieldgate.Snapshot) error {
+		if snapshot.Contracts[0].Version == "2.0.0" {
+			return errors.New("operation op0-a: no")
+		}
+		return nil
+	}
+	publish(t, c, document("Pump", "1.0.0", "/a"))
+	for _, dryRun := range []bool{true, false} {
+		_, err := c.Publish(controltest.Context(t), "pump.yaml", document("Pump", "2.0.0", "/a"), dryRun, 0)
+		var invalid *contract.InvalidError
+		if !errors.As(err, &invalid) || !strings.Contains(err.Error(), "operation op0-a: no") {
+			t.Errorf("dry run %v: %v", dryRun, err)
+		}
+	}
+	if version, _ := fetch(t, b); version != 1 {
+		t.Errorf("snapshot %d", version)
+	}
+}
+
+// A schema that an operation refers to, by way of another one too, is a part of it; one that it does not is none.
+func TestChangedSchemas(t *testing.T) {
+	c, _ := open(t, t.TempDir())
+	with := func(version, maximum string) []byte {
+		return []byte(`openapi: 3.1.0
+info: {title: Pump, version: ` + version + `}
+security: [{token: []}]
+paths:
+  /flow: {post: {operationId: flow, requestBody: {content: {application/json: {schema: {$ref: '#/components/schemas/Flow'}}}}, responses: {'204': {description: stored}}}}
+  /name: {post: {operationId: name, requestBody: {content: {application/json: {schema: {$ref: '#/components/schemas/Name'}}}}, responses: {'204': {description: stored}}}}
+components:
+  securitySchemes: {token: {type: http, scheme: bearer}}
+  schemas:
+    Flow: {type: object, properties: {rate: {$ref: '#/components/schemas/Rate'}}}
+    Rate: {type: number, maximum: ` + maximum + `}
+    Name: {type: string, maxLength: 9}
+`)
+	}
+	publish(t, c, with("1.0.0", "5"))
+	if got := changes(publish(t, c, with("1.1.0", "7"))); got != "flow changed, name unchanged" {
+		t.Error(got)
 	}
 }
