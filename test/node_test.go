@@ -19,7 +19,7 @@ import (
 )
 
 // patience bounds every wait for something that has to happen. It is no measurement: on a slow machine it happens later.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 var binary struct {
 	once   sync.Once
@@ -60,6 +60,7 @@ type node struct {
 	name, role                      string
 	folder, config                  string
 	http, mqtt, coap, admin, health string // host:port
+	namespace                       string // of the network that it runs in; empty: that of the test
 	process                         *exec.Cmd
 	log                             *lockedBuffer
 	ended                           chan error
@@ -107,6 +108,9 @@ func (n *node) start() {
 	n.t.Helper()
 	n.log = new(lockedBuffer)
 	n.process = exec.Command(build(n.t), "serve", "--config", n.config)
+	if n.namespace != "" {
+		n.process = exec.Command("ip", "netns", "exec", n.namespace, build(n.t), "serve", "--config", n.config)
+	}
 	n.process.Stderr, n.process.Stdout = n.log, n.log
 	if err := n.process.Start(); err != nil {
 		n.t.Fatal(err)

@@ -94,6 +94,9 @@ func (c *Cluster) URLs() string {
 // URL is the address of one server.
 func (c *Cluster) URL(i int) string { return c.servers[i].url }
 
+// Folder is where a server keeps its streams.
+func (c *Cluster) Folder(i int) string { return strings.TrimSuffix(c.servers[i].config, ".conf") }
+
 // Size is how many servers there are, running or not.
 func (c *Cluster) Size() int { return len(c.servers) }
 

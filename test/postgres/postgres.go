@@ -46,7 +46,7 @@ func Start(t testing.TB) string {
 	startShared.Lock()
 	defer startShared.Unlock()
 	if shared == nil {
-		server := create(t)
+		server := create(t, 0)
 		server.Start(t)
 		shared = server
 	}
@@ -57,6 +57,7 @@ func Start(t testing.TB) string {
 type Server struct {
 	folder  string
 	address string
+	small   bool // the folder is a file system of its own
 
 	mu        sync.Mutex
 	databases int
@@ -68,9 +69,22 @@ type Server struct {
 // New starts a server for one test, which ends with it.
 func New(t testing.TB) *Server {
 	t.Helper()
-	s := create(t)
+	return begin(t, create(t, 0))
+}
+
+// NewSmall starts a server for one test on a disk of its own of so many MiB, which needs root.
+func NewSmall(t testing.TB, megabytes int) *Server {
+	t.Helper()
+	return begin(t, create(t, megabytes))
+}
+
+func begin(t testing.TB, s *Server) *Server {
+	t.Helper()
 	t.Cleanup(func() {
 		s.end(syscall.SIGQUIT)
+		if s.small {
+			exec.Command("umount", "-l", s.folder).Run()
+		}
 		os.RemoveAll(s.folder)
 	})
 	s.Start(t)
@@ -78,8 +92,8 @@ func New(t testing.TB) *Server {
 }
 
 // create makes the folder of a server: durable as in production, comparing texts by a language's rules as many do, and asking
-// for a password.
-func create(t testing.TB) *Server {
+// for a password. With megabytes the folder is a disk of its own of that size.
+func create(t testing.TB, megabytes int) *Server {
 	t.Helper()
 	if _, err := os.Stat(filepath.Join(programs, "postgres")); err != nil {
 		t.Fatalf("PostgreSQL is missing: install Debian's package postgresql-15 (%v)", err)
@@ -88,7 +102,13 @@ func create(t testing.TB) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{folder: folder, address: port.Free(t, "tcp")}
+	if megabytes > 0 {
+		mount := exec.Command("mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%dm,mode=0700", megabytes), "fieldgate-test", folder)
+		if output, err := mount.CombinedOutput(); err != nil {
+			t.Fatalf("mount: %v %s", err, output)
+		}
+	}
+	s := &Server{folder: folder, address: port.Free(t, "tcp"), small: megabytes > 0}
 	secret := filepath.Join(folder, "password")
 	if err := os.WriteFile(secret, []byte(password), 0o600); err != nil {
 		t.Fatal(err)
@@ -220,11 +240,37 @@ func (s *Server) locked(signal syscall.Signal) {
 	s.end(signal)
 }
 
+// Folder is where the server keeps everything.
+func (s *Server) Folder() string { return s.folder }
+
+// Running says whether the server has not ended, by itself or otherwise.
+func (s *Server) Running() bool { return running(s.pid) }
+
+// Pause stops the server and all its processes as a machine that hangs does: its connections stay open. Continue undoes it.
+func (s *Server) Pause() { s.each(syscall.SIGSTOP) }
+
+// Continue undoes Pause.
+func (s *Server) Continue() { s.each(syscall.SIGCONT) }
+
+// each signals the server, first, and then the processes that it has started.
+func (s *Server) each(signal syscall.Signal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	syscall.Kill(s.pid, signal)
+	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", s.pid, s.pid)) // it has one thread
+	for child := range strings.FieldsSeq(string(children)) {
+		if pid, err := strconv.Atoi(child); err == nil {
+			syscall.Kill(pid, signal)
+		}
+	}
+}
+
 // end sends a signal to the server and returns when it has ended. The folder stays.
 func (s *Server) end(signal syscall.Signal) {
 	if s.keeper == nil {
 		return
 	}
+	syscall.Kill(s.pid, syscall.SIGCONT) // it may be paused
 	syscall.Kill(s.pid, signal)
 	for running(s.pid) {
 		time.Sleep(5 * time.Millisecond)
