@@ -1,0 +1,86 @@
+// A device and an app get their credentials once, and these work at once; revoking is for good and asks for the name.
+import assert from "node:assert/strict";
+import { at, button, CONSOLE, eventually, inspect, journey, listener, see, visit } from "./harness.mjs";
+
+journey("credentials", async (browser) => {
+  const gateway = `http://${await listener("http")}`;
+  const page = await visit(browser, "/devices", { permissions: ["clipboard-read", "clipboard-write"] });
+  const dialog = page.getByRole("dialog");
+  const reading = JSON.stringify({ ts: "2026-11-22T18:11:05Z", seq: 1, temp: 21.5 });
+  const send = async (device, token) =>
+    (await fetch(`${gateway}/devices/${device}/telemetry`, { method: "POST", headers: { Authorization: `Bearer ${token}`, "Content-Type": "application/json" }, body: reading })).status;
+  const ask = async (device, key) => (await fetch(`${gateway}/devices/${device}/state`, { headers: { Authorization: `Bearer ${key}` } })).status;
+
+  at("add a device");
+  await button(page, "Add a device").click();
+  await button(dialog, "Add the device").click();
+  await eventually("an id is demanded", () => dialog.locator('[aria-invalid="true"]').count());
+  await dialog.getByLabel("Id").fill("window-7");
+  await dialog.getByLabel("Model").fill("T2");
+  await button(dialog, "Add the device").click();
+  const token = await secret("token");
+  await see(page, "Its first exchange shows here.");
+  await inspect(page, "device-added");
+
+  at("its token works at once, and its exchange arrives in the dialog");
+  assert.equal(await send("window-7", token), 204);
+  await see(page, "Its exchange arrived");
+
+  at("the token is shown only once");
+  await button(dialog, "Done").click();
+  await page.goto(`${CONSOLE}/devices/window-7`);
+  await see(page, /^Active/);
+  assert.ok(!(await page.content()).includes(token));
+
+  at("revoking asks for the name, and cuts it off at once");
+  await button(page, "Revoke").click();
+  await dialog.getByText("This cannot be undone.").waitFor();
+  const revoke = button(dialog, "Revoke for good");
+  assert.ok(await revoke.isDisabled());
+  await dialog.getByLabel("Type window-7 to confirm").fill("window-8");
+  assert.ok(await revoke.isDisabled());
+  await inspect(page, "revoke");
+  await dialog.getByLabel("Type window-7 to confirm").fill("window-7");
+  await revoke.click();
+  await see(page, "Shut out for good.");
+  assert.equal(await send("window-7", token), 401);
+
+  at("add an app");
+  await page.goto(`${CONSOLE}/apps`);
+  await button(page, "Add an app").click();
+  await dialog.getByLabel("Id").fill("report");
+  await dialog.getByLabel(/Scopes/).first().fill("state.read");
+  await button(dialog, "Add the app").click();
+  const key = await secret("key");
+  await inspect(page, "app-added");
+  assert.equal(await ask("visitor", key), 200);
+  await button(dialog, "Done").click();
+
+  at("a new key, beside the old one");
+  await page.goto(`${CONSOLE}/apps/report`);
+  await button(page, "New key").click();
+  await dialog.getByLabel(/stays? valid/i).check();
+  await button(dialog, "Issue the key").click();
+  const another = await secret("key");
+  assert.notEqual(another, key);
+  assert.deepEqual([await ask("visitor", key), await ask("visitor", another)], [200, 200]);
+  await button(dialog, "Done").click();
+
+  at("revoke the app");
+  await button(page, "Revoke").click();
+  await dialog.getByLabel("Type report to confirm").fill("report");
+  await button(dialog, /^Revoke/).click();
+  await see(page, "Shut out for good.");
+  assert.deepEqual([await ask("visitor", key), await ask("visitor", another)], [401, 401]);
+
+  /** What the dialog shows, copied by its button. */
+  async function secret(what) {
+    await see(page, `Copy the ${what} now: it is shown only this once.`);
+    await button(dialog, "Copy").first().click();
+    await see(page, "Copied");
+    const copied = await page.evaluate(() => navigator.clipboard.readText());
+    assert.match(copied, /^fg[a-z]_\w{20,}$/);
+    assert.equal(await dialog.locator("code").first().innerText(), copied);
+    return copied;
+  }
+});
