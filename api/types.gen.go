@@ -1397,8 +1397,8 @@ type SessionPage struct {
 type Setup struct {
 	Claimed bool `json:"claimed"`
 
-	// Environment The name of the installation; only to who is signed in or on the same machine.
-	Environment string `json:"environment,omitempty,omitzero"`
+	// SignedIn Whether the request came with a valid session or token.
+	SignedIn bool `json:"signedIn"`
 
 	// TokenFile While it is not claimed: where the one-time token is.
 	TokenFile string `json:"tokenFile,omitempty,omitzero"`

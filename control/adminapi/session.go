@@ -34,7 +34,7 @@ func (o *operations) GetSetup(ctx context.Context, _ GetSetupRequestObject) (Get
 	if err != nil {
 		return nil, err
 	}
-	answer := GetSetup200JSONResponse{Claimed: claimed, Version: o.config.Version}
+	answer := GetSetup200JSONResponse{Claimed: claimed, SignedIn: askedOf(ctx).caller != nil, Version: o.config.Version}
 	if !claimed {
 		// It is served on this machine only until then.
 		answer.TokenFile = o.config.Operators.SignInTokenPath()

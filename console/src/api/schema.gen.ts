@@ -1068,7 +1068,7 @@ export interface components {
             failed: number;
             /**
              * Format: int64
-             * @description Distinct callers, an estimate within about 1 %.
+             * @description Distinct callers, an estimate: exact for some hundred, within about 2 % (one standard error) above.
              */
             devices: number;
             /** @description Exchanges in each of the last 24 hours, oldest first; the last one is not over. */
@@ -1179,10 +1179,13 @@ export interface components {
             source?: string;
             /**
              * Format: int64
-             * @description Since midnight UTC.
+             * @description Since midnight UTC; when the control node that counts is killed, those of its last two minutes are missing.
              */
             exchangesToday: number;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description The same of those that were refused.
+             */
             refusedToday: number;
             /**
              * Format: date-time
@@ -1673,7 +1676,7 @@ export interface components {
             failed: number;
             /**
              * Format: int64
-             * @description Distinct callers in the hours that the window touches, an estimate within about 1 %.
+             * @description Distinct callers in the hours that the window touches, an estimate: exact for some hundred, within about 2 % (one standard error) above.
              */
             devices: number;
             /**
@@ -1863,9 +1866,9 @@ export interface components {
         };
         Setup: {
             claimed: boolean;
+            /** @description Whether the request came with a valid session or token. */
+            signedIn: boolean;
             version: string;
-            /** @description The name of the installation; only to who is signed in or on the same machine. */
-            environment?: string;
             /** @description While it is not claimed: where the one-time token is. */
             tokenFile?: string;
         };
@@ -2036,7 +2039,6 @@ export interface components {
          *     | 422 | `invalid-contract` | the document is no contract; `findings` says why, place by place |
          *     | 429 | `too-many-attempts` | signing in failed too often; `Retry-After` says when to try again |
          *     | 500 | `internal` | the log of the control plane says more |
-         *     | 501 | `not-implemented` | this version of the program cannot do that |
          *     | 503 | `overloaded` | too many readers of live traffic, or too many sign-ins at once |
          *     | 503 | `unavailable` | the database or the bus does not answer; what is in force on the gateways stays in force |
          *     | 507 | `disk-full` | nothing was changed: free some space and try again |

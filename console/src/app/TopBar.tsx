@@ -6,20 +6,18 @@ import { useEvents } from "@/hooks/events";
 import { useStatus } from "@/hooks/status";
 import { setTheme, useTheme } from "@/hooks/theme";
 import { ranges, useRange } from "@/hooks/url";
-import { useSession, useSetup } from "@/session/session";
+import { useSession } from "@/session/session";
 import { Mark } from "./Rail";
 
 export function TopBar({ onPalette, onKeys, onSignOut }: { onPalette: () => void; onKeys: () => void; onSignOut: () => void }) {
-  const setup = useSetup();
   const status = useStatus();
-  const environment = setup.data?.environment ?? status.data?.node;
   return (
     <header className="flex h-12 shrink-0 items-center gap-2 border-b border-line bg-surface px-3 lg:px-6">
       <span className="sm:hidden">
         <Mark />
       </span>
-      <p className="min-w-0 truncate font-semibold" title="The name of this installation">
-        {environment}
+      <p className="min-w-0 truncate font-semibold" title="The node that answers">
+        {status.data?.node}
       </p>
       <div className="flex-1" />
       <Button onClick={onPalette} className="justify-start! font-normal! text-quiet! max-md:hidden lg:w-64" icon={Search}>

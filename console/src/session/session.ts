@@ -12,13 +12,15 @@ export function useSessionQuery({ enabled = true } = {}) {
     queryKey: sessionKeys.session,
     queryFn: async ({ signal, client }) => {
       try {
-        return await read("/api/v1/session", { signal });
+        // Asked first, because browsers report a 401 as an error even where it is the answer.
+        const { signedIn } = await read("/api/v1/setup", { signal });
+        if (signedIn) return await read("/api/v1/session", { signal });
       } catch (error) {
         if (!(error instanceof ApiProblem && error.status === 401)) throw error;
-        // While one session takes another's place, the old one may be over before the new one is known here.
-        const changing = client.isMutating({ predicate: (mutation) => mutation.meta?.signsIn === true }) > 0;
-        return changing ? (client.getQueryData<SchemaSession>(sessionKeys.session) ?? null) : null;
       }
+      // While one session takes another's place, the old one may be over before the new one is known here.
+      const changing = client.isMutating({ predicate: (mutation) => mutation.meta?.signsIn === true }) > 0;
+      return changing ? (client.getQueryData<SchemaSession>(sessionKeys.session) ?? null) : null;
     },
     enabled,
     staleTime: 60_000,

@@ -1,7 +1,7 @@
 import { useEffect, type ReactNode } from "react";
 
 /** The page around everything that comes before the console. */
-export function Doorway({ title, environment, children }: { title: string; environment?: string; children?: ReactNode }) {
+export function Doorway({ title, children }: { title: string; children?: ReactNode }) {
   useEffect(() => {
     document.title = `${title} · Fieldgate`;
   }, [title]);
@@ -10,10 +10,7 @@ export function Doorway({ title, environment, children }: { title: string; envir
       <div className="w-[min(360px,calc(100vw-32px))]">
         <div className="mb-6 flex items-center gap-3">
           <img src="/favicon.svg" alt="" className="size-9" />
-          <div>
-            <p className="text-base font-semibold tracking-tight">Fieldgate</p>
-            {environment && <p className="text-quiet">{environment}</p>}
-          </div>
+          <p className="text-base font-semibold tracking-tight">Fieldgate</p>
         </div>
         <h1 className="mb-4 text-xl font-semibold tracking-tight">{title}</h1>
         {children}

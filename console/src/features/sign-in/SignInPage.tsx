@@ -30,7 +30,7 @@ export default function SignInPage({ link, onLinkUsed }: { link: string; onLinkU
     signIn.mutate(wantsToken ? { token: token.trim() } : { name: name.trim(), password });
   };
   return (
-    <Doorway title="Sign in" environment={setup.data?.environment}>
+    <Doorway title="Sign in">
       <form onSubmit={submit} className="flex flex-col gap-4">
         {wantsToken ? (
           <Field
