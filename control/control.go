@@ -91,6 +91,9 @@ func New(config Config) *Control {
 		decisions: audit.NewFeed(config.Store, config.Bus, config.Log),
 		captures:  capture.New(config.Bus, config.Log),
 	}
+	if !config.Store.Shared() {
+		c.insight.Alone()
+	}
 	metrics.MustRegister(c.rollout)
 	c.admin = adminapi.New(adminapi.Config{
 		Listen: config.Listen, Certificate: config.Certificate, Key: config.Key, Hosts: config.Hosts, Socket: config.Socket, Console: config.Console,

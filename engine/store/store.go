@@ -186,6 +186,9 @@ func (s *Store) view(ctx context.Context, db *sql.DB, do func(*Tx) error) error 
 	return tx.tx.Commit()
 }
 
+// Shared says whether other processes may use the database at the same time.
+func (s *Store) Shared() bool { return s.postgres }
+
 // Health asks the database for next to nothing; its error says what is wrong and, if it can be told, since when.
 func (s *Store) Health(ctx context.Context) error {
 	return s.View(ctx, func(tx *Tx) error {
