@@ -655,7 +655,7 @@ type App struct {
 	Keys int    `json:"keys"`
 	Name string `json:"name,omitempty,omitzero"`
 
-	// Presence When and how a device or app was last seen; written about once a minute.
+	// Presence When and how a device or app was last seen; written within a minute, or five seconds while few are there.
 	Presence  *Presence      `json:"presence,omitempty"`
 	Scopes    []string       `json:"scopes"`
 	State     PrincipalState `json:"state"`
@@ -864,7 +864,7 @@ type Device struct {
 	Id        Identifier `json:"id"`
 	Model     string     `json:"model,omitempty,omitzero"`
 
-	// Presence When and how a device or app was last seen; written about once a minute.
+	// Presence When and how a device or app was last seen; written within a minute, or five seconds while few are there.
 	Presence *Presence      `json:"presence,omitempty"`
 	State    PrincipalState `json:"state"`
 
@@ -1259,7 +1259,7 @@ type Plan struct {
 // exactly this is published already.
 type PlanChange string
 
-// Presence When and how a device or app was last seen; written about once a minute.
+// Presence When and how a device or app was last seen; written within a minute, or five seconds while few are there.
 type Presence struct {
 	// ExchangesToday Since midnight UTC; when the control node that counts is killed, those of its last two minutes are missing.
 	ExchangesToday int64 `json:"exchangesToday"`

@@ -13,11 +13,13 @@ import (
 	"fieldgate/engine/store"
 )
 
-// A principal's row in presence is written at the most once in presenceInterval: who was seen is collected in memory for so
-// long, then written in small steps while the next are collected. What a crash loses of it is read again from the stream, but
+// Who was seen is collected in memory for presenceInterval, then written in small steps while the next are collected; as long as
+// they are few, more often. What a crash loses of it is read again from the stream, but
 // for the counts of exchanges and refusals.
 const (
 	presenceInterval  = time.Minute
+	presenceSoon      = 12 // times in presenceInterval they are written while there are at the most presenceFew
+	presenceFew       = 2_000
 	presencePerStep   = 500
 	maxPresences      = 200_000 // collected at once, about 40 MB; whoever is beyond waits for a later interval
 	presenceLastStore = 2 * time.Second
@@ -80,16 +82,26 @@ func (p *presences) touch(node string, r *fieldgate.Record, counting bool) {
 
 // storeRegularly writes what was collected until the context ends.
 func (p *presences) storeRegularly(ctx context.Context, c *counting) {
-	ticker := time.NewTicker(c.pace.presence)
+	ticker := time.NewTicker(c.pace.presence / presenceSoon)
 	defer ticker.Stop()
+	stored := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			p.storeAll(ctx, c)
+			if time.Since(stored) >= c.pace.presence || p.few() {
+				p.storeAll(ctx, c)
+				stored = time.Now()
+			}
 		}
 	}
+}
+
+func (p *presences) few() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.collecting) <= presenceFew
 }
 
 // storeAll writes what was collected so far, leaving the store to others for as long as it uses it.

@@ -1168,7 +1168,7 @@ export interface components {
             /** @description For the audit log. */
             reason?: string;
         };
-        /** @description When and how a device or app was last seen; written about once a minute. */
+        /** @description When and how a device or app was last seen; written within a minute, or five seconds while few are there. */
         Presence: {
             /** Format: date-time */
             seenAt: string;
