@@ -55,16 +55,18 @@ type Bus struct {
 	streams    jetstream.JetStream
 	health     health
 
+	// Cares for the server, or for the connection to a cluster.
+	stopWatch context.CancelFunc
+	watching  sync.WaitGroup
+
 	// In this process.
 	lock   *os.File
 	server *server.Server
 
 	// Of a cluster.
-	look      chan struct{} // the connection changed: examine the cluster
-	stopWatch context.CancelFunc
-	watching  sync.WaitGroup
-	mu        sync.Mutex
-	growing   map[string]Stream // kept on fewer servers than wanted
+	look    chan struct{} // the connection changed: examine the cluster
+	mu      sync.Mutex
+	growing map[string]Stream // kept on fewer servers than wanted
 }
 
 // Open starts a server in this process and connects to it.
@@ -103,7 +105,7 @@ func Open(config Config) (_ *Bus, err error) {
 	if b.server, err = server.NewServer(options); err != nil {
 		return nil, err
 	}
-	logger := &serverLog{log: config.Log}
+	logger := &serverLog{log: config.Log, broken: make(chan struct{}, 1)}
 	b.server.SetLoggerV2(logger, false, false, false)
 	b.server.Start()
 	if !b.server.ReadyForConnections(startTimeout) || !b.server.JetStreamEnabled() {
@@ -117,8 +119,13 @@ func Open(config Config) (_ *Bus, err error) {
 	if err != nil {
 		return nil, err
 	}
-	b.streams, err = jetstream.New(b.connection)
-	return b, err
+	if b.streams, err = jetstream.New(b.connection); err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	b.stopWatch = stop
+	b.watching.Go(func() { b.reopen(ctx, logger.broken, options) })
+	return b, nil
 }
 
 // lock holds a file for as long as the process lives, so that two processes never write the same streams.

@@ -10,7 +10,8 @@ import (
 
 // serverLog passes the server's log on and remembers its complaints while it starts, because it reports them nowhere else.
 type serverLog struct {
-	log *slog.Logger
+	log    *slog.Logger
+	broken chan struct{} // has a token when a stream could not be written
 
 	mu         sync.Mutex
 	complaints []string
@@ -28,8 +29,17 @@ func (l *serverLog) complain(format string, v []any) string {
 	return text
 }
 
-func (l *serverLog) Warnf(format string, v ...any)  { l.log.Warn("bus: " + l.complain(format, v)) }
-func (l *serverLog) Errorf(format string, v ...any) { l.log.Error("bus: " + l.complain(format, v)) }
+func (l *serverLog) Warnf(format string, v ...any) { l.log.Warn("bus: " + l.complain(format, v)) }
+func (l *serverLog) Errorf(format string, v ...any) {
+	text := l.complain(format, v)
+	l.log.Error("bus: " + text)
+	if strings.Contains(text, "critical write error") { // the server reports it nowhere else
+		select {
+		case l.broken <- struct{}{}:
+		default:
+		}
+	}
+}
 func (l *serverLog) Fatalf(format string, v ...any) { l.log.Error("bus: " + l.complain(format, v)) }
 func (l *serverLog) Noticef(format string, v ...any) {
 	l.log.Debug("bus: " + fmt.Sprintf(format, v...))
