@@ -102,8 +102,8 @@ func (o *Operators) AddAccount(ctx context.Context, name string, role Role) (*In
 	})
 }
 
-// Invite makes a one-time token by which an operator sets a new password. Earlier ones stop working; the password that there is
-// works until then. For NameSetup it is another token of the first sign-in.
+// Invite makes a one-time token by which an operator sets a new password. Earlier ones stop working, as do sessions that began by them;
+// the password that there is works until then. For NameSetup it is another token of the first sign-in.
 func (o *Operators) Invite(ctx context.Context, name string) (*Invitation, error) {
 	if name == NameSetup {
 		return o.inviteSetup(ctx)
@@ -116,8 +116,11 @@ func (o *Operators) Invite(ctx context.Context, name string) (*Invitation, error
 		if account.State == AccountDisabled {
 			return nil, refusal.Conflict("The operator %q is disabled: enable the account first.", name)
 		}
-		if _, err := tx.ExecContext(ctx, "DELETE FROM operator_link WHERE account = ?", name); err != nil {
-			return nil, err
+		// An earlier link may have been opened by somebody else, who has not set a password yet.
+		for _, statement := range []string{"DELETE FROM operator_link WHERE account = ?", "DELETE FROM operator_session WHERE account = ? AND kind = 'invited'"} {
+			if _, err := tx.ExecContext(ctx, statement, name); err != nil {
+				return nil, err
+			}
 		}
 		return account, audit.Write(ctx, tx, audit.Change{Action: "operator.invite", Target: name})
 	})

@@ -166,7 +166,7 @@ func scanSession(row interface{ Scan(...any) error }) (*Caller, error) {
 
 // identify looks a secret up by its hash, bounds the failures of a source, and notes when the secret was used.
 func (o *Operators) identify(ctx context.Context, source, table string, hash []byte, find func(*store.Tx, []byte) (*Caller, error)) (caller *Caller, err error) {
-	if err := o.limits.secret(source, time.Now()); err != nil {
+	if err := o.limits.secret(source, time.Now()); err != nil && !o.limits.known.has(hash) {
 		return nil, err
 	}
 	now := time.Time{}
@@ -182,6 +182,7 @@ func (o *Operators) identify(ctx context.Context, source, table string, hash []b
 	if err != nil {
 		return nil, err
 	}
+	o.limits.known.add(hash)
 	if now.Sub(caller.Seen) >= seenInterval {
 		o.noteUse(ctx, table, hash, caller.Account)
 		caller.Seen = now.Truncate(time.Millisecond)

@@ -1,9 +1,11 @@
 package access
 
 import (
+	"encoding/binary"
 	"hash/maphash"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"fieldgate/control/refusal"
@@ -73,6 +75,29 @@ type limits struct {
 	passwordSource *limiter
 	passwordName   *limiter
 	secretSource   *limiter // tokens and cookies, which cannot be guessed: only what a look-up costs
+	known          known    // tokens and cookies that were right: what others do at their source does not shut them out
+
+	// Refused sign-ins are rows of the audit that anybody can cause: what comes on top is only counted.
+	refusals *limiter
+	unlisted atomic.Int64
+}
+
+// known remembers some of the secrets that were right, by the beginning of their SHA-256. It lets them be looked up, and no more.
+type known [1 << 12]atomic.Uint64
+
+func (k *known) slot(hash []byte) (slot *atomic.Uint64, begin uint64) {
+	begin = binary.LittleEndian.Uint64(hash)
+	return &k[begin%uint64(len(k))], begin
+}
+
+func (k *known) add(hash []byte) {
+	slot, begin := k.slot(hash)
+	slot.Store(begin)
+}
+
+func (k *known) has(hash []byte) bool {
+	slot, begin := k.slot(hash)
+	return slot.Load() == begin
 }
 
 func newLimits() *limits {
@@ -80,6 +105,7 @@ func newLimits() *limits {
 		passwordSource: newLimiter(10, 15*time.Second),
 		passwordName:   newLimiter(50, 10*time.Second),
 		secretSource:   newLimiter(60, time.Second),
+		refusals:       newLimiter(1000, 10*time.Second),
 	}
 }
 
@@ -102,6 +128,15 @@ func (l *limits) secret(source string, now time.Time) error {
 		return tooMany(wait)
 	}
 	return nil
+}
+
+// list says whether a refused sign-in gets a row of the audit, and counts it where it gets none.
+func (l *limits) list(now time.Time) bool {
+	if l.refusals.take("", now) > 0 {
+		l.unlisted.Add(1)
+		return false
+	}
+	return true
 }
 
 func (l *limits) secretFailed(source string, now time.Time) {

@@ -258,7 +258,8 @@ func TestBruteForce(t *testing.T) {
 	o, _ := claimed(t)
 	// As many as usual, and none more while the test runs.
 	unhurried := func() *limits {
-		return &limits{newLimiter(10, time.Hour), newLimiter(50, time.Hour), newLimiter(60, time.Hour)}
+		return &limits{passwordSource: newLimiter(10, time.Hour), passwordName: newLimiter(50, time.Hour), secretSource: newLimiter(60, time.Hour),
+			refusals: newLimiter(1000, time.Hour)}
 	}
 	o.limits = unhurried()
 	guess := func(name, source string) error {
@@ -304,6 +305,71 @@ func TestBruteForce(t *testing.T) {
 	wantCode(t, err, refusal.CodeRateLimited)
 	_, err = o.Bearer(t.Context(), unknown, "203.0.113.10")
 	wantCode(t, err, refusal.CodeUnauthenticated)
+}
+
+// Who guesses behind the same address, such as that of a proxy, does not shut out sessions and tokens that are in use.
+func TestGuessesDoNotShutOutTheirNeighbours(t *testing.T) {
+	o, ana := claimed(t)
+	o.limits.secretSource = newLimiter(60, time.Hour)
+	must(o.session(ana))(t)
+	unused := must(o.SignIn(t.Context(), "ana", secretWord, here))(t)
+	for range 60 {
+		_, err := o.Redeem(t.Context(), "fgs_guess", here)
+		wantCode(t, err, refusal.CodeUnauthenticated)
+	}
+	must(o.session(ana))(t)
+	_, err := o.session(unused)
+	wantCode(t, err, refusal.CodeRateLimited)
+	// It is looked up each time, nevertheless.
+	if err := o.SignOut(as(t, &ana.Caller), &ana.Caller); err != nil {
+		t.Fatal(err)
+	}
+	_, err = o.session(ana)
+	wantCode(t, err, refusal.CodeUnauthenticated)
+}
+
+// Anybody can fail to sign in: after a thousand rows of the audit the others are counted, and told with the next.
+func TestRefusedSignInsDoNotFillTheAudit(t *testing.T) {
+	o, _ := claimed(t)
+	o.limits.refusals = newLimiter(3, time.Hour)
+	rows := len(o.decisions(1000))
+	fail := func(i int) {
+		t.Helper()
+		_, err := o.Redeem(t.Context(), "fgs_guess", Client{Source: fmt.Sprintf("203.0.113.%d", i)})
+		wantCode(t, err, refusal.CodeUnauthenticated)
+	}
+	for i := range 40 {
+		fail(i)
+	}
+	if got := len(o.decisions(1000)) - rows; got != 3 {
+		t.Errorf("%d rows", got)
+	}
+	o.limits.refusals = newLimiter(3, time.Hour)
+	fail(41)
+	newest := must(audit.List(t.Context(), o.store, audit.Filter{Limit: 1}))(t)[0]
+	if !strings.Contains(newest.Detail, "37 more since") || newest.Action != "session.refuse" {
+		t.Errorf("%+v", newest)
+	}
+	fail(42)
+	if newest := must(audit.List(t.Context(), o.store, audit.Filter{Limit: 1}))(t)[0]; strings.Contains(newest.Detail, "more since") {
+		t.Errorf("%+v", newest)
+	}
+}
+
+// Who opened somebody's link has no use of it once another was made.
+func TestAnotherInvitationEndsSessionsOfTheFirst(t *testing.T) {
+	o, ana := claimed(t)
+	ctx := as(t, &ana.Caller)
+	intercepted := must(o.AddAccount(ctx, "ben", RoleDeveloper))(t)
+	thief := must(o.Redeem(t.Context(), intercepted.Token, here))(t)
+	again := must(o.Invite(ctx, "ben"))(t)
+	_, err := o.session(thief)
+	wantCode(t, err, refusal.CodeUnauthenticated)
+	ben := must(o.Redeem(t.Context(), again.Token, here))(t)
+	ben = must(o.SetPassword(as(t, &ben.Caller), &ben.Caller, "", secretWord, here))(t)
+	// The session of somebody who is in, and forgot the password, goes on until the new one is set.
+	must(o.Invite(ctx, "ben"))(t)
+	must(o.session(ben))(t)
 }
 
 func TestLimiter(t *testing.T) {

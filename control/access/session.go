@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 	"unicode"
@@ -135,11 +136,19 @@ func (o *Operators) Redeem(ctx context.Context, token string, client Client) (*S
 }
 
 func (o *Operators) refuseSignIn(ctx context.Context, name, detail string, client Client) error {
+	if !o.limits.list(time.Now()) {
+		return errSignIn
+	}
+	others := o.limits.unlisted.Swap(0)
+	if others > 0 {
+		detail += fmt.Sprintf("; %d more since the one before are not listed", others)
+	}
 	ctx = audit.As(ctx, audit.Actor{Name: NameAnonymous, Source: client.Source, Request: client.Request})
 	err := o.update(ctx, func(tx *store.Tx) error {
 		return audit.Write(ctx, tx, audit.Change{Action: "session.refuse", Target: name, Detail: detail})
 	})
 	if err != nil {
+		o.limits.unlisted.Add(others)
 		return err
 	}
 	return errSignIn
