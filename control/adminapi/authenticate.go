@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
 
@@ -43,6 +44,9 @@ var unlisted = map[string]needed{
 	"GET /metrics": {operation: "getMetrics", scope: access.ScopeRead},
 	"/":            {scope: access.ScopeRead}, // what no operation is for
 }
+
+// lasting are the operations that end when their caller no longer may go on, not with their answer.
+var lasting = []string{"streamTraffic", "streamEvents", "importDevices"}
 
 // invitedMay are the operations of a session that may only set a password.
 var invitedMay = []string{"getSession", "setPassword"}
@@ -118,6 +122,10 @@ func (s *Server) authenticate(router *http.ServeMux, next http.Handler) http.Han
 				"The admin API answers at loopback addresses only: use http://127.0.0.1 with its port, or name the host in the environment file."))
 			return
 		}
+		if !isText(r.URL.Path) {
+			refuse(s.config.Log, w, r, errNoText)
+			return
+		}
 		_, pattern := router.Handler(r)
 		need, listed := contract[pattern]
 		if !listed {
@@ -148,7 +156,7 @@ func (s *Server) authenticate(router *http.ServeMux, next http.Handler) http.Han
 		}
 		if caller != nil {
 			ctx = audit.As(ctx, caller.Actor(ask.client.Source, id))
-			if r.URL.Path == streamPath || r.URL.Path == eventsPath {
+			if slices.Contains(lasting, need.operation) {
 				var end context.CancelFunc
 				ctx, end = s.whilePresent(ctx, caller, need)
 				defer end()
@@ -158,8 +166,12 @@ func (s *Server) authenticate(router *http.ServeMux, next http.Handler) http.Han
 	})
 }
 
+// isText says whether a text is one for every database: PostgreSQL takes neither what is not UTF-8 nor U+0000.
+func isText(text string) bool { return utf8.ValidString(text) && !strings.ContainsRune(text, 0) }
+
 var (
 	errNoCredential = refusal.Unauthenticated("Sign in, or send an API token as Authorization: Bearer fgp_…, such as that of the data directory.")
+	errNoText       = refusal.Invalid("The address is not UTF-8 text.")
 	errOtherPage    = refusal.Forbidden("The request comes from a page of another site: use the console's own address.")
 )
 

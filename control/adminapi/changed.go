@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"fieldgate/api"
+	"fieldgate/control/access"
 	"fieldgate/control/audit"
 	"fieldgate/control/filter"
 	"fieldgate/control/refusal"
@@ -74,8 +75,14 @@ func (o *operations) explainChange(ctx context.Context, refused error, decisions
 	if err != nil {
 		return err
 	}
+	// Whoever may not see the audit learns who and what, not by which token and from which address.
+	mayAudit := askedOf(ctx).caller.May(access.ScopeAuditRead)
 	for i := range entries {
-		explained.changes = append(explained.changes, auditEntry(&entries[i]))
+		entry := auditEntry(&entries[i])
+		if !mayAudit {
+			entry.Via, entry.Source = "", ""
+		}
+		explained.changes = append(explained.changes, entry)
 	}
 	return explained
 }

@@ -99,6 +99,8 @@ func (s *Server) bound(next http.Handler) http.Handler {
 		case importPath:
 			size = maxImportBytes
 			s.unhurried(w, true)
+			// It waits for lines, however long they take, but not once its caller no longer may go on.
+			defer context.AfterFunc(r.Context(), func() { http.NewResponseController(w).SetReadDeadline(time.Now()) })()
 		}
 		if r.ContentLength > size {
 			w.Header().Set("Connection", "close") // rather than read what nobody will look at

@@ -68,6 +68,9 @@ func (i *importer) Read(p []byte) (int, error) {
 		}
 		i.answer.Reset()
 		if err := i.step(); err != nil {
+			if i.ctx.Err() != nil {
+				err = errImportEnded
+			}
 			// The status is sent already: the last but one line says what happened.
 			problem := problemOf(err)
 			if problem.Status >= 500 {
@@ -120,6 +123,8 @@ func (i *importer) next() (portion []fleet.Line, more bool, err error) {
 	}
 	return portion, true, nil
 }
+
+var errImportEnded = refusal.Unauthenticated("The import was ended, because whoever sent it no longer may: sign in again. What is registered stays.")
 
 var errNoDevice = &refusal.Error{Code: refusal.CodeInvalid, Detail: "The line is no JSON object of a device."}
 

@@ -63,7 +63,10 @@ func bind(address string) (net.Listener, error) {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("another program listens on %s: stop it, or choose another address", address)
 	}
-	return listener, err
+	if err != nil {
+		return nil, err
+	}
+	return newBoundedListener(listener, maxConnections, maxConnectionsSource), nil
 }
 
 // Close undoes Listen, where Run does not follow.

@@ -36,7 +36,9 @@ func newPage(cursor string, limit int, selection ...string) (p page, err error) 
 	if err != nil || len(decoded) <= sealBytes || !bytes.Equal(decoded[:sealBytes], p.seal(string(decoded[sealBytes:]))) {
 		return p, errCursor()
 	}
-	p.after = string(decoded[sealBytes:])
+	if p.after = string(decoded[sealBytes:]); !isText(p.after) {
+		return p, errCursor()
+	}
 	return p, nil
 }
 

@@ -36,6 +36,8 @@ func TestCursors(t *testing.T) {
 		"cut":            {cursor[:len(cursor)-2], []string{"devices", "state:active", "id"}},
 		"altered":        {strings.ToUpper(cursor[:1]) + "x" + cursor[2:], []string{"devices", "state:active", "id"}},
 		"no base64":      {"!", []string{"devices", "state:active", "id"}},
+		"no text":        {first.next("d\xff"), []string{"devices", "state:active", "id"}},
+		"U+0000":         {first.next("d\x00"), []string{"devices", "state:active", "id"}},
 		"short":          {"eHg", []string{"devices", "state:active", "id"}},
 	} {
 		_, err := of(test.cursor, test.selection...)

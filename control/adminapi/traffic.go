@@ -11,6 +11,7 @@ import (
 
 	"fieldgate"
 	"fieldgate/api"
+	"fieldgate/control/access"
 	"fieldgate/control/catalog"
 	"fieldgate/control/filter"
 	"fieldgate/control/insight"
@@ -83,9 +84,13 @@ func (o *operations) GetExchange(ctx context.Context, request GetExchangeRequest
 		return nil, refusal.NotFound("The exchange %.120q is not among the newest ones, which are all that is remembered.", request.Instance)
 	}
 	e := newest[at]
-	captured, err := o.captured(e.Instance)
-	if err != nil {
-		return nil, err
+	var captured *api.CapturedExchange
+	// What an exchange carried is for who may capture, as it is where captures are asked for themselves.
+	if askedOf(ctx).caller.May(access.ScopeDevicesWrite) {
+		var err error
+		if captured, err = o.captured(e.Instance); err != nil {
+			return nil, err
+		}
 	}
 	answer := GetExchange200JSONResponse{Exchange: trafficRecord(&e), Captured: captured}
 	if e.API == "" || e.Operation == "" {
