@@ -7,7 +7,7 @@ journey("pages-of-the-fleet", async (browser) => {
   const denied = await newest("kind:device status:denied");
   await inspectAll(page, [
     ["devices", "/devices", /active/],
-    ["devices-none", "/devices?filter=state:revoked", "No device fits."],
+    ["devices-none", "/devices?filter=model:none-such", "No device fits."],
     ["device-drawer", `/devices?open=${device.principal}`, "Recent exchanges"],
     ["device", `/devices/${device.principal}`, "Recent exchanges"],
     ["apps", "/apps", "dashboard"],
