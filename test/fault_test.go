@@ -3,6 +3,7 @@ package test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,7 +29,9 @@ func (n *node) resume() { n.process.Process.Signal(syscall.SIGCONT) }
 func (n *node) socket() *http.Client {
 	path := filepath.Join(n.folder, "data", "admin.sock")
 	return &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true,
-		Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", path) }}}
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		}}}
 }
 
 // ask sends a request to the admin API and gives the answer's status and body.
