@@ -118,3 +118,42 @@ func TestChangesAreShownAsFarAsTheAuditMayBeSeen(t *testing.T) {
 		}
 	}
 }
+
+// One operator cannot take all places for listeners from the others.
+func TestStreamsOfOneOperatorAreBounded(t *testing.T) {
+	n := start(t, socketDirectory(t))
+	ana := n.claim(t)
+	open := func(token string) *http.Response {
+		t.Helper()
+		request, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+n.control.Address()+"/api/v1/events", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Authorization", "Bearer "+token)
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { response.Body.Close() })
+		return response
+	}
+	var greedy api.TokenWithSecret
+	ana.join("greedy", access.RoleAuditor).want(201, "POST", "/api/v1/tokens", `{"name":"x","scopes":["read"]}`, &greedy)
+	var streams []*http.Response
+	for {
+		response := open(greedy.Secret)
+		if response.StatusCode == 503 {
+			break
+		}
+		if streams = append(streams, response); response.StatusCode != 200 || len(streams) > 100 {
+			t.Fatalf("%d after %d streams", response.StatusCode, len(streams))
+		}
+	}
+	if response := open(n.token); response.StatusCode != 200 {
+		t.Errorf("another operator: %d after %d streams", response.StatusCode, len(streams))
+	}
+	streams[0].Body.Close()
+	for open(greedy.Secret).StatusCode != 200 { // until the place is free; a test that hangs is ended
+		time.Sleep(10 * time.Millisecond)
+	}
+}

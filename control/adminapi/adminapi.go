@@ -70,6 +70,7 @@ type Server struct {
 	config   Config
 	own      ownAPI
 	requests *once.Requests
+	lasting  lastingRequests
 	monitor  *monitor
 	started  time.Time
 	http     *http.Server

@@ -157,6 +157,12 @@ func (s *Server) authenticate(router *http.ServeMux, next http.Handler) http.Han
 		if caller != nil {
 			ctx = audit.As(ctx, caller.Actor(ask.client.Source, id))
 			if slices.Contains(lasting, need.operation) {
+				release, err := s.lasting.begin(caller.Account)
+				if err != nil {
+					refuse(s.config.Log, w, r, err)
+					return
+				}
+				defer release()
 				var end context.CancelFunc
 				ctx, end = s.whilePresent(ctx, caller, need)
 				defer end()

@@ -11,6 +11,7 @@ import (
 	"fieldgate"
 	"fieldgate/api"
 	"fieldgate/contract"
+	"fieldgate/control/audit"
 	"fieldgate/control/catalog"
 	"fieldgate/control/insight"
 	"fieldgate/control/refusal"
@@ -79,7 +80,7 @@ func problemOf(err error) api.Problem {
 			"Nothing was changed: another node that hangs, or a tool, holds what a decision needs. Try again in a moment.")
 	case errors.Is(err, store.ErrFull):
 		return newProblem(http.StatusInsufficientStorage, "disk-full", "The disk is full", "Nothing was changed: free some disk space and try again.")
-	case errors.Is(err, insight.ErrTooManySubscribers):
+	case errors.Is(err, insight.ErrTooManySubscribers), errors.Is(err, audit.ErrTooManyReaders):
 		return newProblem(http.StatusServiceUnavailable, "overloaded", "Overloaded", err.Error())
 	}
 	return newProblem(http.StatusInternalServerError, "internal", "Internal error", "The log of the control plane says more.")

@@ -9,6 +9,7 @@ import (
 
 	"fieldgate/api"
 	"fieldgate/contract"
+	"fieldgate/control/audit"
 	"fieldgate/control/catalog"
 	"fieldgate/control/insight"
 	"fieldgate/control/refusal"
@@ -31,7 +32,7 @@ func TestContract(t *testing.T) {
 		newProblem(http.StatusMethodNotAllowed, "method-not-allowed", "", ""),
 	}
 	for _, err := range []error{refusal.Invalid("x"), refusal.NotFound("x"), refusal.Conflict("x"), refusal.Changed("x"), refusal.InProgress("x"), refusal.ReusedKey("x"), store.ErrUnavailable, store.ErrBusy, &contract.InvalidError{},
-		&catalog.ConflictError{}, &http.MaxBytesError{}, store.ErrFull, insight.ErrTooManySubscribers, errors.New("x")} {
+		&catalog.ConflictError{}, &http.MaxBytesError{}, store.ErrFull, insight.ErrTooManySubscribers, audit.ErrTooManyReaders, errors.New("x")} {
 		problems = append(problems, problemOf(err))
 	}
 	// A commit that was cut off may have been carried out, whatever the reason of the cut.
