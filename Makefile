@@ -72,7 +72,7 @@ bench: bench-tools build ## Measure what docs/measurements.md reports
 
 .PHONY: soak
 soak: tools build ## Kill and restart Fieldgate under load, ROUNDS (default 50) times, and check that nothing acknowledged is lost
-	FIELDGATE_SOAK_ROUNDS=$(or $(ROUNDS),50) $(GO) test -count=1 -timeout 60m -run Kill -v ./test/...
+	FIELDGATE_SOAK_ROUNDS=$(or $(ROUNDS),50) $(GO) test -count=1 -timeout 120m -run 'Kill|Fault' -v ./test
 
 .PHONY: tools
 tools: ## Install the Debian packages that the tests use

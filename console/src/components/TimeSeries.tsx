@@ -1,4 +1,4 @@
-import { lazy, Suspense, useState } from "react";
+import { lazy, Suspense, useEffect, useRef, useState, type RefObject } from "react";
 import { formatExact } from "@/lib/format";
 import { Button } from "./Button";
 import { Skeleton } from "./EmptyState";
@@ -22,9 +22,11 @@ export interface TimeSeriesProps {
 /** A chart over time, and the same numbers as a table for who does not see it. The chart's code loads when one is shown. */
 export function TimeSeries(props: TimeSeriesProps) {
   const [asTable, setAsTable] = useState(false);
+  const figure = useRef<HTMLElement>(null);
+  const inView = useHasBeenInView(figure);
   const { label, times, series, format, height = 180 } = props;
   return (
-    <figure aria-label={label} className="flex flex-col gap-1">
+    <figure ref={figure} aria-label={label} className="flex flex-col gap-1">
       <div className="flex flex-wrap items-center gap-x-4 gap-y-1 text-xs">
         {series.map((s) => (
           <span key={s.label} className="inline-flex items-center gap-1.5 text-soft">
@@ -57,9 +59,21 @@ export function TimeSeries(props: TimeSeriesProps) {
         </div>
       ) : (
         <Suspense fallback={<div style={{ height }}><Skeleton className="size-full" /></div>}>
-          <Chart {...props} height={height} />
+          {inView ? <Chart {...props} height={height} /> : <div style={{ height }} />}
         </Suspense>
       )}
     </figure>
   );
+}
+
+/** The chart's code is not for who does not scroll down to it. */
+function useHasBeenInView(element: RefObject<HTMLElement | null>): boolean {
+  const [seen, setSeen] = useState(false);
+  useEffect(() => {
+    if (seen || !element.current) return;
+    const observer = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && setSeen(true));
+    observer.observe(element.current);
+    return () => observer.disconnect();
+  }, [seen, element]);
+  return seen;
 }

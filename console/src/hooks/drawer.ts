@@ -12,6 +12,8 @@ export function useDrawer(keys: readonly string[], pageOf?: (key: string) => str
     (by: number) => {
       const at = keys.indexOf(open);
       const next = keys[at < 0 ? (by > 0 ? 0 : keys.length - 1) : Math.min(Math.max(at + by, 0), keys.length - 1)];
+      // A button that a mouse has left the focus on would take the Enter that opens the page.
+      if (document.activeElement instanceof HTMLButtonElement) document.activeElement.blur();
       if (next !== undefined) setOpen(next, { replace: open !== "" });
     },
     [keys, open, setOpen],
