@@ -895,6 +895,7 @@ type DeviceWithToken struct {
 
 // ExchangeDetail defines model for ExchangeDetail.
 type ExchangeDetail struct {
+	// Captured What a capture has of it; only for the scope `devices.write`.
 	Captured *CapturedExchange `json:"captured,omitempty"`
 
 	// Clause JSON Pointer into the contract: the operation, or the schema that the payload breaks.

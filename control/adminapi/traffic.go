@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -25,7 +24,6 @@ const (
 	maxMinutes     = 30 * 24 * 60
 
 	maxByMinute      = 180
-	maxRemembered    = 1 << 20 // more than is
 	maxSeriesMinutes = 400 * 24 * 60
 )
 
@@ -78,12 +76,10 @@ func (o *operations) ListTraffic(_ context.Context, request ListTrafficRequestOb
 
 // GetExchange looks among the newest exchanges; the clause is told by what is published now.
 func (o *operations) GetExchange(ctx context.Context, request GetExchangeRequestObject) (GetExchangeResponseObject, error) {
-	newest := o.config.Insight.Recent(insight.Filter{}, maxRemembered)
-	at := slices.IndexFunc(newest, func(e insight.Exchange) bool { return e.Instance == request.Instance })
-	if at < 0 {
+	e, known := o.config.Insight.Exchange(request.Instance)
+	if !known {
 		return nil, refusal.NotFound("The exchange %.120q is not among the newest ones, which are all that is remembered.", request.Instance)
 	}
-	e := newest[at]
 	var captured *api.CapturedExchange
 	// What an exchange carried is for who may capture, as it is where captures are asked for themselves.
 	if askedOf(ctx).caller.May(access.ScopeDevicesWrite) {

@@ -268,7 +268,7 @@ func TestRestartInTheMiddle(t *testing.T) {
 	if sum := n.operation(t); sum.Exchanges != 600 {
 		t.Fatalf("%+v", sum)
 	}
-	if recent := n.Recent(Filter{}, 1000); len(recent) < 600 {
+	if recent, _ := n.RecentPage(Filter{}, "", 1000); len(recent) < 600 {
 		t.Errorf("%d exchanges are remembered after a restart", len(recent))
 	}
 	if online := n.Online(); online.Devices != 600 || online.Protocols[fieldgate.ProtocolMQTT] != 600 {
@@ -424,11 +424,11 @@ func TestLiveTraffic(t *testing.T) {
 	}
 	n.wait(t)
 	for text, want := range map[string]int{"": 50, "protocol:mqtt": 50, "protocol:coap": 0, "principal:d7": 1, "api:other": 0, "finding:invalid-request": 5, "status:2xx": 45} {
-		if got := n.Recent(Filter{Terms: parse(t, text, TrafficKeys)}, 100); len(got) != want {
+		if got, _ := n.RecentPage(Filter{Terms: parse(t, text, TrafficKeys)}, "", 100); len(got) != want {
 			t.Errorf("%s: %d", text, len(got))
 		}
 	}
-	if newest := n.Recent(Filter{}, 2); len(newest) != 2 || newest[0].Exchange != 50 || newest[1].Exchange != 49 {
+	if newest, _ := n.RecentPage(Filter{}, "", 2); len(newest) != 2 || newest[0].Exchange != 50 || newest[1].Exchange != 49 {
 		t.Errorf("%+v", newest)
 	}
 	rates := n.Rates(maxSeconds)

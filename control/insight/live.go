@@ -179,14 +179,20 @@ func (i *Insight) Subscribe(filter Filter) (*Subscriber, error) {
 	return s, nil
 }
 
-// Recent lists the newest exchanges that a filter selects, newest first.
-func (i *Insight) Recent(filter Filter, limit int) []Exchange {
-	found, _ := i.live.newest(filter, "", limit)
-	return found
+// Exchange is one of the newest exchanges, by the name that problem details gave to it.
+func (i *Insight) Exchange(instance string) (found Exchange, known bool) {
+	l := i.live
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at := slices.IndexFunc(l.recent, func(e Exchange) bool { return e.Instance == instance })
+	if at < 0 {
+		return Exchange{}, false
+	}
+	return l.recent[at], true
 }
 
-// RecentPage is the page of Recent that follows the exchange whose instance is after, and the after of the next page; empty when
-// there is none. The newest maxRecent exchanges are remembered: what has left them ends the pages.
+// RecentPage is the newest exchanges that a filter selects, newest first: those that follow the exchange whose instance is after,
+// and the after of the next page; empty when there is none. The newest maxRecent exchanges are remembered: what has left them ends the pages.
 func (i *Insight) RecentPage(filter Filter, after string, limit int) (page []Exchange, next string) {
 	page, more := i.live.newest(filter, after, limit)
 	if more && len(page) > 0 {

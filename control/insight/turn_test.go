@@ -186,7 +186,7 @@ func TestStoreIsAway(t *testing.T) {
 	for n.shownTo() < 2 || n.Lag().StoreFailing.IsZero() {
 		time.Sleep(time.Millisecond)
 	}
-	if recent := n.Recent(Filter{}, 100); len(recent) != 30 {
+	if recent, _ := n.RecentPage(Filter{}, "", 100); len(recent) != 30 {
 		t.Errorf("%d exchanges are shown", len(recent))
 	}
 	if online := n.Online(); online.Devices != 30 {

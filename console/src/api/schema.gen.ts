@@ -1387,6 +1387,7 @@ export interface components {
             operation?: components["schemas"]["Operation"];
             /** @description JSON Pointer into the contract: the operation, or the schema that the payload breaks. */
             clause?: string;
+            /** @description What a capture has of it; only for the scope `devices.write`. */
             captured?: components["schemas"]["CapturedExchange"];
         };
         /**
