@@ -40,9 +40,9 @@ demo: build ## Run Fieldgate with a simulated fleet and show its traffic (Ctrl-C
 test: tools lint console ## Install what the tests need, check the code and run every test
 	cd console && npm run --silent test
 	$(GO) test -timeout 15m ./...
-	$(GO) test -short -race -timeout 15m $(RACE_PACKAGES)
+	FIELDGATE_TEST_STORE=sqlite $(GO) test -short -race -timeout 15m $(RACE_PACKAGES)
 
-# Packages with goroutines of their own; the others would only cost time under the race detector.
+# Packages with goroutines of their own; the others, and the second database, would only cost time under the race detector.
 RACE_PACKAGES := ./gateway/... ./protocol/... ./engine/... ./control/... ./sim/...
 
 .PHONY: lint
