@@ -234,7 +234,8 @@ func (i *importer) tell(line api.ImportLine) {
 	}
 }
 
-const finishInterval = 20 * time.Second
+// finishInterval is how often a node says that it works on its imports, and looks after those of others.
+const finishInterval = 2 * time.Second
 
 // finishImports cares for imports on which nobody works any more, until the context ends.
 func (s *Server) finishImports(ctx context.Context) {

@@ -38,8 +38,9 @@ type Registered struct {
 	Imported
 }
 
-// bulkStale is how long nobody must have worked on a Bulk before another node finishes it.
-const bulkStale = time.Minute
+// bulkStale is how long nobody must have worked on a Bulk before another node finishes it. A node says several times in that time
+// that it works on its own.
+const bulkStale = 10 * time.Second
 
 // BeginBulk begins. The Bulk must be ended with End.
 func (f *Fleet) BeginBulk(ctx context.Context) (*Bulk, error) {
