@@ -34,16 +34,6 @@ func (s Stage) String() string {
 	return "unknown"
 }
 
-// ParseStage is the inverse of Stage.String.
-func ParseStage(name string) (Stage, bool) {
-	for i, n := range stageNames {
-		if n == name {
-			return Stage(i), true
-		}
-	}
-	return 0, false
-}
-
 // StageTime is how long a stage took, in units of 100 ns, rounded up; 0: it did not run. It ends at 7 minutes.
 type StageTime uint32
 
