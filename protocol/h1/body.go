@@ -5,12 +5,10 @@ import (
 	"io"
 )
 
-// Bounds of what may surround chunks (RFC 9112 §7.1.1, §7.1.2). Extensions and trailers are read, checked and dropped.
+// Bounds of what may surround chunks (RFC 9112 §7.1.1). Extensions are read, checked and dropped.
 const (
 	maxChunkLine       = 512     // size and extensions of one chunk
 	maxChunkExtensions = 4 << 10 // extensions of all chunks of a message
-	maxTrailers        = 8 << 10 // bytes of a trailer section; each line at most bodyRoom
-	maxTrailerFields   = 32
 )
 
 type chunkState uint8
@@ -31,7 +29,8 @@ type Body struct {
 	ended   bool
 	err     error
 
-	extensions, trailers, trailerFields int
+	extensions int // bytes
+	trailers   trailers
 }
 
 // Reset makes the Body read content framed that way behind the head last read from r.
@@ -233,11 +232,11 @@ func (b *Body) readTrailers() error {
 		if len(line) == 2 {
 			return nil
 		}
-		b.trailers += len(line)
-		if b.trailerFields++; b.trailers > maxTrailers || b.trailerFields > maxTrailerFields {
-			return ErrTrailer
+		name, value, _, err := parseFieldLine(line)
+		if err != nil {
+			return err
 		}
-		if _, _, _, err := parseFieldLine(line); err != nil {
+		if err := b.trailers.add(name, value); err != nil {
 			return err
 		}
 	}

@@ -40,7 +40,7 @@ func TestChunks(t *testing.T) {
 		{"RFC 9112 §7.1.1 long extension", "3;" + strings.Repeat("a", maxChunkLine) + "\r\nabc\r\n0\r\n\r\n", "", ErrChunkExtension},
 		{"RFC 9112 §7.1.1 endless extension", "3;" + strings.Repeat("a", 1<<20), "", ErrChunkExtension},
 		{"RFC 9112 §7.1.1 many extensions", strings.Repeat("1;"+strings.Repeat("e", 400)+"\r\na\r\n", 11), strings.Repeat("a", 10), ErrChunkExtension},
-		{"RFC 9112 §7.1.2 trailers are dropped", "0\r\nA: b\r\nContent-Length: 5\r\n\r\n", "", nil},
+		{"RFC 9112 §7.1.2 trailers are no content", "0\r\nA: b\r\nContent-Length: 5\r\n\r\n", "", nil},
 		{"RFC 9112 §7.1.2 malformed trailer", "0\r\nA b\r\n\r\n", "", ErrSpaceBeforeColon},
 		{"RFC 9112 §7.1.2 bare LF ends trailers", "0\r\nA: b\r\n\n", "", ErrChunk},
 		{"RFC 9112 §7.1.2 long trailer", "0\r\nA: " + strings.Repeat("b", bodyRoom) + "\r\n\r\n", "", ErrTrailer},

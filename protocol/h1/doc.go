@@ -16,8 +16,9 @@
 // What RFC 9112 leaves to the recipient is decided for safety. Refused are: Content-Length beside Transfer-Encoding, any
 // second or listed Content-Length, a transfer coding other than exactly "chunked", bare CR or LF, obs-fold, whitespace
 // before the colon, control characters in values, a missing, second or malformed Host, and request targets with two
-// readings (see [Request.Path]). Chunk extensions and trailers are bounded, checked and dropped, and content is always
-// framed anew by the writer.
+// readings (see [Request.Path]). Chunk extensions are bounded, checked and dropped, trailers bounded, checked and kept if they
+// may stand there ([Body.Trailers]), and content is always framed anew by the writer. [Request.Set] applies the same rules to
+// requests of HTTP/2 and HTTP/3, so that one Request serves all versions.
 //
 // Deadlines are the caller's: the package never looks at a clock, starts no goroutine and knows no socket option.
 package h1

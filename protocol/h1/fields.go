@@ -158,7 +158,7 @@ func parseFields(head []byte, fields Fields, limit int) (Fields, framingFields, 
 		head = rest
 	}
 	if found.connectionList {
-		markNamed(fields)
+		markNamed(fields, fields)
 	}
 	return fields, found, nil
 }
@@ -315,13 +315,13 @@ func parseLength(b []byte) (int64, error) {
 	return n, nil
 }
 
-// markNamed marks each field that a Connection field names (RFC 9110 §7.6.1).
-func markNamed(fields Fields) {
-	for i := range fields {
-		if fields[i].Kind != KindConnection {
+// markNamed marks each field that a Connection field of head names (RFC 9110 §7.6.1).
+func markNamed(head, fields Fields) {
+	for i := range head {
+		if head[i].Kind != KindConnection {
 			continue
 		}
-		for rest := fields[i].Value; rest != nil; {
+		for rest := head[i].Value; rest != nil; {
 			var option []byte
 			option, rest = nextListItem(rest)
 			for j := range fields {
@@ -341,5 +341,5 @@ const (
 	NoBody     Framing = iota
 	Length             // Content-Length
 	Chunked            // Transfer-Encoding: chunked
-	UntilClose         // responses only: the content ends with the connection
+	UntilClose         // the content ends with the connection; of requests: with the stream that carries only it
 )

@@ -3,7 +3,7 @@ package h1
 import "bytes"
 
 // Request is a request head. Its slices belong to the parsed bytes, or to the Request, and stay valid until the next
-// Parse on the Request or the next head read from the Reader.
+// Parse or Set on the Request or the next head read from the Reader.
 type Request struct {
 	Method []byte
 	Target []byte // as received
@@ -19,14 +19,15 @@ type Request struct {
 	Minor  uint8 // 1 for HTTP/1.1, 0 for HTTP/1.0
 	Fields Fields
 
-	Framing Framing // NoBody, Length or Chunked
+	Framing Framing // NoBody, Length or Chunked; UntilClose only after Set
 	Length  int64   // bytes of content if Framing is Length (0 if the client said so), else 0
 
 	Close          bool   // the connection ends with this exchange (RFC 9112 §9.3)
 	ExpectContinue bool   // the client waits for 100 (RFC 9110 §10.1.1)
 	Upgrade        []byte // protocols offered, nil without a valid offer (RFC 9110 §7.8)
 
-	scratch []byte
+	scratch []byte // Path, if it had to be normalised
+	cookies []byte // Cookie, if it came in parts
 }
 
 // Parse reads one request head: request line, fields, final empty line, nothing behind it. It returns an *Error.

@@ -72,7 +72,7 @@ const (
 	ChunkTail = 2
 )
 
-// LastChunk ends chunked content without trailers.
+// LastChunk ends chunked content without trailers; [AppendLastChunk] ends it with them.
 const LastChunk = "0\r\n\r\n"
 
 // Chunk makes a chunk around the n bytes of data at buf[ChunkRoom:], in place, so that reading into a buffer and writing
