@@ -53,8 +53,9 @@ type Contract struct {
 	State   Lifecycle    `json:"state"`
 	Digest  string       `json:"digest"` // sha256 of the source document, hexadecimal
 
-	Sunset    string `json:"sunset,omitempty"`    // RFC 3339 date after which the version ends (RFC 8594)
-	Successor string `json:"successor,omitempty"` // version that follows a deprecated one
+	Deprecated string `json:"deprecated,omitempty"` // RFC 3339 date since which it is deprecated (RFC 9745)
+	Sunset     string `json:"sunset,omitempty"`     // RFC 3339 date after which the version ends (RFC 8594)
+	Successor  string `json:"successor,omitempty"`  // version that follows a deprecated one
 
 	NoCapture bool `json:"noCapture,omitempty"` // what its exchanges carry is never copied for an operator (x-fieldgate.capture: never)
 
@@ -93,6 +94,9 @@ type Operation struct {
 	// Idempotent says that a failed upstream call may be tried again (RFC 9110 section 9.2.2, or the contract says so).
 	Idempotent bool `json:"idempotent,omitempty"`
 
+	Policies  *Policies          `json:"policies,omitempty"`
+	WebSocket *WebSocketMessages `json:"webSocket,omitempty"` // of the messages of HTTP.WebSocket; nil: they pass unchecked
+
 	PassThrough bool `json:"passThrough,omitempty"` // templates are prefixes (HTTP, CoAP) or filters (MQTT); nothing is checked
 }
 
@@ -103,6 +107,8 @@ type HTTPBinding struct {
 	Method    Method `json:"method"`
 	Path      string `json:"path"`                // template with {name} segments, base path included; of a pass-through API a prefix
 	WebSocket bool   `json:"webSocket,omitempty"` // an upgrade request is passed through to the upstream
+	// Conditions tell apart operations with the same host, method and path. One without conditions takes what is left.
+	Conditions []Condition `json:"conditions,omitempty"`
 }
 
 // CoAPBinding makes an operation reachable over CoAP.

@@ -71,7 +71,7 @@ components:
 	if measured.Summary != "late" || measured.Upstream != "lights" || measured.Idempotent {
 		t.Errorf("operation %+v", measured)
 	}
-	if want := (fieldgate.HTTPBinding{Method: fieldgate.MethodPut, Path: "/lights/street/{streetId}/measured"}); *measured.HTTP != want {
+	if want := (fieldgate.HTTPBinding{Method: fieldgate.MethodPut, Path: "/lights/street/{streetId}/measured"}); !reflect.DeepEqual(*measured.HTTP, want) {
 		t.Errorf("http %+v", measured.HTTP)
 	}
 	if want := (fieldgate.CoAPBinding{Method: fieldgate.MethodPost, Path: "/street/{streetId}/measured"}); *measured.CoAP != want {
@@ -93,7 +93,7 @@ components:
 	if light.MQTT.Action != fieldgate.ActionSubscribe || light.Upstream != "" || light.Request != nil || len(light.Message.Media) != 1 {
 		t.Errorf("operation %+v %+v", light, light.MQTT)
 	}
-	if want := (fieldgate.HTTPBinding{Method: fieldgate.MethodGet, Path: "/lights/street/{streetId}/measured"}); *light.HTTP != want {
+	if want := (fieldgate.HTTPBinding{Method: fieldgate.MethodGet, Path: "/lights/street/{streetId}/measured"}); !reflect.DeepEqual(*light.HTTP, want) {
 		t.Errorf("http %+v", light.HTTP)
 	}
 	if want := (fieldgate.CoAPBinding{Method: fieldgate.MethodGet, Path: "/l/{streetId}", Observe: true}); *light.CoAP != want {

@@ -2,6 +2,7 @@ package contract
 
 import (
 	"fmt"
+	"strings"
 
 	"fieldgate"
 )
@@ -93,7 +94,7 @@ func routesOf(op *fieldgate.Operation) []route {
 		return routes
 	}
 	if h := op.HTTP; h != nil {
-		routes = append(routes, route{"http " + h.Method.String() + " " + templateShape(h.Path), h.Host, "HTTP " + h.Method.String() + " " + h.Host + h.Path})
+		routes = append(routes, route{"http " + h.Method.String() + " " + templateShape(h.Path) + conditionText(h.Conditions), h.Host, "HTTP " + h.Method.String() + " " + h.Host + h.Path + conditionText(h.Conditions)})
 	}
 	if b := op.CoAP; b != nil {
 		routes = append(routes, route{"coap " + b.Method.String() + " " + templateShape(b.Path), "", "CoAP " + b.Method.String() + " " + b.Path})
@@ -102,4 +103,17 @@ func routesOf(op *fieldgate.Operation) []route {
 		routes = append(routes, route{"mqtt publish " + templateShape(m.Topic), "", "MQTT publish " + m.Topic})
 	}
 	return routes
+}
+
+// conditionText tells apart routes that differ by what a request must say.
+func conditionText(conditions []fieldgate.Condition) string {
+	var text strings.Builder
+	for _, c := range conditions {
+		if c.MediaType != "" {
+			fmt.Fprintf(&text, " (media type %s)", c.MediaType)
+		} else {
+			fmt.Fprintf(&text, " (%s: %s)", c.Field, c.Value)
+		}
+	}
+	return text.String()
 }

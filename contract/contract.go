@@ -15,7 +15,7 @@ import (
 
 // Form numbers what Compile makes of a document. It is raised with every change after which the same document compiles to something
 // else, so that contracts that were compiled before are compiled anew.
-const Form = 1
+const Form = 2
 
 // turn lets one document be read at a time: the largest ones take hundreds of megabytes while they are, and libopenapi's caches
 // belong to the process and are cleared with each document.

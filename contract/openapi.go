@@ -203,7 +203,8 @@ func (r *openAPIReader) readOperation(method fieldgate.Method, o *openapi.Operat
 		op.ID = r.unused(identifier(op.ID))
 		r.warn(named, "use letters, digits and . _ - :", "%q cannot be the id of an operation; it is called %q", excerpt(o.OperationId), op.ID)
 	}
-	op.HTTP = &fieldgate.HTTPBinding{Host: r.host, Method: method, Path: base + r.path, WebSocket: n.find("x-fieldgate", "websocket").isTrue()}
+	op.HTTP = &fieldgate.HTTPBinding{Host: r.host, Method: method, Path: base + r.path}
+	r.readWebSocket(&op, n.find("x-fieldgate", "websocket"), r.dialect)
 	switch method { // RFC 9110 section 9.2.2
 	case fieldgate.MethodGet, fieldgate.MethodHead, fieldgate.MethodPut, fieldgate.MethodDelete, fieldgate.MethodOptions:
 		op.Idempotent = true
@@ -488,7 +489,7 @@ func (r *openAPIReader) readBindings(op *fieldgate.Operation, bindings *node) {
 
 // checkMock warns where no upstream and no example can answer.
 func (r *openAPIReader) checkMock(op *fieldgate.Operation, n *node) {
-	if op.Upstream != "" {
+	if op.Upstream != "" || op.Policies != nil && op.Policies.Redirect != nil {
 		return
 	}
 	answer := success(op)

@@ -352,6 +352,9 @@ func (c *compiler) references() []fieldgate.SchemaRef {
 		for _, p := range c.contract.Operations[i].Parameters {
 			refs = append(refs, p.Schema)
 		}
+		if messages := c.contract.Operations[i].WebSocket; messages != nil {
+			refs = append(refs, messages.FromClient, messages.FromService)
+		}
 	}
 	c.eachMediaType(func(m *fieldgate.MediaType) { refs = append(refs, m.Schema) })
 	return slices.DeleteFunc(refs, func(r fieldgate.SchemaRef) bool { return r == "" })

@@ -12,6 +12,7 @@ type shape struct {
 	words      []string          // of a word: those allowed
 	extensible bool              // members that start with x- are allowed, those of Fieldgate only where fields has them
 	reference  bool              // may be {$ref: …} instead
+	orBoolean  bool              // may be true or false instead
 	most       int               // items or members of a list or map; 0: the document's own bounds are enough
 }
 
@@ -78,6 +79,13 @@ func specified(members fields) *shape {
 	return s
 }
 
+// booleanOr is the shape, or true or false.
+func booleanOr(s *shape) *shape {
+	b := *s
+	b.orBoolean = true
+	return &b
+}
+
 // orReference is the shape or a reference to one.
 func orReference(s *shape) *shape {
 	r := *s
@@ -87,7 +95,7 @@ func orReference(s *shape) *shape {
 
 // conforms checks n and all below it, reports what is wrong, and says whether n itself is of the right type.
 func (c *compiler) conforms(n *node, s *shape) bool {
-	if s.reference && n.get("$ref").isText() {
+	if s.reference && n.get("$ref").isText() || s.orBoolean && n.kind == scalar && n.tag == "!!bool" {
 		return true
 	}
 	if s.most > 0 && len(n.children) > s.most {

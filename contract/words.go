@@ -11,22 +11,17 @@ import (
 
 // The words of x-fieldgate, where each may stand. docs/contracts.md explains them all; a test holds that.
 
-var policyWords = closed(fields{
-	"rate":     text,
-	"key":      text,
-	"burst":    integer,
-	"max-body": text,
-	"timeout":  text,
-})
-
 // inheritedWords may stand on the document, on a path or channel, and on an operation; the innermost one counts.
 func inheritedWords(more fields) *shape {
 	members := fields{
-		"upstream":   text,
-		"access":     atMost(maxInherited, list(word("device", "app", "anonymous"))),
-		"scopes":     atMost(maxInherited, list(text)),
-		"policies":   atMost(maxInherited, list(policyWords)),
-		"on-invalid": word("reject", "shadow"),
+		"upstream":      text,
+		"access":        atMost(maxInherited, list(word("device", "app", "anonymous"))),
+		"scopes":        atMost(maxInherited, list(text)),
+		"policies":      atMost(maxInherited, list(policyWords)),
+		"on-invalid":    word("reject", "shadow"),
+		"priority":      word("critical", "normal", "background"),
+		"check-answers": word("off", "report", "enforce"),
+		"when":          whenWords,
 	}
 	for name, member := range more {
 		members[name] = member
@@ -39,7 +34,7 @@ var (
 
 	operationWords = inheritedWords(fields{
 		"idempotent": boolean,
-		"websocket":  boolean,
+		"websocket":  webSocketWords,
 	})
 
 	rootWords = inheritedWords(fields{
@@ -52,6 +47,7 @@ var (
 		}),
 		"lifecycle": closed(fields{
 			"state":              word("active", "deprecated", "retired"),
+			"deprecated":         text,
 			"sunset":             text,
 			"successor":          text,
 			"replaces":           text,
@@ -172,6 +168,7 @@ func (c *compiler) readLifecycle(lifecycle *node) {
 	if state := lifecycle.get("state"); state != nil {
 		c.contract.State = fieldgate.Lifecycle(state.string())
 	}
+	c.contract.Deprecated = c.date(lifecycle.get("deprecated"))
 	c.contract.Sunset = c.date(lifecycle.get("sunset"))
 	c.contract.Successor = lifecycle.get("successor").string()
 	c.date(lifecycle.get("sunset-of-replaced"))
@@ -217,77 +214,48 @@ func (c *compiler) readOperationWords(op *fieldgate.Operation, levels ...*node) 
 		op.OnInvalid = fieldgate.OnInvalid(n.string())
 	}
 	if n := inherited("upstream", levels...); n != nil {
-		name, declared := c.upstreams[n.string()]
-		if !declared {
-			known := make([]string, 0, len(c.upstreams))
-			for upstream := range c.upstreams {
-				known = append(known, upstream)
-			}
-			remedy := "declare it: x-fieldgate.upstreams." + excerpt(n.string()) + ": {ref: env/NAME}"
-			if len(known) > 0 {
-				remedy = c.didYouMean(n.string(), known)
-			}
-			c.fail(n, remedy, "x-fieldgate.upstreams has no %q", excerpt(n.string()))
-		}
-		op.Upstream = name
+		op.Upstream = c.upstreamNamed(n)
 	}
 	if n := levels[0].get("idempotent"); n != nil {
 		op.Idempotent = n.isTrue()
 	}
+	c.readConditions(op, levels)
 	c.readPolicies(op, levels)
+	if n := inherited("priority", levels...); n != nil && n.string() != "normal" {
+		c.policies(op).Priority = fieldgate.PriorityCritical
+		if n.string() == "background" {
+			c.policies(op).Priority = fieldgate.PriorityBackground
+		}
+	}
+	if n := inherited("check-answers", levels...); n != nil && n.string() != "off" {
+		c.policies(op).Answers = fieldgate.AnswerCheck(n.string())
+	}
+	c.checkPolicies(op, levels[0])
 }
 
-// readPolicies takes each sort of policy from the innermost level that names it.
-func (c *compiler) readPolicies(op *fieldgate.Operation, levels []*node) {
-	op.MaxBody, op.Timeout = fieldgate.DefaultMaxBody, fieldgate.DefaultTimeout
-	decided := make(map[string]bool)
-	for _, level := range levels {
-		here := make(map[string]bool)
-		for _, policy := range level.get("policies").all() {
-			sort := c.policySort(policy)
-			if sort == "" || decided[sort] {
-				continue
-			}
-			if here[sort] && sort != "rate" {
-				c.fail(policy, "keep one", "%s is given twice", sort)
-			}
-			here[sort] = true
-			switch n := policy.get(sort); sort {
-			case "rate":
-				op.Limits = append(op.Limits, c.limit(op, policy))
-				if len(op.Limits) == fieldgate.MaxLimitsOfOperation+1 {
-					c.fail(policy, "remove one", "an operation has at most %d rates", fieldgate.MaxLimitsOfOperation)
-				}
-			case "max-body":
-				op.MaxBody = c.size(n)
-			case "timeout":
-				op.Timeout = c.duration(n, time.Millisecond, 10*time.Minute)
-			}
-		}
-		for sort := range here {
-			decided[sort] = true
-		}
+// policies are those of the operation, which has some from now on.
+func (c *compiler) policies(op *fieldgate.Operation) *fieldgate.Policies {
+	if op.Policies == nil {
+		op.Policies = &fieldgate.Policies{}
 	}
+	return op.Policies
 }
 
-// policySort says which policy an item of policies is; each item is one.
-func (c *compiler) policySort(policy *node) string {
-	var found []string
-	for _, sort := range []string{"rate", "max-body", "timeout"} {
-		if policy.get(sort) != nil {
-			found = append(found, sort)
+// upstreamNamed is the environment's name of an upstream that the document declares.
+func (c *compiler) upstreamNamed(n *node) string {
+	name, declared := c.upstreams[n.string()]
+	if !declared {
+		known := make([]string, 0, len(c.upstreams))
+		for upstream := range c.upstreams {
+			known = append(known, upstream)
 		}
-	}
-	if len(found) != 1 {
-		c.fail(policy, "write one item for each policy", "a policy is one of rate, max-body and timeout")
-		return ""
-	}
-	for _, name := range []string{"key", "burst"} {
-		if n := policy.get(name); n != nil && found[0] != "rate" {
-			c.fail(n, "move it to a rate", "%s belongs to a rate", name)
+		remedy := "declare it: x-fieldgate.upstreams." + excerpt(n.string()) + ": {ref: env/NAME}"
+		if len(known) > 0 {
+			remedy = c.didYouMean(n.string(), known)
 		}
+		c.fail(n, remedy, "x-fieldgate.upstreams has no %q", excerpt(n.string()))
 	}
-	return found[0]
+	return name
 }
 
 // Bounds of a rate.
