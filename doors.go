@@ -87,4 +87,25 @@ type GatewayState struct {
 
 	OutboxBytes  uint64    `json:"outboxBytes"`           // Records that wait on the gateway's disk for the bus
 	OutboxOldest time.Time `json:"outboxOldest,omitzero"` // when the oldest of them began; zero when none waits
+
+	Certificates []CertificateState `json:"certificates,omitempty"` // of the TLS listeners
+}
+
+// CertificateSource is where a certificate comes from.
+type CertificateSource string
+
+const (
+	CertificateFile     CertificateSource = "file"
+	CertificateInternal CertificateSource = "internal-ca" // the gateway's own authority
+	CertificateACME     CertificateSource = "acme"
+)
+
+// CertificateState is one certificate of a gateway.
+type CertificateState struct {
+	Names     []string          `json:"names,omitempty"` // host names and addresses that it is for
+	Source    CertificateSource `json:"source"`
+	File      string            `json:"file,omitempty"` // path on the gateway, where the source is a file
+	NotBefore time.Time         `json:"notBefore,omitzero"`
+	NotAfter  time.Time         `json:"notAfter,omitzero"` // zero: there is no certificate yet
+	Problem   string            `json:"problem,omitempty"` // why it was not replaced, or that it has to be
 }
