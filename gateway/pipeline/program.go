@@ -49,6 +49,7 @@ type Operation struct {
 	publish    *target // topic that calls are heard on
 	name       string  // API, version and operation, for upstreams
 	subscribe  *target // topic that subscribers of the operation hear
+	messages   *Messages
 }
 
 // step is one question about an exchange, as part of a stage. A nil answer lets it pass on.
@@ -151,6 +152,9 @@ func (o *Operation) link(schemas *schemas) error {
 		} else {
 			o.subscribe = t
 		}
+	}
+	if err := o.linkMessages(schemas); err != nil {
+		return err
 	}
 	o.mock = mockAnswer(o.Operation)
 	o.linkStages(bound, checked)
