@@ -8,14 +8,11 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
-	"sort"
 	"strings"
 	"text/template"
-	"time"
 
 	"go.yaml.in/yaml/v4"
 
@@ -91,13 +88,6 @@ type adminTLS struct {
 	Key         string `yaml:"key"`
 }
 
-type upstream struct {
-	Addresses      []string      `yaml:"addresses"`
-	Timeout        time.Duration `yaml:"timeout"`
-	ConnectTimeout time.Duration `yaml:"connect-timeout"`
-	MaxConnections int           `yaml:"max-connections"`
-}
-
 func defaultEnvironment() environment {
 	node, err := os.Hostname()
 	if err != nil || !fieldgate.ValidIdentifier(node) {
@@ -113,7 +103,7 @@ func defaultEnvironment() environment {
 }
 
 // environmentTemplate is the environment file with a comment for each setting.
-var environmentTemplate = template.Must(template.New("").Parse(`# The environment of one Fieldgate node: what contracts leave open. What is left out has the value shown here.
+var environmentTemplate = template.Must(template.Must(upstreamsTemplate.Clone()).Parse(`# The environment of one Fieldgate node: what contracts leave open. What is left out has the value shown here.
 
 # Name of this node in records, and in what callers are told about a refusal.
 node: {{.Node}}
@@ -156,17 +146,7 @@ listen:
 # Socket file of the admin API, which the fieldgate commands use; relative paths count from the data folder.
 admin-socket: {{.AdminSocket}}
 
-# Services behind the gateway, by the names that contracts use (x-fieldgate: {upstream: ingest}). Several addresses are
-# used in turn.
-{{if .Upstreams}}upstreams:
-{{range $name, $u := .Upstreams}}  {{$name}}: {addresses: [{{range $i, $a := $u.Addresses}}{{if $i}}, {{end}}{{printf "%q" $a}}{{end}}], timeout: {{$u.Timeout}}, connect-timeout: {{$u.ConnectTimeout}}}
-{{end}}{{else}}upstreams: {}
-#  ingest:
-#    addresses: [http://127.0.0.1:9000]
-#    timeout: 5s             # of a whole call, where the contract names none (default 30s)
-#    connect-timeout: 1s     # default 2s
-#    max-connections: 512    # at once, to each address
-{{end}}
+{{template "upstreams" .}}
 log:
   level: {{.LogLevel}} # debug, info, warn or error
 `))
@@ -281,23 +261,7 @@ func (e *environment) check() error {
 	if err := e.checkEngines(); err != nil {
 		return err
 	}
-	for name, u := range e.Upstreams {
-		if !fieldgate.ValidIdentifier(name) {
-			return fmt.Errorf("upstreams: %q is no name: use letters, digits and . _ : -", name)
-		}
-		if len(u.Addresses) == 0 {
-			return fmt.Errorf("upstreams.%s: addresses are missing, such as [http://127.0.0.1:9000]", name)
-		}
-		for _, address := range u.Addresses {
-			if parsed, err := url.Parse(address); err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Host == "" {
-				return fmt.Errorf("upstreams.%s: %q is no address: give http://HOST:PORT or https://HOST:PORT", name, address)
-			}
-		}
-		if u.Timeout < 0 || u.ConnectTimeout < 0 || u.MaxConnections < 0 {
-			return fmt.Errorf("upstreams.%s: timeouts and max-connections must not be negative", name)
-		}
-	}
-	return nil
+	return e.checkUpstreams()
 }
 
 // listener is one address that the node listens on, with the setting that names it.
@@ -315,15 +279,4 @@ func (e *environment) listeners() []listener {
 		{"listen.admin", "tcp", &e.Listen.Admin},
 		{"listen.health", "tcp", &e.Listen.Health},
 	}
-}
-
-// upstreamList is the upstreams in the order of their names.
-func (e *environment) upstreamList() []fieldgate.Upstream {
-	list := make([]fieldgate.Upstream, 0, len(e.Upstreams))
-	for name, u := range e.Upstreams {
-		list = append(list, fieldgate.Upstream{Name: name, Addresses: u.Addresses, ConnectTimeout: u.ConnectTimeout, Timeout: u.Timeout,
-			MaxConnections: u.MaxConnections})
-	}
-	sort.Slice(list, func(i, j int) bool { return list[i].Name < list[j].Name })
-	return list
 }

@@ -21,7 +21,9 @@ type address struct {
 	tls            *tls.Config
 	connectTimeout time.Duration
 	maxOpen        int
-	failedUntil    atomic.Int64 // nanoseconds since clockStart
+
+	inFlight     atomic.Int64 // calls under way
+	ejectedUntil atomic.Int64 // nanoseconds since clockStart; 0: not ejected
 
 	mu      sync.Mutex
 	open    int     // connections that exist or are being dialled
@@ -31,15 +33,6 @@ type address struct {
 }
 
 var errNoConnectionFree = errors.New("all connections to the upstream are in use")
-
-// clockStart makes times numbers that a clock which is set does not move: an address must not stay out for an hour because of it.
-var clockStart = time.Now()
-
-func (a *address) ejected(now time.Time) bool {
-	return a.failedUntil.Load() > int64(now.Sub(clockStart))
-}
-
-func (a *address) eject(now time.Time) { a.failedUntil.Store(int64(now.Add(ejection).Sub(clockStart))) }
 
 // connection returns an idle connection that still lives, or a new one, or waits for one when maxOpen are in use.
 func (a *address) connection(now, deadline time.Time, fresh bool) (*conn, error) {
@@ -96,7 +89,7 @@ func (a *address) wait(turn chan *conn, deadline time.Time) (*conn, error) {
 	a.mu.Unlock()
 	if i < 0 { // the turn came at the last moment
 		if c := <-turn; c != nil {
-			a.giveBack(c)
+			a.giveBack(c, time.Now())
 		} else {
 			a.giveUpPlace()
 		}
@@ -115,7 +108,6 @@ func (a *address) connect(deadline time.Time) (*conn, error) {
 	var dialer net.Dialer
 	link, err := dialer.DialContext(ctx, "tcp", a.dial)
 	if err != nil {
-		a.eject(now)
 		a.giveUpPlace()
 		return nil, &connectError{err}
 	}
@@ -125,13 +117,11 @@ func (a *address) connect(deadline time.Time) (*conn, error) {
 		secured := tls.Client(c.Conn, a.tls)
 		if err := secured.HandshakeContext(ctx); err != nil {
 			link.Close()
-			a.eject(now)
 			a.giveUpPlace()
 			return nil, &connectError{err}
 		}
 		c.Conn = secured
 	}
-	a.failedUntil.Store(0)
 	c.reader = h1.NewReader(c.Conn, h1.DefaultBuffer)
 	return c, nil
 }
@@ -143,8 +133,8 @@ func (e *connectError) Error() string { return "connect: " + e.cause.Error() }
 func (e *connectError) Unwrap() error { return e.cause }
 
 // giveBack returns a connection that can carry another exchange.
-func (a *address) giveBack(c *conn) {
-	c.idleSince = time.Now()
+func (a *address) giveBack(c *conn, now time.Time) {
+	c.idleSince = now
 	a.mu.Lock()
 	if len(a.waiting) > 0 {
 		turn := a.waiting[0]

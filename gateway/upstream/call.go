@@ -40,6 +40,8 @@ type Call struct {
 	Began               time.Time // when Timeout begins; zero: with Send
 	Idempotent          bool      // may be sent again when the connection broke before an answer
 
+	Choice Choice // what the address is chosen by
+
 	Handle *Handle // lets another goroutine cut the call; nil: none does
 
 	Response *h1.Response // after Answer; valid until End
@@ -50,6 +52,11 @@ type Call struct {
 	streamed bool // content was written that cannot be written again
 	sent     bool // some of the request may have reached the upstream
 	sendErr  error
+
+	tried   tried         // addresses of this call
+	sentAt  time.Time     // when the exchange that is under way began
+	took    time.Duration // until the head of its answer
+	outcome outcome       // of it
 }
 
 // Handle reaches a Call under way from another goroutine.
@@ -80,20 +87,21 @@ func (c *Call) Send(u *Upstream) *fieldgate.Problem {
 	if began.IsZero() {
 		began = time.Now()
 	}
-	c.upstream, c.deadline, c.Response, c.streamed = u, began.Add(timeout), nil, false
+	c.upstream, c.deadline, c.Response, c.streamed, c.tried = u, began.Add(timeout), nil, false, tried{}
 	return c.send(began, false)
 }
 
 func (c *Call) send(now time.Time, fresh bool) *fieldgate.Problem {
-	link, err := c.upstream.connection(now, c.deadline, fresh)
+	link, err := c.connection(now, fresh)
 	if err != nil {
 		return problem(err)
 	}
+	c.setConn(link)
+	c.sentAt, c.took, c.outcome = now, 0, cancelled
 	if err := link.endBy(now, c.deadline); err != nil {
-		link.address.discard(link)
+		c.abandon()
 		return problem(err)
 	}
-	c.setConn(link)
 	out := h1.AppendRequestLine(link.out[:0], c.Method, c.Path, c.Query)
 	if c.Host != nil {
 		out = h1.AppendField(out, "Host", c.Host)
@@ -121,6 +129,30 @@ func (c *Call) send(now time.Time, fresh bool) *fieldgate.Problem {
 	return nil
 }
 
+// connection returns a connection to an address on which a call has begun. Addresses that cannot be reached cost only time.
+func (c *Call) connection(now time.Time, fresh bool) (*conn, error) {
+	failure := errNoAddress
+	for {
+		a := c.upstream.choose(now, &c.Choice, &c.tried)
+		if a == nil {
+			return nil, failure
+		}
+		a.begin()
+		link, err := a.connection(now, c.deadline, fresh)
+		if err == nil {
+			return link, nil
+		}
+		o := unreachable
+		if errors.Is(err, errNoConnectionFree) {
+			o = cancelled
+		}
+		a.end(now, 0, o)
+		failure = err
+	}
+}
+
+var errNoAddress error = &connectError{errors.New("no address is left")}
+
 // Write sends streamed content.
 func (c *Call) Write(p []byte) (int, error) {
 	c.streamed = true
@@ -137,15 +169,27 @@ func (c *Call) Write(p []byte) (int, error) {
 func (c *Call) Answer() *fieldgate.Problem {
 	err := c.readHead()
 	if errors.Is(err, errNoAnswer) && c.conn.reused && !c.streamed && (c.Idempotent || !c.sent) {
+		c.outcome = cancelled // an idle connection ends some time: that is no failure of the address
 		c.abandon()
+		c.tried = tried{}
 		if problem := c.send(time.Now(), true); problem != nil {
 			return problem
 		}
 		err = c.readHead()
 	}
+	c.took = time.Since(c.sentAt)
 	if err != nil {
+		problem := problem(err)
+		c.outcome = broken
+		if problem.Code == fieldgate.ProblemUpstreamTimeout {
+			c.outcome = timedOut
+		}
 		c.abandon()
-		return problem(err)
+		return problem
+	}
+	c.outcome = answered
+	if c.Response.Status >= 500 {
+		c.outcome = failed
 	}
 	return nil
 }
@@ -219,13 +263,15 @@ func (c *Call) End() {
 		return
 	}
 	c.setConn(nil)
+	now := time.Now()
+	link.address.end(now, c.took, c.outcome)
 	r := &link.response
 	if c.Response == nil || c.sendErr != nil || r.Close || r.Status == http.StatusSwitchingProtocols ||
 		!link.body.Ended() || len(link.reader.Buffered()) != 0 {
 		link.address.discard(link)
 		return
 	}
-	link.address.giveBack(link)
+	link.address.giveBack(link, now)
 }
 
 // Abort makes End close the connection: the request's content did not end as announced.
@@ -233,6 +279,7 @@ func (c *Call) Abort() { c.sendErr = net.ErrClosed }
 
 func (c *Call) abandon() {
 	if c.conn != nil {
+		c.conn.address.end(time.Now(), c.took, c.outcome)
 		c.conn.address.discard(c.conn)
 		c.setConn(nil)
 	}

@@ -25,7 +25,6 @@ const (
 
 	idleTimeout = 60 * time.Second // an idle connection is closed after this
 	maxLifetime = 30 * time.Minute // a connection is not reused after this, so that changes of address take effect
-	ejection    = 5 * time.Second  // an address that refused a connection is left out for this long
 	sweepEvery  = 10 * time.Second
 )
 
@@ -38,8 +37,8 @@ type Set struct {
 type Upstream struct {
 	Config fieldgate.Upstream // time-outs and bounds filled in
 
-	addresses []*address
-	turn      atomic.Uint32
+	members atomic.Pointer[[]*address] // never changed in place
+	turn    atomic.Uint32
 }
 
 // NewSet makes the upstreams of a node; it opens no connection.
@@ -72,14 +71,16 @@ func newUpstream(config fieldgate.Upstream) (*Upstream, error) {
 	if len(config.Addresses) == 0 {
 		return nil, fmt.Errorf("it has no address")
 	}
+	var addresses []*address
 	for _, text := range config.Addresses {
 		a, err := parseAddress(text)
 		if err != nil {
 			return nil, err
 		}
 		a.maxOpen, a.connectTimeout = config.MaxConnections, config.ConnectTimeout
-		u.addresses = append(u.addresses, a)
+		addresses = append(addresses, a)
 	}
+	u.members.Store(&addresses)
 	return u, nil
 }
 
@@ -130,29 +131,10 @@ func (s *Set) Run(ctx context.Context) {
 
 func (s *Set) closeIdle(before time.Time, ended bool) {
 	for _, u := range s.upstreams {
-		for _, a := range u.addresses {
+		for _, a := range u.addresses() {
 			a.closeIdle(before, ended)
 		}
 	}
 }
 
-// connection returns a connection to the next address in turn that gives one, an idle one unless fresh. Addresses that
-// lately refused come last.
-func (u *Upstream) connection(now, deadline time.Time, fresh bool) (*conn, error) {
-	first := int(u.turn.Add(1))
-	var failure error
-	for _, ejected := range [...]bool{false, true} {
-		for i := range u.addresses {
-			a := u.addresses[(first+i)%len(u.addresses)]
-			if a.ejected(now) != ejected {
-				continue
-			}
-			c, err := a.connection(now, deadline, fresh)
-			if err == nil {
-				return c, nil
-			}
-			failure = err
-		}
-	}
-	return nil, failure
-}
+func (u *Upstream) addresses() []*address { return *u.members.Load() }

@@ -103,7 +103,7 @@ func TestDo(t *testing.T) {
 			t.Errorf("status %d, %d bytes, fields %v", answer.Status, len(answer.Body), answer.Fields)
 		}
 	}
-	if open := u.addresses[0].open; open != 1 {
+	if open := u.addresses()[0].open; open != 1 {
 		t.Errorf("%d connections were opened for calls in turn", open)
 	}
 	answer, err := get(u)
@@ -124,7 +124,7 @@ func TestTLS(t *testing.T) {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())
-	u.addresses[0].tls.RootCAs = roots
+	u.addresses()[0].tls.RootCAs = roots
 	for range 2 {
 		if answer, err := get(u); err != nil || string(answer.Body) != "HTTP/1.1 secured" {
 			t.Errorf("%v, %v", answer, err)
@@ -164,7 +164,7 @@ func TestFailures(t *testing.T) {
 			if _, err := get(u); codeOf(err) != test.want || test.want == "" && err != nil {
 				t.Errorf("got %v", err)
 			}
-			if test.want != "" && u.addresses[0].open != 0 {
+			if test.want != "" && u.addresses()[0].open != 0 {
 				t.Error("the connection was kept")
 			}
 		})
@@ -242,8 +242,8 @@ func TestClosedIdleConnectionIsNotUsed(t *testing.T) {
 			t.Fatalf("call %d: %v", i+1, err)
 		}
 		<-closed
-		u.addresses[0].idle[0].idleSince = time.Now().Add(-time.Second) // long enough that the connection is looked at
-		for u.addresses[0].idle[0].silent() {                           // until the end of the connection has arrived
+		u.addresses()[0].idle[0].idleSince = time.Now().Add(-time.Second) // long enough that the connection is looked at
+		for u.addresses()[0].idle[0].silent() {                           // until the end of the connection has arrived
 			time.Sleep(time.Millisecond)
 		}
 	}
@@ -308,7 +308,7 @@ func TestRoundRobinAndEjection(t *testing.T) {
 	if a, b := counts[0].Load(), counts[1].Load(); a < 10 || b < 10 {
 		t.Errorf("requests were spread %d to %d", a, b)
 	}
-	if !u.addresses[2].ejected(time.Now()) {
+	if !u.addresses()[2].ejected(time.Now()) {
 		t.Error("the dead address is still in turn")
 	}
 
@@ -363,7 +363,7 @@ func TestMaxConnections(t *testing.T) {
 		})
 	}
 	calls.Wait()
-	if a := u.addresses[0]; a.open > 2 || len(a.idle) != a.open {
+	if a := u.addresses()[0]; a.open > 2 || len(a.idle) != a.open {
 		t.Errorf("%d open, %d idle", a.open, len(a.idle))
 	}
 }
@@ -381,13 +381,13 @@ func TestSweepClosesIdleConnections(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	s.Run(ctx)
-	if a := s.Upstream("a").addresses[0]; a.open != 0 || len(a.idle) != 0 {
+	if a := s.Upstream("a").addresses()[0]; a.open != 0 || len(a.idle) != 0 {
 		t.Errorf("%d open, %d idle after the end", a.open, len(a.idle))
 	}
 	if _, err := get(s.Upstream("a")); err != nil {
 		t.Error(err)
 	}
-	if a := s.Upstream("a").addresses[0]; a.open != 0 {
+	if a := s.Upstream("a").addresses()[0]; a.open != 0 {
 		t.Error("a call after the end left its connection open")
 	}
 }
@@ -422,7 +422,7 @@ func TestConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a := s.Upstream("x").addresses; a[0].dial != "a:80" || a[1].dial != "[::1]:443" || a[1].authority != "[::1]" {
+	if a := s.Upstream("x").addresses(); a[0].dial != "a:80" || a[1].dial != "[::1]:443" || a[1].authority != "[::1]" {
 		t.Errorf("%+v", a)
 	}
 	if s.Upstream("y") != nil {
