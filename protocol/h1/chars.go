@@ -122,6 +122,20 @@ func EqualFold[A, B []byte | string](a A, b B) bool {
 	return true
 }
 
+// EqualAlike compares as EqualFold does, and takes "_" in a for "-": what CGI made of field names, many programs still do. b is in
+// lower case.
+func EqualAlike[A []byte | string](a A, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		if c := lower(a[i]); c != b[i] && !(c == '_' && b[i] == '-') {
+			return false
+		}
+	}
+	return true
+}
+
 func hexValue(c byte) int {
 	switch {
 	case '0' <= c && c <= '9':

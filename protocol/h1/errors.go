@@ -29,6 +29,7 @@ var (
 	ErrHost              = refusal(http.StatusBadRequest, "missing, repeated or malformed Host")
 	ErrTarget            = refusal(http.StatusBadRequest, "malformed request target")
 	ErrAmbiguousPath     = refusal(http.StatusBadRequest, "request path with more than one reading")
+	ErrConnectionOption  = refusal(http.StatusBadRequest, "Connection names an end-to-end field")
 	ErrConnectionField   = refusal(http.StatusBadRequest, "connection-specific field in HTTP/2 or HTTP/3")
 	ErrExpectation       = refusal(http.StatusExpectationFailed, "expectation not supported")
 )

@@ -46,7 +46,7 @@ const (
 	KindUpgrade
 	KindExpect
 	KindTE
-	KindHop // hop-by-hop without a meaning here: Keep-Alive, Proxy-Connection, Proxy-Authenticate, Trailer, …
+	KindHop // hop-by-hop without a meaning here: Keep-Alive, Proxy-Connection, Proxy-Authenticate, Trailer, HTTP2-Settings, …
 )
 
 // Field is one field line: two slices of the read buffer, valid until the next head is read.
@@ -60,21 +60,57 @@ type Field struct {
 // Fields are the field lines of one head in their order.
 type Fields []Field
 
+// named reports whether the field has that name. What a Connection field names is not there for anybody who looks: policy must not
+// rest on what the next recipient will not see (RFC 9110 §7.6.1).
+func (f *Field) named(name string) bool {
+	return EqualFold(f.Name, name) && !(f.Hop && f.Kind == KindOther)
+}
+
 // Get returns the value of the first field of that name, nil if there is none. A present, empty field is not nil.
 func (f Fields) Get(name string) []byte {
 	for i := range f {
-		if EqualFold(f[i].Name, name) {
+		if f[i].named(name) {
 			return f[i].Value
 		}
 	}
 	return nil
 }
 
+// Joined returns the value of the field of that name as RFC 9110 §5.3 has recipients read several lines of it: joined by commas,
+// cookies by semicolons (RFC 6265 §5.4), so that no decision rests on a line of which the next recipient takes another. It
+// allocates only where there are several.
+func (f Fields) Joined(name string) []byte {
+	value := f.Get(name)
+	if value == nil {
+		return nil
+	}
+	lines := 0
+	for range f.All(name) {
+		lines++
+	}
+	if lines == 1 {
+		return value
+	}
+	separator := ", "
+	if EqualFold(name, "cookie") {
+		separator = "; "
+	}
+	var joined []byte
+	for line := range f.All(name) {
+		if joined == nil {
+			joined = append(make([]byte, 0, lines*(len(line)+len(separator))), line...)
+			continue
+		}
+		joined = append(append(joined, separator...), line...)
+	}
+	return joined
+}
+
 // All yields the value of each field line of that name.
 func (f Fields) All(name string) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for i := range f {
-			if EqualFold(f[i].Name, name) && !yield(f[i].Value) {
+			if f[i].named(name) && !yield(f[i].Value) {
 				return
 			}
 		}
@@ -84,10 +120,7 @@ func (f Fields) All(name string) iter.Seq[[]byte] {
 // Has reports whether a comma-separated field of that name lists the token (RFC 9110 §5.6.1).
 func (f Fields) Has(name, token string) bool {
 	for i := range f {
-		if !EqualFold(f[i].Name, name) {
-			continue
-		}
-		if listHas(f[i].Value, token) {
+		if f[i].named(name) && listHas(f[i].Value, token) {
 			return true
 		}
 	}
@@ -192,7 +225,8 @@ func parseFieldLine(line []byte) (name, value, rest []byte, err error) {
 	return line[:colon], value, line[end+1:], nil
 }
 
-// KindOf is the kind of the fields of that name.
+// KindOf is the kind of the fields of that name. A name that differs from one of these only in "_" for "-", which many programs
+// take for the same, is KindHop: nobody behind the gateway sees it.
 func KindOf[N []byte | string](name N) Kind {
 	switch len(name) {
 	case 2:
@@ -218,31 +252,37 @@ func KindOf[N []byte | string](name N) Kind {
 		if EqualFold(name, "connection") {
 			return KindConnection
 		}
-		if EqualFold(name, "keep-alive") {
+		if EqualAlike(name, "keep-alive") {
 			return KindHop
 		}
 	case 14:
 		if EqualFold(name, "content-length") {
 			return KindContentLength
 		}
+		if EqualAlike(name, "content-length") || EqualAlike(name, "http2-settings") { // RFC 7540 §3.2.1
+			return KindHop
+		}
 	case 16:
-		if EqualFold(name, "proxy-connection") {
+		if EqualAlike(name, "proxy-connection") {
 			return KindHop
 		}
 	case 17:
 		if EqualFold(name, "transfer-encoding") {
 			return KindTransferEncoding
 		}
+		if EqualAlike(name, "transfer-encoding") {
+			return KindHop
+		}
 	case 18:
-		if EqualFold(name, "proxy-authenticate") {
+		if EqualAlike(name, "proxy-authenticate") {
 			return KindHop
 		}
 	case 19:
-		if EqualFold(name, "proxy-authorization") {
+		if EqualAlike(name, "proxy-authorization") {
 			return KindHop
 		}
 	case 25:
-		if EqualFold(name, "proxy-authentication-info") {
+		if EqualAlike(name, "proxy-authentication-info") {
 			return KindHop
 		}
 	}

@@ -51,10 +51,27 @@ func (r *Request) Parse(head []byte, limits *Limits) error {
 	if err != nil {
 		return err
 	}
+	if found.connectionList && namesEndToEnd(fields) {
+		return ErrConnectionOption
+	}
 	if err := r.resolveTarget(&found); err != nil {
 		return err
 	}
 	return r.frame(&found)
+}
+
+// namesEndToEnd reports whether a Connection field names a field that every recipient needs, to have it removed on the way
+// (RFC 9110 §7.6.1 forbids it): they are those that cannot wait for the trailers either.
+func namesEndToEnd(fields Fields) bool {
+	for i := range fields {
+		switch field := &fields[i]; {
+		case !field.Hop:
+		case field.Kind == KindOther && !trailerName(field.Name),
+			field.Kind == KindHost, field.Kind == KindContentLength, field.Kind == KindExpect:
+			return true
+		}
+	}
+	return false
 }
 
 // parseLine reads method SP request-target SP HTTP-version (RFC 9112 §3), with exactly one SP each.

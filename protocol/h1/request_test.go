@@ -64,6 +64,13 @@ func TestRequestRefused(t *testing.T) {
 		{"RFC 9112 §3.2.2 other scheme", "GET file:///a HTTP/1.1\r\n" + host + "\r\n", ErrTarget},
 		{"RFC 9112 §3.2.2 no authority", "GET http:///a HTTP/1.1\r\n" + host + "\r\n", ErrTarget},
 		{"RFC 9112 §3.2.2 bad Host beside absolute-form", "GET http://a/ HTTP/1.1\r\nHost: b c\r\n\r\n", ErrHost},
+		{"RFC 9112 §3.2 absolute-form of another host", "GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n", ErrHost},
+		{"RFC 9110 §7.6.1 Connection names Authorization", "GET / HTTP/1.1\r\n" + host + "Connection: authorization\r\nAuthorization: Bearer a\r\n\r\n", ErrConnectionOption},
+		{"RFC 9110 §7.6.1 Connection names Cookie", "GET / HTTP/1.1\r\n" + host + "Cookie: a=b\r\nConnection: close, cookie\r\n\r\n", ErrConnectionOption},
+		{"RFC 9110 §7.6.1 Connection names X-Forwarded-For", "GET / HTTP/1.1\r\n" + host + "Connection: X-Forwarded-For\r\nX-Forwarded-For: ::1\r\n\r\n", ErrConnectionOption},
+		{"RFC 9110 §7.6.1 Connection names Host", "GET / HTTP/1.1\r\n" + host + "Connection: Host\r\n\r\n", ErrConnectionOption},
+		{"RFC 9110 §7.6.1 Connection names Content-Length", "POST / HTTP/1.1\r\n" + host + "Connection: Content-Length\r\nContent-Length: 3\r\n\r\nabc", ErrConnectionOption},
+		{"RFC 9110 §7.6.1 Connection names Content-Type", "POST / HTTP/1.1\r\n" + host + "Connection: content-type\r\nContent-Type: a/b\r\n\r\n", ErrConnectionOption},
 		{"RFC 9112 §3.2.3 CONNECT to a path", "CONNECT / HTTP/1.1\r\n" + host + "\r\n", ErrTarget},
 		{"RFC 9112 §3.2.3 CONNECT without port", "CONNECT a HTTP/1.1\r\n" + host + "\r\n", ErrTarget},
 		{"RFC 9112 §3.2.3 authority for GET", "GET a:80 HTTP/1.1\r\n" + host + "\r\n", ErrTarget},
@@ -123,13 +130,13 @@ func TestRequestAccepted(t *testing.T) {
 	}{
 		{clause: "RFC 9112 §3.2.1 origin-form", message: "GET /where?q=now HTTP/1.1\r\nHost: a.example:80\r\n\r\n",
 			host: "a.example:80", path: "/where", query: "q=now"},
-		{clause: "RFC 9112 §3.2.2 absolute-form replaces Host", message: "GET HTTP://b.example/where HTTP/1.1\r\nHost: a\r\n\r\n",
+		{clause: "RFC 9112 §3.2.2 absolute-form", message: "GET HTTP://b.example/where HTTP/1.1\r\nHost: B.example\r\n\r\n",
 			form: AbsoluteForm, host: "b.example", path: "/where"},
-		{clause: "RFC 9112 §3.2.2 absolute-form without path", message: "GET http://b?x HTTP/1.1\r\nHost: a\r\n\r\n",
+		{clause: "RFC 9112 §3.2.2 absolute-form without path", message: "GET http://b?x HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
 			form: AbsoluteForm, host: "b", path: "/", query: "x"},
 		{clause: "RFC 9112 §3.2.3 authority-form", message: "CONNECT b:443 HTTP/1.1\r\nHost: a\r\n\r\n", form: AuthorityForm, host: "b:443"},
 		{clause: "RFC 9112 §3.2.4 asterisk-form", message: "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", form: AsteriskForm, host: "a"},
-		{clause: "RFC 9112 §3.2.4 absolute-form for asterisk", message: "OPTIONS http://b HTTP/1.1\r\nHost: a\r\n\r\n", form: AsteriskForm, host: "b"},
+		{clause: "RFC 9112 §3.2.4 absolute-form for asterisk", message: "OPTIONS http://b HTTP/1.1\r\nHost: b\r\n\r\n", form: AsteriskForm, host: "b"},
 		{clause: "RFC 9112 §2.2 one empty line before", message: "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", host: "a", path: "/"},
 		{clause: "RFC 9110 §7.2 IPv6 Host", message: "GET / HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n", host: "[::1]:8080", path: "/"},
 		{clause: "RFC 9110 §5.5 obs-text and tab in value", message: "GET / HTTP/1.1\r\nHost: a\r\nX: \t\xff012345\t89abcdef \r\n\r\n", host: "a", path: "/"},
@@ -185,6 +192,11 @@ func TestPath(t *testing.T) {
 		{"dots within a name", "/..a/.b/c..", "/..a/.b/c..", nil},
 		{"empty segments", "//a///b//", "/a/b/", nil},
 		{"empty segment before two dots", "/a//../b", "/b", nil},
+		{"parameters are no dots", "/a;..;/.b;c/", "/a;..;/.b;c/", nil},
+		{"dot segment with parameters", "/a/..;/b", "", ErrAmbiguousPath},
+		{"dot segment with a parameter", "/a/.;x=y", "", ErrAmbiguousPath},
+		{"dot segment with an encoded semicolon", "/a/..%3bx/b", "", ErrAmbiguousPath},
+		{"encoded dot segment with parameters", "/a/%2e.;/b", "", ErrAmbiguousPath},
 		{"above the root", "/../a", "", ErrAmbiguousPath},
 		{"above the root later", "/a/../../b", "", ErrAmbiguousPath},
 		{"encoded dot segment", "/a/%2e%2e/b", "", ErrAmbiguousPath},
@@ -260,7 +272,8 @@ func TestPipelinedRequests(t *testing.T) { // RFC 9112 §9.3.2
 
 func TestFields(t *testing.T) {
 	const message = "GET / HTTP/1.1\r\nHost: a\r\nX-One: 1\r\nx-one: 2\r\nAccept: text/html , text/event-stream\r\n" +
-		"Connection: X-Hop, close\r\nX-Hop: gone\r\nKeep-Alive: timeout=5\r\nTE: trailers\r\nEmpty:\r\n\r\n"
+		"Connection: X-Hop, close\r\nX-Hop: gone\r\nKeep-Alive: timeout=5\r\nTE: trailers\r\nEmpty:\r\n" +
+		"Transfer_Encoding: chunked\r\nCONTENT_LENGTH: 5\r\nProxy_Authorization: a\r\nhttp2-settings: b\r\nTrailer: c\r\n\r\n"
 	r, _, err := readRequest(t, strings.NewReader(message), &defaults)
 	if err != nil {
 		t.Fatal(err)
@@ -277,6 +290,12 @@ func TestFields(t *testing.T) {
 	}
 	if !r.Fields.Has("accept", "text/event-stream") || r.Fields.Has("accept", "text") || r.Fields.Has("Empty", "x") {
 		t.Error("Has")
+	}
+	if r.Fields.Get("x-hop") != nil || r.Fields.Get("Keep-Alive") == nil || !r.Fields.Has("connection", "x-hop") {
+		t.Error("fields that Connection names are to be seen by nobody, those of the connection by name only")
+	}
+	if string(r.Fields.Joined("X-One")) != "1, 2" || string(r.Fields.Joined("Empty")) != "" || r.Fields.Joined("x-hop") != nil {
+		t.Error("Joined")
 	}
 	// RFC 9110 §7.6.1: neither the fields of the connection nor those it names are forwarded.
 	const want = "X-One: 1\r\nx-one: 2\r\nAccept: text/html , text/event-stream\r\nEmpty: \r\n"

@@ -77,6 +77,8 @@ func (r *Response) frame(found *framingFields, method []byte) error {
 		return ErrTwoLengths
 	case found.chunked && r.Minor == 0:
 		return ErrTransferEncoding
+	case r.Status < 200 && (found.chunked || found.length > 0): // RFC 9112 §6.1, RFC 9110 §8.6
+		return ErrContentLength
 	case r.Status < 200 || r.Status == http.StatusNoContent || r.Status == http.StatusNotModified ||
 		string(method) == "HEAD":
 	case found.chunked:
@@ -90,7 +92,9 @@ func (r *Response) frame(found *framingFields, method []byte) error {
 	if found.lengths > 0 {
 		r.ContentLength = found.length
 	}
-	r.Close = found.close || r.Minor == 0 && !found.keepAlive || r.Framing == UntilClose
+	// 204 has no content (RFC 9112 §6.3), but one that announces some may have it.
+	contradicts := r.Status == http.StatusNoContent && (found.chunked || found.length > 0)
+	r.Close = found.close || r.Minor == 0 && !found.keepAlive || r.Framing == UntilClose || contradicts
 
 	r.Upgrade = nil
 	if r.Status == http.StatusSwitchingProtocols {

@@ -53,9 +53,12 @@ func (r *Request) resolveTarget(found *framingFields) error {
 		if end < 0 {
 			end = len(rest)
 		}
-		// RFC 9112 §3.2.2: the target's authority replaces that of the Host field.
 		if r.Host = rest[:end]; !validAuthority(r.Host) {
 			return ErrTarget
+		}
+		// RFC 9112 §3.2: both are to be identical. §3.2.2 prefers the target's, but not every program does.
+		if found.hosts == 1 && !EqualFold(r.Host, found.host) {
+			return ErrHost
 		}
 		if target = rest[end:]; len(target) == 0 && string(r.Method) == "OPTIONS" {
 			r.Form = AsteriskForm // RFC 9112 §3.2.4
@@ -146,8 +149,8 @@ func validQuery(b []byte) bool {
 //   - Percent triplets of unreserved characters are decoded, the others written with capitals (RFC 3986 §6.2.2).
 //   - "." and ".." segments are resolved (RFC 3986 §5.2.4) and runs of "/" become one, since some servers do so and
 //     others do not; what is forwarded is what was routed.
-//   - Refused, because programs disagree about them: encoded "/", "\", "." standing for a dot segment, controls and NUL,
-//     bytes that are no UTF-8 (overlong "/"), ".." above the root, and characters a URI cannot hold, "\" among them.
+//   - Refused, because programs disagree about them: encoded "/", "\", "." standing for a dot segment, a dot segment with
+//     parameters ("..;a"), controls and NUL, bytes that are no UTF-8 (overlong "/"), ".." above the root, and characters a URI cannot hold, "\" among them.
 func normalizePath(path, scratch []byte) (normal, kept []byte, err error) {
 	if len(path) == 0 {
 		return rootPath, scratch, nil // RFC 9110 §4.2.3
@@ -198,7 +201,7 @@ func normalizePath(path, scratch []byte) (normal, kept []byte, err error) {
 				return nil, scratch, err
 			}
 			high = high || segmentHigh
-			if written := out[start+1:]; string(written) == "." || string(written) == ".." {
+			if isDots(out[start+1:]) {
 				return nil, scratch, ErrAmbiguousPath
 			}
 		}
@@ -207,6 +210,17 @@ func normalizePath(path, scratch []byte) (normal, kept []byte, err error) {
 		return nil, scratch, ErrAmbiguousPath
 	}
 	return out, out, nil
+}
+
+// isDots reports whether a program that decodes a segment, or takes parameters off it (RFC 3986 §3.3), is left with a dot segment.
+func isDots(segment []byte) bool {
+	if segment[0] != '.' {
+		return false
+	}
+	if segment = segment[1:]; len(segment) > 0 && segment[0] == '.' {
+		segment = segment[1:]
+	}
+	return len(segment) == 0 || segment[0] == ';' || bytes.HasPrefix(segment, []byte("%3B"))
 }
 
 func appendSegment(out, segment []byte) (_ []byte, high bool, err error) {

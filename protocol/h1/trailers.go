@@ -49,7 +49,7 @@ func trailerName(name []byte) bool {
 	}
 	switch string(short) {
 	case "host", "transfer-encoding", "connection", "keep-alive", "upgrade", "te", "trailer", "via", "forwarded", "x-real-ip",
-		"alt-svc", "http2-settings", "early-data", // framing, the connection and the way here
+		"alt-svc", "early-data", // framing, the connection and the way here
 		"authorization", "authentication-info", "cookie", "set-cookie", "www-authenticate", // authentication, RFC 6265
 		"cache-control", "pragma", "expect", "max-forwards", "range", "accept", "accept-encoding", "accept-language", "accept-charset",
 		"accept-ranges", "from", "referer", "user-agent", "origin", "prefer", "idempotency-key", // request modifiers
