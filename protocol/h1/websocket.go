@@ -100,7 +100,7 @@ type MessageReader struct {
 	limit   int
 	message []byte // fragments so far
 	opcode  Opcode // of the message being assembled, 0 if none is
-	head    [14]byte
+	head    [MaxFrameHead]byte
 	control [maxControlPayload]byte
 }
 
@@ -124,7 +124,7 @@ func (m *MessageReader) Next() (Opcode, []byte, error) {
 				return 0, nil, err
 			}
 			if opcode == OpClose {
-				return 0, nil, closeReceived(payload)
+				return 0, nil, ParseClose(payload)
 			}
 			return opcode, payload, nil
 		}
@@ -148,51 +148,112 @@ func (m *MessageReader) Next() (Opcode, []byte, error) {
 	}
 }
 
-// frameHead reads the part of a frame before its payload (RFC 6455 §5.2) and checks it against the state.
+// frameHead reads the part of a frame before its payload and checks it against the state.
 func (m *MessageReader) frameHead() (final bool, opcode Opcode, length int64, mask [4]byte, err error) {
-	head := &m.head
-	if err = m.read(head[:2]); err != nil {
+	if err = m.read(m.head[:2]); err != nil {
 		return
 	}
-	final, opcode = head[0]&0x80 != 0, Opcode(head[0]&0x0f)
-	length = int64(head[1] & 0x7f)
-	switch {
-	case head[0]&0x70 != 0:
-		err = violation("reserved bit set without an extension")
-	case head[1]&0x80 == 0: // RFC 6455 §5.1
-		err = violation("client frame not masked")
-	case opcode > OpBinary && opcode < OpClose || opcode > OpPong:
-		err = violation("unknown opcode")
-	case opcode >= OpClose && (!final || length > maxControlPayload): // RFC 6455 §5.5
-		err = violation("fragmented or long control frame")
-	case opcode == OpContinuation && m.opcode == 0:
-		err = violation("continuation of nothing")
-	case (opcode == OpText || opcode == OpBinary) && m.opcode != 0:
-		err = violation("message within a message")
-	}
-	if err != nil {
+	if err = m.read(m.head[2:frameHeadSize(m.head[1]&0x7f)]); err != nil {
 		return
 	}
-	switch length {
-	case 126:
-		if err = m.read(head[2:4]); err != nil {
-			return
-		}
-		if length = int64(binary.BigEndian.Uint16(head[2:4])); length < 126 {
-			err = violation("length not minimal")
-			return
-		}
-	case 127:
-		if err = m.read(head[2:10]); err != nil {
-			return
-		}
-		if length = int64(binary.BigEndian.Uint64(head[2:10])); length <= 0xffff { // a negative one has the top bit set
-			err = violation("length not minimal")
-			return
-		}
+	head, _ := ParseFrameHead(m.head[:])
+	if refusal := head.Check(true, m.opcode != 0); refusal != nil { // said before more is waited for
+		err = refusal
+		return
 	}
 	err = m.read(mask[:])
-	return
+	return head.Final, head.Opcode, head.Length, mask, err
+}
+
+// MaxFrameHead is the longest that the head of a frame may be.
+const MaxFrameHead = 14
+
+// FrameHead is the part of a frame before its payload (RFC 6455 §5.2).
+type FrameHead struct {
+	Final    bool
+	Reserved byte // RSV1, RSV2 and RSV3 where they stand in the first byte
+	Opcode   Opcode
+	Masked   bool
+	Mask     [4]byte
+	Length   int64 // of the payload; with the top bit set, which is not allowed, it is negative
+	Size     int   // of the head itself
+}
+
+func frameHeadSize(second byte) int {
+	size := 2
+	switch second & 0x7f {
+	case 126:
+		size += 2
+	case 127:
+		size += 8
+	}
+	if second&0x80 != 0 {
+		size += 4
+	}
+	return size
+}
+
+// ParseFrameHead reads the head that p begins with, without judging it; whole is false if p ends within it.
+func ParseFrameHead(p []byte) (head FrameHead, whole bool) {
+	if len(p) < 2 {
+		return head, false
+	}
+	size := frameHeadSize(p[1])
+	if len(p) < size {
+		return head, false
+	}
+	head = FrameHead{Final: p[0]&0x80 != 0, Reserved: p[0] & 0x70, Opcode: Opcode(p[0] & 0x0f), Masked: p[1]&0x80 != 0, Length: int64(p[1] & 0x7f), Size: size}
+	switch head.Length {
+	case 126:
+		head.Length = int64(binary.BigEndian.Uint16(p[2:]))
+	case 127:
+		head.Length = int64(binary.BigEndian.Uint64(p[2:]))
+	}
+	if head.Masked {
+		copy(head.Mask[:], p[size-4:size])
+	}
+	return head, true
+}
+
+// Check says which rule of a connection without extensions the frame breaks; nil: none. within says that a message has begun and not
+// ended, fromClient that a client sent the frame.
+func (f *FrameHead) Check(fromClient, within bool) *CloseError {
+	masked := 0
+	if f.Masked {
+		masked = 4
+	}
+	switch {
+	case f.Reserved != 0: // RFC 6455 §5.2
+		return violation("reserved bit set without an extension")
+	case fromClient && !f.Masked: // RFC 6455 §5.1
+		return violation("client frame not masked")
+	case !fromClient && f.Masked:
+		return violation("server frame masked")
+	case f.Opcode > OpBinary && f.Opcode < OpClose || f.Opcode > OpPong:
+		return violation("unknown opcode")
+	case f.Opcode >= OpClose && (!f.Final || f.Length > maxControlPayload): // RFC 6455 §5.5
+		return violation("fragmented or long control frame")
+	case f.Opcode == OpContinuation && !within: // RFC 6455 §5.4
+		return violation("continuation of nothing")
+	case (f.Opcode == OpText || f.Opcode == OpBinary) && within:
+		return violation("message within a message")
+	case f.Length < 0, f.Size-masked == 4 && f.Length < 126, f.Size-masked == 10 && f.Length <= 0xffff:
+		return violation("length not minimal")
+	}
+	return nil
+}
+
+// Mask masks a payload, or takes the mask off (RFC 6455 §5.3). p begins where the payload does, or at a multiple of four from there.
+func Mask(p []byte, key [4]byte) {
+	word := uint64(binary.LittleEndian.Uint32(key[:]))
+	word |= word << 32
+	for len(p) >= 8 {
+		binary.LittleEndian.PutUint64(p, binary.LittleEndian.Uint64(p)^word)
+		p = p[8:]
+	}
+	for i := range p {
+		p[i] ^= key[i&3]
+	}
 }
 
 // read fills p, through the buffer, so that a small frame costs one read of the source.
@@ -216,9 +277,7 @@ func (m *MessageReader) payload(p []byte, mask [4]byte) error {
 	if err := m.read(p); err != nil {
 		return err
 	}
-	for i := range p {
-		p[i] ^= mask[i&3]
-	}
+	Mask(p, mask)
 	return nil
 }
 
@@ -236,8 +295,8 @@ func (m *MessageReader) appendPayload(length int, mask [4]byte) error {
 	return nil
 }
 
-// closeReceived reads the payload of a close frame (RFC 6455 §5.5.1, §7.4).
-func closeReceived(payload []byte) error {
+// ParseClose reads the payload of a close frame (RFC 6455 §5.5.1, §7.4). Peer is false if it is malformed.
+func ParseClose(payload []byte) *CloseError {
 	if len(payload) == 0 {
 		return &CloseError{Code: closeNoStatus, Peer: true}
 	}
@@ -253,18 +312,27 @@ func closeReceived(payload []byte) error {
 
 // AppendFrame appends an unmasked, unfragmented frame (server side, RFC 6455 §5.1).
 func AppendFrame(dst []byte, opcode Opcode, payload []byte) []byte {
+	return append(appendFrameHead(dst, opcode, 0, len(payload)), payload...)
+}
+
+// AppendMaskedFrame appends a masked, unfragmented frame (client side, RFC 6455 §5.1). The key must be one that nobody can
+// foresee (§10.3).
+func AppendMaskedFrame(dst []byte, opcode Opcode, payload []byte, key [4]byte) []byte {
+	dst = appendFrameHead(dst, opcode, 0x80, len(payload))
+	dst = append(append(dst, key[:]...), payload...)
+	Mask(dst[len(dst)-len(payload):], key)
+	return dst
+}
+
+func appendFrameHead(dst []byte, opcode Opcode, masked byte, length int) []byte {
 	dst = append(dst, 0x80|byte(opcode))
-	switch n := len(payload); {
-	case n < 126:
-		dst = append(dst, byte(n))
-	case n <= 0xffff:
-		dst = append(dst, 126)
-		dst = binary.BigEndian.AppendUint16(dst, uint16(n))
-	default:
-		dst = append(dst, 127)
-		dst = binary.BigEndian.AppendUint64(dst, uint64(n))
+	switch {
+	case length < 126:
+		return append(dst, masked|byte(length))
+	case length <= 0xffff:
+		return binary.BigEndian.AppendUint16(append(dst, masked|126), uint16(length))
 	}
-	return append(dst, payload...)
+	return binary.BigEndian.AppendUint64(append(dst, masked|127), uint64(length))
 }
 
 // AppendClose appends a close frame that answers or announces err: a peer's close is echoed, a violation named.
@@ -272,8 +340,22 @@ func AppendClose(dst []byte, code int, reason string) []byte {
 	if code == closeNoStatus {
 		return AppendFrame(dst, OpClose, nil)
 	}
-	var payload [maxControlPayload]byte
-	binary.BigEndian.PutUint16(payload[:], uint16(code))
-	n := copy(payload[2:], reason)
-	return AppendFrame(dst, OpClose, payload[:2+n])
+	var room [maxControlPayload]byte
+	return AppendFrame(dst, OpClose, closePayload(&room, code, reason))
+}
+
+// AppendMaskedClose is AppendClose for the client side.
+func AppendMaskedClose(dst []byte, code int, reason string, key [4]byte) []byte {
+	var room [maxControlPayload]byte
+	return AppendMaskedFrame(dst, OpClose, closePayload(&room, code, reason), key)
+}
+
+// closePayload cuts a reason that is too long, between two characters: it has to be UTF-8 (RFC 6455 §5.5.1).
+func closePayload(room *[maxControlPayload]byte, code int, reason string) []byte {
+	binary.BigEndian.PutUint16(room[:], uint16(code))
+	n := min(len(reason), maxControlPayload-2)
+	for n > 0 && n < len(reason) && !utf8.RuneStart(reason[n]) {
+		n--
+	}
+	return room[:2+copy(room[2:], reason[:n])]
 }

@@ -147,3 +147,33 @@ func TestAppendFrame(t *testing.T) {
 		t.Errorf("long reason: %d bytes", len(got))
 	}
 }
+
+func TestMaskedFrames(t *testing.T) {
+	key := [4]byte{1, 2, 3, 254}
+	for _, n := range []int{0, 1, 7, 8, 125, 126, 65535, 65536} { // RFC 6455 §5.2, §5.3
+		payload := strings.Repeat("xyz", n/3+1)[:n]
+		frame := AppendMaskedFrame(nil, OpBinary, []byte(payload), key)
+		if string(frame) != clientFrame(0x82, payload) {
+			t.Errorf("%d bytes: %.20q", n, frame)
+		}
+		head, whole := ParseFrameHead(frame)
+		if !whole || !head.Final || head.Opcode != OpBinary || head.Length != int64(n) || head.Mask != key || head.Check(true, false) != nil {
+			t.Errorf("%d bytes: %+v", n, head)
+		}
+		if head.Check(false, false) == nil { // RFC 6455 §5.1
+			t.Error("a server must not mask")
+		}
+		if _, whole := ParseFrameHead(frame[:head.Size-1]); whole {
+			t.Error("half a head is whole")
+		}
+		Mask(frame[head.Size:], head.Mask)
+		if string(frame[head.Size:]) != payload {
+			t.Errorf("%d bytes: another payload", n)
+		}
+	}
+	closing := AppendMaskedClose(nil, ClosePolicy, strings.Repeat("é", 100), key) // RFC 6455 §5.5.1: UTF-8, also when cut
+	Mask(closing[6:], key)
+	if said := ParseClose(closing[6:]); !said.Peer || said.Code != ClosePolicy || said.Reason != strings.Repeat("é", 61) {
+		t.Errorf("close: %v", said)
+	}
+}
