@@ -12,6 +12,28 @@ func (p *Pipeline) Finish(x *Exchange) {
 	if x.finished || x.number == 0 {
 		return
 	}
+	record := p.complete(x)
+	p.recorder.Add(record)
+	if x.Copy != nil {
+		x.Copy.Finish(x, record)
+	}
+}
+
+// Hold takes the place of Finish for an exchange that goes on when its front has given up all that it holds of it: a WebSocket of which
+// thousands idle. The Record goes to Release when the exchange has ended. An exchange that is captured cannot be held.
+func (p *Pipeline) Hold(x *Exchange) *fieldgate.Record {
+	record := *p.complete(x)
+	return &record
+}
+
+// Release hands over the Record of an exchange that was held and has ended now.
+func (p *Pipeline) Release(record *fieldgate.Record) {
+	record.Duration = time.Since(record.Time)
+	p.recorder.Add(record)
+}
+
+// complete ends the exchange and makes its Record.
+func (p *Pipeline) complete(x *Exchange) *fieldgate.Record {
 	x.finished = true
 	x.Enter(fieldgate.StageRecord) // and whatever stage is under way ends
 	record := &x.record
@@ -35,10 +57,7 @@ func (p *Pipeline) Finish(x *Exchange) {
 		x.times[fieldgate.StageForward] = x.times[fieldgate.StageForward].Add(x.UpstreamTime) // which is known anyway
 	}
 	record.Stages = x.times
-	p.recorder.Add(record)
-	if x.Copy != nil {
-		x.Copy.Finish(x, record)
-	}
+	return record
 }
 
 // routeText is the path or topic as Records hold it. A caller mostly asks for the same one again, which then costs no memory.
