@@ -33,12 +33,14 @@ const (
 
 // connection is one client connection. Its goroutine owns all of it but idle, handle and the deadlines of link.
 type connection struct {
-	front  *Front
-	link   net.Conn
-	tcp    *net.TCPConn // if content may be moved to it in the kernel
-	source netip.AddrPort
-	origin []byte // field lines that tell upstreams where the request comes from
-	idle   atomic.Bool
+	front   *Front
+	link    net.Conn
+	socket  net.Conn     // beneath TLS, or link itself
+	tcp     *net.TCPConn // if content may be moved to it in the kernel
+	origin  origin
+	proxied bool       // a PROXY header comes first
+	counted netip.Addr // of the source that the connection counts for; invalid: for none
+	idle    atomic.Bool
 
 	reader   *h1.Reader
 	request  h1.Request
@@ -58,29 +60,37 @@ type connection struct {
 	readBy, writeBy time.Time // deadlines in force
 }
 
-func newConnection(front *Front, link net.Conn) *connection {
-	c := &connection{front: front, link: link}
-	scheme := "http"
-	if secure(link) {
-		scheme = "https"
+// newConnection makes a connection that was accepted, with TLS unless secure is nil.
+func newConnection(front *Front, link net.Conn, secure *tls.Config) *connection {
+	c := &connection{front: front, link: link, socket: link}
+	tcp, ok := link.(*net.TCPConn)
+	if ok {
+		c.socket = socket.New(tcp)
+		c.origin.peer = addressOf(link)
+	}
+	if c.link = c.socket; secure != nil {
+		c.link = tls.Server(c.socket, secure)
 	} else {
-		if c.tcp, _ = link.(*net.TCPConn); c.tcp != nil {
-			c.link = socket.New(c.tcp)
-		}
+		c.tcp = tcp
 	}
-	if address, ok := link.RemoteAddr().(*net.TCPAddr); ok {
-		source := address.AddrPort()
-		c.source = netip.AddrPortFrom(source.Addr().Unmap().WithZone(""), source.Port())
-	}
-	c.origin = h1.AppendField(c.origin, "X-Forwarded-For", c.source.Addr().String())
-	c.origin = h1.AppendField(c.origin, "X-Forwarded-Proto", scheme)
-	c.origin = h1.AppendField(c.origin, "Via", "1.1 fieldgate") // RFC 9110 §7.6.3
+	c.origin.secure = secure != nil
+	c.origin.adopt(front.settings.Load())
 	return c
+}
+
+// addressOf is the other end of a TCP connection.
+func addressOf(link net.Conn) netip.AddrPort {
+	address, ok := link.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	peer := address.AddrPort()
+	return netip.AddrPortFrom(peer.Addr().Unmap().WithZone(""), peer.Port())
 }
 
 // serve carries one exchange after the other.
 func (c *connection) serve() {
-	if !c.handshake() {
+	if !c.readProxyHeader() || !c.handshake() {
 		return
 	}
 	c.reader = h1.NewReader(c.link, h1.DefaultBuffer)
@@ -90,11 +100,17 @@ func (c *connection) serve() {
 			c.refuseHead(err)
 			return
 		}
-		if err := c.request.Parse(head, &c.front.config.Limits); err != nil {
+		err = c.request.Parse(head, &c.front.config.Limits)
+		if err == nil {
+			err = c.findOrigin()
+		}
+		if err != nil {
 			c.refuseHead(err)
 			return
 		}
-		c.exchangeOne()
+		if !c.answerOurselves() {
+			c.exchangeOne()
+		}
 		if !c.keep {
 			return
 		}
@@ -109,7 +125,10 @@ func (c *connection) handshake() bool {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.front.config.HeadTimeout)
 	defer cancel()
-	return secured.HandshakeContext(ctx) == nil
+	if secured.HandshakeContext(ctx) != nil {
+		return false
+	}
+	return secured.ConnectionState().NegotiatedProtocol != challengeProtocol
 }
 
 // awaitHead reads the next request head: it may take its time to begin, but not to end.
@@ -165,7 +184,7 @@ func (c *connection) write(p []byte) error {
 func (c *connection) refuseHead(err error) {
 	x := &c.exchange
 	x.Reset()
-	x.Protocol, x.Method, x.Source = fieldgate.ProtocolHTTP, fieldgate.MethodOther, c.source
+	x.Protocol, x.Method, x.Source = fieldgate.ProtocolHTTP, fieldgate.MethodOther, c.origin.source
 	c.keep = false
 	c.request.Method = nil
 	var refusal *h1.Error
@@ -185,7 +204,7 @@ func (c *connection) refuseHead(err error) {
 func (c *connection) fill() {
 	r, x := &c.request, &c.exchange
 	x.Reset()
-	x.Protocol, x.Source, x.Started = fieldgate.ProtocolHTTP, c.source, time.Now()
+	x.Protocol, x.Source, x.Started = fieldgate.ProtocolHTTP, c.origin.source, time.Now()
 	if x.Method = fieldgate.ParseMethod(r.Method); x.Method == fieldgate.MethodOther {
 		x.MethodToken = string(r.Method)
 	}
@@ -301,8 +320,12 @@ func (c *connection) linger() {
 // reset ends the connection so that the client cannot take what it got for a whole answer.
 func (c *connection) reset() {
 	c.keep = false
-	if c.tcp != nil {
-		c.tcp.SetLinger(0)
+	type lingerer interface{ SetLinger(seconds int) error }
+	if socket, ok := c.socket.(lingerer); ok {
+		socket.SetLinger(0)
+	}
+	if c.socket != c.link { // TLS would end cleanly (RFC 8446 §6.1)
+		c.socket.Close()
 	}
 }
 

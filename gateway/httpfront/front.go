@@ -27,6 +27,7 @@ import (
 type Config struct {
 	Pipeline *pipeline.Pipeline
 	Logger   *slog.Logger
+	Settings Settings
 	Limits   h1.Limits // of request heads
 
 	IdleTimeout   time.Duration // between requests on a connection; default 75 s
@@ -65,6 +66,7 @@ type Front struct {
 	config   Config
 	pipeline *pipeline.Pipeline
 	logger   *slog.Logger
+	settings atomic.Pointer[Settings]
 
 	draining atomic.Bool
 	ending   chan struct{}   // closed when draining begins
@@ -77,15 +79,17 @@ type Front struct {
 	streams     map[*stream]struct{}
 	sources     sources
 
-	accepted, refused, refusedSource atomic.Uint64
+	accepted, refused, refusedSource, refusedProxy atomic.Uint64
 }
 
 // New makes a front that listens nowhere yet.
 func New(config Config) *Front {
 	config = config.withDefaults()
 	ctx, cut := context.WithCancel(context.Background())
-	return &Front{context: ctx, cut: cut, config: config, pipeline: config.Pipeline, logger: config.Logger, ending: make(chan struct{}),
+	f := &Front{context: ctx, cut: cut, config: config, pipeline: config.Pipeline, logger: config.Logger, ending: make(chan struct{}),
 		connections: make(map[*connection]struct{}), streams: make(map[*stream]struct{}), sources: make(sources)}
+	f.Replace(config.Settings)
+	return f
 }
 
 // Stats are counters since New, and what is open now.
@@ -93,6 +97,7 @@ type Stats struct {
 	Accepted      uint64 // connections
 	Refused       uint64 // connections beyond MaxConnections
 	RefusedSource uint64 // connections beyond MaxConnectionsSource
+	RefusedProxy  uint64 // connections to a listener behind proxies that came from none, or had no sound PROXY header
 	Connections   int    // open
 	Streams       int    // WebSockets and event streams open
 }
@@ -101,13 +106,22 @@ type Stats struct {
 func (f *Front) Stats() Stats {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return Stats{Accepted: f.accepted.Load(), Refused: f.refused.Load(), RefusedSource: f.refusedSource.Load(),
+	return Stats{Accepted: f.accepted.Load(), Refused: f.refused.Load(), RefusedSource: f.refusedSource.Load(), RefusedProxy: f.refusedProxy.Load(),
 		Connections: len(f.connections), Streams: len(f.streams)}
 }
 
 // Serve accepts connections until ctx ends, then lets exchanges under way finish for ShutdownGrace, and returns when all
-// connections of the front have ended. For TLS the listener is that of tls.NewListener.
+// connections of the front have ended. The listener gives TCP connections.
 func (f *Front) Serve(ctx context.Context, listener net.Listener) error {
+	return f.serve(ctx, listener, nil)
+}
+
+// ServeTLS serves TLS as Serve does without it.
+func (f *Front) ServeTLS(ctx context.Context, listener net.Listener, config *tls.Config) error {
+	return f.serve(ctx, listener, config)
+}
+
+func (f *Front) serve(ctx context.Context, listener net.Listener, secure *tls.Config) error {
 	var running sync.WaitGroup
 	accepting, stop := context.WithCancel(ctx)
 	defer stop()
@@ -120,7 +134,7 @@ func (f *Front) Serve(ctx context.Context, listener net.Listener) error {
 		link, err := listener.Accept()
 		if err == nil {
 			wait = 0
-			f.accept(link, &running)
+			f.accept(link, secure, &running)
 			continue
 		}
 		if ctx.Err() != nil {
@@ -144,33 +158,61 @@ func (f *Front) Serve(ctx context.Context, listener net.Listener) error {
 	return failure
 }
 
-func (f *Front) accept(link net.Conn, running *sync.WaitGroup) {
+func (f *Front) accept(link net.Conn, secure *tls.Config, running *sync.WaitGroup) {
 	f.accepted.Add(1)
-	c := newConnection(f, link)
-	f.mu.Lock()
-	switch {
-	case len(f.connections) >= f.config.MaxConnections:
-		f.refused.Add(1)
-	case !f.sources.take(c.source.Addr(), f.config.MaxConnectionsSource):
-		f.refusedSource.Add(1)
-	default:
-		f.connections[c] = struct{}{}
-		f.mu.Unlock()
-		running.Go(func() {
-			defer f.remove(c)
-			defer f.survive(c)
-			c.serve()
-		})
+	proxies := f.settings.Load().proxies(secure != nil)
+	proxied := len(proxies) > 0
+	if proxied && !contains(proxies, addressOf(link).Addr()) {
+		f.refuseProxy(addressOf(link), errNoProxy)
+		link.Close()
 		return
 	}
-	f.mu.Unlock()
-	link.Close()
+	c := newConnection(f, link, secure)
+	c.proxied = proxied
+	if !f.take(c) {
+		link.Close()
+		return
+	}
+	running.Go(func() {
+		defer f.remove(c)
+		defer f.survive(c)
+		c.serve()
+	})
+}
+
+// take finds room for a connection.
+func (f *Front) take(c *connection) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.connections) >= f.config.MaxConnections {
+		f.refused.Add(1)
+		return false
+	}
+	if !c.proxied && !f.count(c) {
+		return false
+	}
+	f.connections[c] = struct{}{}
+	return true
+}
+
+// count counts the connection for its source, unless that forwards for many others. To be called with mu held.
+func (f *Front) count(c *connection) bool {
+	if c.origin.trusted {
+		return true
+	}
+	address := c.origin.client().Addr()
+	if !f.sources.take(address, f.config.MaxConnectionsSource) {
+		f.refusedSource.Add(1)
+		return false
+	}
+	c.counted = address
+	return true
 }
 
 // survive confines a fault of ours to the connection that met it: thousands of devices depend on the process.
 func (f *Front) survive(c *connection) {
 	if fault := recover(); fault != nil {
-		f.logger.Error("fault while serving a connection", "fault", fault, "source", c.source, "stack", string(debug.Stack()))
+		f.logger.Error("fault while serving a connection", "fault", fault, "source", c.origin.source, "stack", string(debug.Stack()))
 	}
 }
 
@@ -179,7 +221,9 @@ func (f *Front) remove(c *connection) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.connections, c)
-	f.sources.release(c.source.Addr())
+	if c.counted.IsValid() {
+		f.sources.release(c.counted)
+	}
 }
 
 // drain ends idle connections and streams at once, the others with their exchange, and cuts what is left after the grace.
@@ -212,9 +256,3 @@ func (f *Front) each(do func(*connection)) {
 
 // longAgo is a deadline that ends a read at once.
 var longAgo = time.Unix(1, 0)
-
-// secure reports whether the connection is TLS.
-func secure(link net.Conn) bool {
-	_, ok := link.(*tls.Conn)
-	return ok
-}

@@ -780,7 +780,7 @@ func TestTLS(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- g.Serve(ctx, tls.NewListener(plain, &tls.Config{Certificates: certificate.TLS.Certificates}))
+		ended <- g.ServeTLS(ctx, plain, &tls.Config{Certificates: certificate.TLS.Certificates})
 	}()
 	client := certificate.Client()
 	for range 3 {

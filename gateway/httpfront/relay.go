@@ -99,10 +99,7 @@ func (c *connection) prepare(upgrade bool) {
 	if upgrade {
 		call.Upgrade = []byte("websocket")
 	}
-	fields := append(c.fields[:0], c.origin...)
-	if len(r.Host) > 0 {
-		fields = h1.AppendField(fields, "X-Forwarded-Host", r.Host)
-	}
+	fields := c.origin.appendFields(c.fields[:0], r.Host)
 	fields = c.front.pipeline.AppendUpstreamFields(fields, x)
 	ours := x.Principal.Kind == fieldgate.PrincipalDevice || x.Principal.Kind == fieldgate.PrincipalApp
 	for i := range r.Fields {
