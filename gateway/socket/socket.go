@@ -16,6 +16,8 @@ type Conn struct {
 	*net.TCPConn
 	raw     syscall.RawConn
 	in, out transfer
+	look    func(fd uintptr)
+	quiet   bool
 }
 
 // transfer is the read or write under way.
@@ -33,7 +35,7 @@ func New(tcp *net.TCPConn) net.Conn {
 		return tcp
 	}
 	c := &Conn{TCPConn: tcp, raw: raw}
-	c.in.step, c.out.step = c.readStep, c.writeStep
+	c.in.step, c.out.step, c.look = c.readStep, c.writeStep, c.lookStep
 	return c
 }
 
@@ -70,6 +72,19 @@ func (c *Conn) Write(p []byte) (int, error) {
 		err = failure("send", t.fail)
 	}
 	return t.n, err
+}
+
+// Quiet looks, without waiting, whether the connection is open and has nothing to read. To be called by the one that reads.
+func (c *Conn) Quiet() bool {
+	c.quiet = false
+	err := c.raw.Control(c.look) // not Read: a deadline may have passed
+	return err == nil && c.quiet
+}
+
+func (c *Conn) lookStep(fd uintptr) {
+	var peeked [1]byte
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&peeked[0])), 1, syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
+	c.quiet = errno == syscall.EAGAIN
 }
 
 // readStep reads what is there; false: wait until something is.

@@ -2,7 +2,28 @@
 
 package socket
 
-import "net"
+import (
+	"net"
+	"syscall"
+)
 
-// New is the connection itself: elsewhere package net reads and writes.
-func New(connection *net.TCPConn) net.Conn { return connection }
+// Conn is a TCP connection, which package net reads and writes.
+type Conn struct{ *net.TCPConn }
+
+// New makes a Conn of a connection.
+func New(connection *net.TCPConn) net.Conn { return &Conn{connection} }
+
+// Quiet looks, without waiting, whether the connection is open and has nothing to read.
+func (c *Conn) Quiet() bool {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	quiet := false
+	err = raw.Control(func(fd uintptr) { // not Read: a deadline may have passed
+		var peeked [1]byte
+		_, _, err := syscall.Recvfrom(int(fd), peeked[:], syscall.MSG_PEEK) // the socket does not block
+		quiet = err == syscall.EAGAIN
+	})
+	return err == nil && quiet
+}

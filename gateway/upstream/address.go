@@ -77,6 +77,10 @@ func (a *address) wait(turn chan *conn, deadline time.Time) (*conn, error) {
 		if c == nil {
 			return a.connect(deadline)
 		}
+		if now := time.Now(); !c.usable(now) {
+			a.discard(c)
+			return a.connection(now, deadline, false)
+		}
 		c.reused = true
 		return c, nil
 	case <-timer.C:
@@ -112,9 +116,10 @@ func (a *address) connect(deadline time.Time) (*conn, error) {
 		return nil, &connectError{err}
 	}
 	c := &conn{tcp: link.(*net.TCPConn), address: a, created: now, plain: a.tls == nil}
-	c.Conn = socket.New(c.tcp)
+	c.socket = socket.New(c.tcp)
+	c.Conn = c.socket
 	if a.tls != nil {
-		secured := tls.Client(c.Conn, a.tls)
+		secured := tls.Client(c.socket, a.tls)
 		if err := secured.HandshakeContext(ctx); err != nil {
 			link.Close()
 			a.giveUpPlace()

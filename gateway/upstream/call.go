@@ -52,6 +52,7 @@ type Call struct {
 	streamed bool // content was written that cannot be written again
 	sent     bool // some of the request may have reached the upstream
 	sendErr  error
+	early    bool // the upstream answered before it had the whole request: whether it read the rest as content nobody knows
 
 	tried   tried         // addresses of this call
 	sentAt  time.Time     // when the exchange that is under way began
@@ -121,8 +122,9 @@ func (c *Call) send(now time.Time, fresh bool) *fieldgate.Problem {
 	}
 	link.out = out
 	n, err := link.Write(out)
-	c.sent, c.sendErr = n > 0, err
+	c.sent, c.sendErr, c.early = n > 0, err, false
 	if c.sendErr == nil && !together {
+		c.early = link.plain && !link.quiet()
 		_, c.sendErr = link.Write(c.Content)
 	}
 	// A failure to write is judged in Answer: the upstream may have answered before it stopped reading.
@@ -159,6 +161,7 @@ func (c *Call) Write(p []byte) (int, error) {
 	if c.sendErr != nil {
 		return 0, c.sendErr
 	}
+	c.early = c.early || c.conn.plain && !c.conn.quiet()
 	n, err := c.conn.Write(p)
 	c.sendErr = err
 	return n, err
@@ -266,7 +269,7 @@ func (c *Call) End() {
 	now := time.Now()
 	link.address.end(now, c.took, c.outcome)
 	r := &link.response
-	if c.Response == nil || c.sendErr != nil || r.Close || r.Status == http.StatusSwitchingProtocols ||
+	if c.Response == nil || c.sendErr != nil || c.early || r.Close || r.Status == http.StatusSwitchingProtocols ||
 		!link.body.Ended() || len(link.reader.Buffered()) != 0 {
 		link.address.discard(link)
 		return

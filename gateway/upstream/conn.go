@@ -1,20 +1,20 @@
 package upstream
 
 import (
+	"errors"
 	"net"
-	"syscall"
+	"os"
 	"time"
 
+	"fieldgate/gateway/socket"
 	"fieldgate/protocol/h1"
 )
-
-// trustedIdle is how long an idle connection is taken to live without a look at it, which costs a system call.
-const trustedIdle = 100 * time.Millisecond
 
 // conn is one connection to an upstream, used by one call at a time.
 type conn struct {
 	net.Conn
 	tcp     *net.TCPConn // below TLS, if there is TLS
+	socket  net.Conn     // of tcp
 	plain   bool
 	address *address
 
@@ -44,29 +44,21 @@ func (c *conn) endBy(now, deadline time.Time) error {
 }
 
 // usable reports whether the connection may be used again. One that the upstream has closed, or on which it has said
-// something unasked, may not.
+// something unasked, may not: that would become the answer to the next request.
 func (c *conn) usable(now time.Time) bool {
-	if now.Sub(c.created) > maxLifetime {
-		return false
-	}
-	idle := now.Sub(c.idleSince)
-	if idle < trustedIdle {
-		return true
-	}
-	return idle < idleTimeout && c.silent()
+	return now.Sub(c.created) <= maxLifetime && now.Sub(c.idleSince) < idleTimeout && c.quiet()
 }
 
-// silent looks, without waiting, whether the connection is open and has nothing to read.
-func (c *conn) silent() bool {
-	raw, err := c.tcp.SyscallConn()
-	if err != nil {
+// quiet looks, without waiting, whether the connection is open and has nothing to read.
+func (c *conn) quiet() bool {
+	if socket, ok := c.socket.(*socket.Conn); !ok || !socket.Quiet() {
 		return false
 	}
-	silent := false
-	err = raw.Control(func(fd uintptr) { // not Read: the deadline of the last call may have passed
-		var peeked [1]byte
-		_, _, err := syscall.Recvfrom(int(fd), peeked[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		silent = err == syscall.EAGAIN
-	})
-	return err == nil && silent
+	if c.plain {
+		return true
+	}
+	// TLS may hold records that it has read together with the last answer. The deadline keeps it from waiting for more.
+	c.deadline = time.Time{}
+	c.SetReadDeadline(time.Unix(1, 0))
+	return errors.Is(c.reader.Fill(), os.ErrDeadlineExceeded)
 }

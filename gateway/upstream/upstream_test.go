@@ -242,8 +242,7 @@ func TestClosedIdleConnectionIsNotUsed(t *testing.T) {
 			t.Fatalf("call %d: %v", i+1, err)
 		}
 		<-closed
-		u.addresses()[0].idle[0].idleSince = time.Now().Add(-time.Second) // long enough that the connection is looked at
-		for u.addresses()[0].idle[0].silent() {                           // until the end of the connection has arrived
+		for u.addresses()[0].idle[0].quiet() { // until the end of the connection has arrived
 			time.Sleep(time.Millisecond)
 		}
 	}
@@ -276,7 +275,6 @@ func TestIdleConnectionOutlivesDeadlines(t *testing.T) {
 			call.End()
 			link.deadline = time.Unix(1, 0) // as if the time-out had passed since
 			link.SetDeadline(link.deadline)
-			link.idleSince = time.Now().Add(-2 * trustedIdle)
 		}
 	}
 	if n := connections.Load(); n != 1 {
