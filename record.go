@@ -115,16 +115,18 @@ type RecordBatch struct {
 // EncodeRecords appends the compact form of a batch: a version byte, the header, a table of the distinct texts, and the
 // Records as variable-length integers with texts by number.
 func EncodeRecords(dst []byte, batch *RecordBatch) []byte {
-	table := stringTable{index: make(map[string]uint64, 64)}
+	table := textTable{index: make(map[string]uint64, 64)}
 	rows := make([]byte, 0, 32*len(batch.Records))
 	var base int64
 	for i := range batch.Records {
 		r := &batch.Records[i]
 		rows = r.appendNumbers(rows, base)
 		base = r.Time.UnixNano()
-		for _, text := range r.texts() {
-			rows = binary.AppendUvarint(rows, table.number(text))
+		for column, text := range r.texts() {
+			rows = binary.AppendUvarint(rows, table.number(column, text))
 		}
+		rows = binary.AppendUvarint(rows, table.source(r.Source))
+		rows = binary.AppendUvarint(rows, table.number(ruleColumn, r.Rule))
 	}
 	dst = append(dst, recordFormVersion)
 	dst = appendText(dst, batch.Node)
@@ -175,12 +177,12 @@ func DecodeRecord(encoded []byte) (r Record, err error) {
 	d.stages(&r)
 	var texts [recordTexts]string
 	for i := range texts {
-		if i != 10 {
+		if i != sourceColumn {
 			texts[i] = d.text()
 		}
 	}
-	texts[10] = d.text() // the source comes last
-	if r.setTexts(texts) != nil || d.bad || len(d.rest) != 0 {
+	r.setTexts(&texts)
+	if r.setSource(d.text()) != nil || d.bad || len(d.rest) != 0 { // the source comes last
 		return Record{}, errRecords
 	}
 	return r, nil
@@ -206,43 +208,53 @@ func (r *Record) appendStages(dst []byte) []byte {
 	return append(dst, byte(r.Decided))
 }
 
-// texts lists the text fields in the order of the wire form; setTexts is its inverse.
-func (r *Record) texts() [recordTexts]string {
-	source := ""
-	if r.Source.IsValid() {
-		source = r.Source.String()
-	}
-	return [...]string{string(r.Problem), r.API, r.Version, r.Operation, r.Route, r.Detail, r.Principal, string(r.Kind), r.Model,
-		r.Firmware, source, r.Rule}
+// texts lists the text fields in the order of the wire form, up to the source, which is an address; the rule follows it.
+func (r *Record) texts() [sourceColumn]string {
+	return [...]string{string(r.Problem), r.API, r.Version, r.Operation, r.Route, r.Detail, r.Principal, string(r.Kind), r.Model, r.Firmware}
 }
 
-// How many texts a Record has on the wire, in either form.
+// How many texts a Record has on the wire, in either form, and the places of some.
 const (
 	recordTexts          = 12
 	recordTextsStageless = 11
+
+	sourceColumn = 10
+	ruleColumn   = 11
 )
 
-func (r *Record) setTexts(t [recordTexts]string) error {
+// setTexts is the inverse of texts; the source is left to the caller.
+func (r *Record) setTexts(t *[recordTexts]string) {
 	r.Problem, r.API, r.Version, r.Operation, r.Route, r.Detail = ProblemCode(t[0]), t[1], t[2], t[3], t[4], t[5]
-	r.Principal, r.Kind, r.Model, r.Firmware, r.Rule = t[6], PrincipalKind(t[7]), t[8], t[9], t[11]
-	if t[10] == "" {
-		return nil
+	r.Principal, r.Kind, r.Model, r.Firmware, r.Rule = t[6], PrincipalKind(t[7]), t[8], t[9], t[ruleColumn]
+}
+
+func (r *Record) setSource(text string) (err error) {
+	if text != "" {
+		r.Source, err = netip.ParseAddr(text)
 	}
-	var err error
-	r.Source, err = netip.ParseAddr(t[10])
 	return err
 }
 
-type stringTable struct {
+// textTable numbers the distinct texts of a batch.
+type textTable struct {
 	index map[string]uint64
 	texts []string
+
+	// Most Records have the texts of the one before: comparing with them costs less than looking them up.
+	before  [recordTexts]string
+	numbers [recordTexts]uint64 // of before
+	address netip.Addr          // whose text before has
 }
 
 // number is the text's place in the table, counted from 1; 0 is the empty text.
-func (t *stringTable) number(text string) uint64 {
+func (t *textTable) number(column int, text string) uint64 {
 	if text == "" {
 		return 0
 	}
+	if text == t.before[column] {
+		return t.numbers[column]
+	}
+	t.before[column] = text
 	if len(text) > maxBatchString {
 		text = text[:maxBatchString]
 	}
@@ -252,7 +264,20 @@ func (t *stringTable) number(text string) uint64 {
 		n = uint64(len(t.texts))
 		t.index[text] = n
 	}
+	t.numbers[column] = n
 	return n
+}
+
+// source is number of an address.
+func (t *textTable) source(address netip.Addr) uint64 {
+	if !address.IsValid() {
+		return 0
+	}
+	if address != t.address {
+		t.number(sourceColumn, address.String())
+		t.address = address
+	}
+	return t.numbers[sourceColumn]
 }
 
 func appendText(dst []byte, text string) []byte {
@@ -300,6 +325,9 @@ func DecodeRecords(encoded []byte) (*RecordBatch, error) {
 	}
 	batch.Records = make([]Record, d.count(MaxBatchRecords))
 	var base int64
+	var texts [recordTexts]string
+	var source uint64 // number of the text that address stands in
+	var address netip.Addr
 	for i := range batch.Records {
 		r := &batch.Records[i]
 		base += d.numbers(r)
@@ -309,17 +337,21 @@ func DecodeRecords(encoded []byte) (*RecordBatch, error) {
 			d.stages(r)
 			count = recordTexts
 		}
-		var texts [recordTexts]string
-		for j := range count {
+		for column := range count {
 			n := d.uint()
 			if n >= uint64(len(table)) {
 				return nil, errRecords
 			}
-			texts[j] = table[n]
+			texts[column] = table[n]
+			if column == sourceColumn && n != source {
+				if r.setSource(table[n]) != nil {
+					return nil, errRecords
+				}
+				source, address = n, r.Source
+			}
 		}
-		if r.setTexts(texts) != nil {
-			return nil, errRecords
-		}
+		r.setTexts(&texts)
+		r.Source = address
 		if d.bad {
 			return nil, errRecords
 		}
@@ -346,6 +378,11 @@ func (d *recordReader) byte() byte {
 }
 
 func (d *recordReader) uint() uint64 {
+	if len(d.rest) > 0 && d.rest[0] < 0x80 { // as most are
+		v := uint64(d.rest[0])
+		d.rest = d.rest[1:]
+		return v
+	}
 	v, n := binary.Uvarint(d.rest)
 	if n <= 0 {
 		d.bad, d.rest = true, nil

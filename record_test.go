@@ -184,3 +184,32 @@ func TestAppendRecord(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+func BenchmarkEncodeRecords(b *testing.B) {
+	batch, dst := sampleBatch(), []byte(nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		dst = EncodeRecords(dst[:0], batch)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(batch.Records)), "ns/record")
+}
+
+func BenchmarkDecodeRecords(b *testing.B) {
+	batch := sampleBatch()
+	encoded := EncodeRecords(nil, batch)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := DecodeRecords(encoded); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(batch.Records)), "ns/record")
+}
+
+func BenchmarkAppendRecord(b *testing.B) {
+	batch, dst := sampleBatch(), []byte(nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		dst = AppendRecord(dst[:0], &batch.Records[0])
+	}
+}

@@ -83,7 +83,8 @@ func BenchmarkFilter(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	f, e := Filter{Terms: terms}, &Exchange{Record: record(70)}
+	r := record(70)
+	f, e := Filter{Terms: terms}, &Exchange{Record: &r}
 	b.ReportAllocs()
 	for b.Loop() {
 		if !f.matches(e) {

@@ -185,10 +185,10 @@ func fillConsole(b *testing.B, n node) {
 			}
 		}
 	}
-	uses := make(map[use]useCount)
+	uses := make(map[use]*useCount)
 	for o := range benchOperations {
 		for f := range benchFirmware {
-			uses[use{fmt.Sprint("operation", o), fmt.Sprint("T", f%3), fmt.Sprint("1.", f)}] = useCount{1_000, uint64(now)}
+			uses[use{fmt.Sprint("operation", o), fmt.Sprint("T", f%3), fmt.Sprint("1.", f)}] = &useCount{1_000, uint64(now)}
 		}
 	}
 	for back := range benchDays {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -130,13 +129,10 @@ func (c *counting) consume(ctx context.Context, entries []bus.Entry, counted uin
 }
 
 func (c *counting) consumeEntry(entry bus.Entry, counted uint64, now time.Time) {
-	batch, err := decode(entry)
+	batch, err := c.batches.decode(entry, now)
 	if entry.Sequence <= counted {
 		if err == nil {
-			for r := range batch.Records {
-				clean(&batch.Records[r], now)
-				c.presence.touch(batch.Node, &batch.Records[r], false)
-			}
+			c.presence.touch(batch.Node, batch.Records, false)
 		}
 		return
 	}
@@ -147,47 +143,8 @@ func (c *counting) consumeEntry(entry bus.Entry, counted uint64, now time.Time) 
 		return
 	}
 	records := c.nodes.take(batch)
-	for r := range records {
-		clean(&records[r], now)
-		c.pending.add(batch, &records[r], c.routes, c.firsts)
-		c.presence.touch(batch.Node, &records[r], true)
-	}
-}
-
-const maxRecordNumber = 1 << 60 // a column is a signed BIGINT
-
-func decode(entry bus.Entry) (*fieldgate.RecordBatch, error) {
-	batch, err := fieldgate.DecodeRecords(entry.Data)
-	if err == nil && batch.First-1 > maxRecordNumber { // also 0
-		err = fmt.Errorf("record number %d", batch.First)
-	}
-	if err == nil {
-		batch.Node = cleanText(batch.Node)
-	}
-	return batch, err
-}
-
-// clean makes sure of what the database, metrics and JSON demand of texts and numbers, whatever a node sends.
-func clean(r *fieldgate.Record, now time.Time) {
-	for _, text := range [...]*string{&r.API, &r.Version, &r.Operation, &r.Route, &r.Detail, &r.Principal, &r.Model, &r.Firmware} {
-		*text = cleanText(*text)
-	}
-	r.Problem, r.Kind = fieldgate.ProblemCode(cleanText(string(r.Problem))), fieldgate.PrincipalKind(cleanText(string(r.Kind)))
-	if r.Time.After(now) { // a clock that is wrong would make rollups that are kept until then
-		r.Time = now
-	}
-	r.Status = min(max(r.Status, 0), 999)
-	r.Duration = min(max(r.Duration, 0), maxLatency)
-	const most = 1 << 40 // bytes of one exchange; sums must fit a BIGINT
-	r.BytesIn, r.BytesOut = min(r.BytesIn, most), min(r.BytesOut, most)
-}
-
-// cleanText is valid UTF-8 without NUL, which PostgreSQL's TEXT does not take.
-func cleanText(text string) string {
-	if strings.IndexByte(text, 0) >= 0 {
-		text = strings.ReplaceAll(text, "\x00", "\ufffd")
-	}
-	return strings.ToValidUTF8(text, "\ufffd")
+	c.pending.add(batch, records, c.routes, c.firsts)
+	c.presence.touch(batch.Node, records, true)
 }
 
 // flushRegularly stores what is pending until the context ends or the turn is over. The pause between two flushes follows from

@@ -132,6 +132,7 @@ func (i *Insight) countFindings(ctx context.Context, tx *store.Tx, list []*Findi
 	})
 }
 
+// findingNames are the names of findings, by the number of their bit.
 var findingNames = fieldgate.Findings(^uint32(0)).Names()
 
 // OpenFindings counts findings that are open by severity.

@@ -313,14 +313,14 @@ func useRows(ctx context.Context, tx *store.Tx, p *pending) (rows [][]any, err e
 		if err != nil {
 			return nil, err
 		}
-		merged := make(map[use]useCount, len(uses))
+		merged := make(map[use]*useCount, len(uses))
 		if packed != nil {
-			if err := unpackUses(packed, func(u use, n useCount) { merged[u] = n }); err != nil {
+			if err := unpackUses(packed, func(u use, n useCount) { merged[u] = &n }); err != nil {
 				return nil, err
 			}
 		}
 		for u, n := range uses {
-			addUse(merged, u, n)
+			countOf(merged, u).add(*n)
 		}
 		rows = append(rows, []any{key.start, key.api, key.version, packUses(merged)})
 	}

@@ -45,18 +45,19 @@ var defaultPace = pace{flush: 500 * time.Millisecond, renew: 2 * time.Second, lo
 
 // Insight consumes the Records of all nodes.
 type Insight struct {
-	store  *store.Store
-	bus    *bus.Bus
-	log    *slog.Logger
-	live   *live
-	online *online
-	count  *counters
-	lag    lag
-	slots  *slots
-	alone  bool
-	holder string // names this Insight among all that may count
-	pace   pace
-	poke   chan struct{} // taken by the flushing goroutine when there is no place
+	store   *store.Store
+	bus     *bus.Bus
+	log     *slog.Logger
+	live    *live
+	online  *online
+	count   *counters
+	lag     lag
+	slots   *slots
+	batches batches
+	alone   bool
+	holder  string // names this Insight among all that may count
+	pace    pace
+	poke    chan struct{} // taken by the flushing goroutine when there is no place
 }
 
 // New makes an Insight on its store and bus. Its metrics are registered with metrics.
@@ -141,7 +142,7 @@ const maxShownNodes = 4_096
 func (i *Insight) show(entries []bus.Entry, nodes numbering, counted uint64) {
 	now := time.Now()
 	for _, entry := range entries {
-		batch, err := decode(entry)
+		batch, err := i.batches.decode(entry, now)
 		if err != nil {
 			continue // who counts says so
 		}
@@ -149,10 +150,9 @@ func (i *Insight) show(entries []bus.Entry, nodes numbering, counted uint64) {
 			clear(nodes)
 		}
 		records := nodes.take(batch)
-		for r := range records {
-			clean(&records[r], now)
-			i.online.see(&records[r], now)
-			if entry.Sequence > counted {
+		i.online.see(records, now)
+		if entry.Sequence > counted {
+			for r := range records {
 				i.count.add(&records[r])
 			}
 		}

@@ -2,6 +2,7 @@ package insight
 
 import (
 	"errors"
+	"iter"
 	"slices"
 	"sync"
 	"time"
@@ -21,18 +22,29 @@ var ErrTooManySubscribers = errors.New("too many readers of live traffic: end on
 
 // Exchange is a Record with the name that problem details gave to its caller.
 type Exchange struct {
-	fieldgate.Record
-	Node     string // gateway
-	Instance string
+	*fieldgate.Record        // is not changed
+	Node              string // gateway
+	Instance          string
 }
 
 // live holds the newest exchanges, the counts of the last seconds, and who listens.
 type live struct {
 	mu          sync.Mutex
-	recent      []Exchange // a ring once it is full
-	oldest      int        // in the full ring
+	recent      []shown // oldest first
+	remembered  int     // exchanges in recent; maxRecent, and what is left of the oldest shown
 	seconds     [maxSeconds + 1]second
 	subscribers map[*Subscriber]bool
+}
+
+// shown is the Records of one batch.
+type shown struct {
+	node    string
+	epoch   uint64
+	records []fieldgate.Record
+}
+
+func (s *shown) exchange(r *fieldgate.Record) Exchange {
+	return Exchange{r, s.node, string(fieldgate.AppendInstance(nil, s.node, s.epoch, r.Exchange))}
 }
 
 // second is what happened within one second.
@@ -40,7 +52,7 @@ type second struct {
 	at        int64 // seconds since 1970
 	protocols [fieldgate.Protocols]protocolCount
 	problems  map[string]namedCount
-	findings  map[string]namedCount
+	findings  [findingKinds]namedCount
 }
 
 type protocolCount struct {
@@ -60,16 +72,24 @@ func newLive() *live {
 func (l *live) add(batch *fieldgate.RecordBatch, records []fieldgate.Record, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if len(records) == 0 {
+		return
+	}
+	newest := shown{batch.Node, batch.Epoch, records}
+	l.recent = append(l.recent, newest)
+	for l.remembered += len(records); l.remembered-len(l.recent[0].records) >= maxRecent; {
+		l.remembered -= len(l.recent[0].records)
+		l.recent[0] = shown{} // the array behind the slice lives on
+		l.recent = l.recent[1:]
+	}
 	for i := range records {
-		r := &records[i]
-		exchange := Exchange{*r, batch.Node, string(fieldgate.AppendInstance(nil, batch.Node, batch.Epoch, r.Exchange))}
-		if len(l.recent) < maxRecent {
-			l.recent = append(l.recent, exchange)
-		} else {
-			l.recent[l.oldest] = exchange
-			l.oldest = (l.oldest + 1) % maxRecent
-		}
-		l.countSecond(r, now.Unix())
+		l.countSecond(&records[i], now.Unix())
+	}
+	if len(l.subscribers) == 0 {
+		return
+	}
+	for i := range records {
+		exchange := newest.exchange(&records[i])
 		for subscriber := range l.subscribers {
 			if subscriber.filter.matches(&exchange) {
 				subscriber.offer(exchange)
@@ -85,7 +105,7 @@ func (l *live) countSecond(r *fieldgate.Record, now int64) {
 	}
 	s := &l.seconds[at%int64(len(l.seconds))]
 	if s.at != at {
-		*s = second{at: at, problems: make(map[string]namedCount), findings: make(map[string]namedCount)}
+		*s = second{at: at, problems: make(map[string]namedCount)}
 	}
 	if r.Protocol < fieldgate.Protocols {
 		p := &s.protocols[r.Protocol]
@@ -106,8 +126,8 @@ func (l *live) countSecond(r *fieldgate.Record, now int64) {
 	if r.Problem != "" && (len(s.problems) < 64 || s.problems[string(r.Problem)].count > 0) {
 		s.problems[string(r.Problem)] = namedCount{s.problems[string(r.Problem)].count + 1, example}
 	}
-	for _, name := range r.Findings.Names() {
-		s.findings[name] = namedCount{s.findings[name].count + 1, example}
+	for kind := range findingsOf(r) {
+		s.findings[kind] = namedCount{s.findings[kind].count + 1, example}
 	}
 }
 
@@ -117,19 +137,40 @@ func (l *live) newest(filter Filter, after string, limit int) (found []Exchange,
 	defer l.mu.Unlock()
 	found = []Exchange{}
 	begun := after == ""
-	for back := 1; back <= len(l.recent); back++ {
-		exchange := &l.recent[(l.oldest+len(l.recent)-back)%len(l.recent)]
+	for s, r := range l.backwards() {
+		exchange := Exchange{Record: r, Node: s.node}
 		switch {
 		case !begun:
-			begun = exchange.Instance == after
-		case !filter.matches(exchange):
+			begun = s.is(r, after)
+		case !filter.matches(&exchange):
 		case len(found) == limit:
 			return found, true
 		default:
-			found = append(found, *exchange)
+			found = append(found, s.exchange(r))
 		}
 	}
 	return found, false
+}
+
+// backwards yields the exchanges that are remembered, newest first.
+func (l *live) backwards() iter.Seq2[*shown, *fieldgate.Record] {
+	return func(yield func(*shown, *fieldgate.Record) bool) {
+		left := maxRecent
+		for i := len(l.recent) - 1; i >= 0; i-- {
+			s := &l.recent[i]
+			for r := len(s.records) - 1; r >= 0 && left > 0; r-- {
+				if left--; !yield(s, &s.records[r]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// is says whether an instance names the exchange of a Record.
+func (s *shown) is(r *fieldgate.Record, instance string) bool {
+	var name [fieldgate.MaxIdentifierBytes + 32]byte
+	return instance == string(fieldgate.AppendInstance(name[:0], s.node, s.epoch, r.Exchange))
 }
 
 // Subscriber receives exchanges as they happen. One that reads too slowly misses some; it is told how many.
@@ -184,11 +225,12 @@ func (i *Insight) Exchange(instance string) (found Exchange, known bool) {
 	l := i.live
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	at := slices.IndexFunc(l.recent, func(e Exchange) bool { return e.Instance == instance })
-	if at < 0 {
-		return Exchange{}, false
+	for s, r := range l.backwards() {
+		if s.is(r, instance) {
+			return s.exchange(r), true
+		}
 	}
-	return l.recent[at], true
+	return Exchange{}, false
 }
 
 // RecentPage is the newest exchanges that a filter selects, newest first: those that follow the exchange whose instance is after,
@@ -245,8 +287,14 @@ func (l *live) rates(seconds int, now int64) (rates Rates) {
 			sum.BytesIn += p.bytesIn
 			sum.BytesOut += p.bytesOut
 		}
-		addCounts(problems, s.problems)
-		addCounts(findings, s.findings)
+		for name, n := range s.problems {
+			addCount(problems, name, n)
+		}
+		for kind, n := range s.findings {
+			if n.count > 0 {
+				addCount(findings, findingNames[kind], n)
+			}
+		}
 	}
 	for i, p := range protocols {
 		if p.Exchanges > 0 {
@@ -258,13 +306,11 @@ func (l *live) rates(seconds int, now int64) (rates Rates) {
 	return rates
 }
 
-func addCounts(sum, more map[string]namedCount) {
-	for name, n := range more {
-		if n.example == "" {
-			n.example = sum[name].example
-		}
-		sum[name] = namedCount{sum[name].count + n.count, n.example}
+func addCount(sum map[string]namedCount, name string, n namedCount) {
+	if n.example == "" {
+		n.example = sum[name].example
 	}
+	sum[name] = namedCount{sum[name].count + n.count, n.example}
 }
 
 func mostFrequent(counts map[string]namedCount) []NamedCount {

@@ -20,22 +20,24 @@ type counters struct {
 	lost       prometheus.Gauge
 	malformed  prometheus.Counter
 	operations map[operationKey]*operationCounters
+	last       *operationCounters // of the operation that was asked for last
 	other      *operationCounters // of all operations beyond maxMetricOperations
 }
 
 // operationCounters are one operation's series, found once: looking a series up by its labels costs more than all else that is
 // done with a Record.
 type operationCounters struct {
-	api, version, operation string
+	operationKey
 
 	exchanges [fieldgate.Protocols][classes]prometheus.Counter // nil until the first one
+	findings  [findingKinds]prometheus.Counter                 // likewise
 	duration  prometheus.Observer
 }
 
 const classes = 6 // of status: 1xx to 5xx, and 0 for none
 
 func (c *counters) newOperation(key operationKey) *operationCounters {
-	return &operationCounters{api: key.api, version: key.version, operation: key.operation,
+	return &operationCounters{operationKey: key,
 		duration: c.duration.WithLabelValues(key.api, key.version, key.operation)}
 }
 
@@ -70,15 +72,23 @@ func (c *counters) add(r *fieldgate.Record) {
 	}
 	(*series).Inc()
 	operation.duration.Observe(r.Duration.Seconds())
-	for _, name := range r.Findings.Names() {
-		c.findings.WithLabelValues(operation.api, name).Inc()
+	for kind, name := range findingsOf(r) {
+		series := &operation.findings[kind]
+		if *series == nil {
+			*series = c.findings.WithLabelValues(operation.api, name)
+		}
+		(*series).Inc()
 	}
 }
 
 func (c *counters) operationOf(key operationKey) *operationCounters {
+	if last := c.last; last != nil && last.operationKey == key {
+		return last
+	}
 	operation := c.operations[key]
 	switch {
 	case operation != nil:
+		c.last = operation
 		return operation
 	case len(c.operations) < maxMetricOperations:
 		operation = c.newOperation(key)

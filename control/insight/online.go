@@ -29,28 +29,33 @@ type onlineAt struct {
 
 func newOnline() *online { return &online{} }
 
-func (o *online) see(r *fieldgate.Record, now time.Time) {
-	if r.Kind != fieldgate.PrincipalDevice || r.Protocol >= fieldgate.Protocols {
-		return
-	}
-	at := r.Time.Add(r.Duration)
-	if at.After(now) {
-		at = now
-	}
-	number := at.Unix() / onlineSlice
-	if number <= now.Unix()/onlineSlice-onlineSlices {
-		return
-	}
+// see notes which devices were there. One that comes several times in a row is noted once for each slice and protocol.
+func (o *online) see(records []fieldgate.Record, now time.Time) {
+	newest := now.Unix()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	slice := &o.slices[number%onlineSlices]
-	if slice.number != number {
-		*slice = onlineAt{number: number}
+	var before *fieldgate.Record
+	var noted int64 // slice of before
+	for i := range records {
+		r := &records[i]
+		if r.Kind != fieldgate.PrincipalDevice || r.Protocol >= fieldgate.Protocols {
+			continue
+		}
+		number := min(r.Time.Add(r.Duration).Unix(), newest) / onlineSlice
+		if number <= newest/onlineSlice-onlineSlices ||
+			before != nil && number == noted && r.Principal == before.Principal && r.Protocol == before.Protocol {
+			continue
+		}
+		before, noted = r, number
+		slice := &o.slices[number%onlineSlices]
+		if slice.number != number {
+			*slice = onlineAt{number: number}
+		}
+		if slice.protocols[r.Protocol] == nil {
+			slice.protocols[r.Protocol] = hyperloglog.New14()
+		}
+		slice.protocols[r.Protocol].InsertHash(callerHash(r))
 	}
-	if slice.protocols[r.Protocol] == nil {
-		slice.protocols[r.Protocol] = hyperloglog.New14()
-	}
-	slice.protocols[r.Protocol].InsertHash(callerHash(r))
 }
 
 // Online is how many distinct devices were seen within the last five minutes: exact for some thousand, within about 1 % above.

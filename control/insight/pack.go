@@ -138,7 +138,7 @@ type useCount struct {
 	last      uint64 // seconds since 1970
 }
 
-func packUses(uses map[use]useCount) []byte {
+func packUses(uses map[use]*useCount) []byte {
 	packed := []byte{packForm}
 	packed = binary.AppendUvarint(packed, uint64(len(uses)))
 	for u, n := range uses {

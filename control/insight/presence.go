@@ -47,24 +47,42 @@ type presences struct {
 
 func newPresences() *presences { return &presences{collecting: make(map[presenceKey]*seen)} }
 
-// touch notes that a principal was there; counting says that the exchange was not counted before.
-func (p *presences) touch(node string, r *fieldgate.Record, counting bool) {
-	if r.Principal == "" || r.Kind != fieldgate.PrincipalDevice && r.Kind != fieldgate.PrincipalApp {
-		return // a foreign id is anybody's claim
-	}
-	at := r.Time.UnixMilli()
-	key := presenceKey{r.Kind, r.Principal}
+// touch notes who was there; counting says that the exchanges were not counted before.
+func (p *presences) touch(node string, records []fieldgate.Record, counting bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := p.collecting[key]
-	if s == nil {
-		if len(p.collecting) >= maxPresences {
-			p.skipped++
-			return
+	var before presenceKey
+	var s *seen // of before
+	for i := range records {
+		r := &records[i]
+		if r.Principal == "" || r.Kind != fieldgate.PrincipalDevice && r.Kind != fieldgate.PrincipalApp {
+			continue // a foreign id is anybody's claim
 		}
+		if key := (presenceKey{r.Kind, r.Principal}); s == nil || key != before {
+			before, s = key, p.of(key)
+		}
+		if s != nil {
+			s.touch(node, r, counting)
+		}
+	}
+}
+
+// of is what is collected about a principal; nil when there is no place for one more.
+func (p *presences) of(key presenceKey) *seen {
+	s := p.collecting[key]
+	switch {
+	case s != nil:
+	case len(p.collecting) >= maxPresences:
+		p.skipped++
+	default:
 		s = &seen{}
 		p.collecting[key] = s
 	}
+	return s
+}
+
+func (s *seen) touch(node string, r *fieldgate.Record, counting bool) {
+	at := r.Time.UnixMilli()
 	if at >= s.last {
 		s.last, s.source, s.node, s.protocol = at, r.Source, node, r.Protocol
 	}

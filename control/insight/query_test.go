@@ -288,10 +288,10 @@ func TestPresenceIsBounded(t *testing.T) {
 	r := record(1)
 	for i := range maxPresences + 10 {
 		r.Principal = fmt.Sprint(i)
-		p.touch("g1", &r, true)
+		p.touch("g1", []fieldgate.Record{r}, true)
 	}
 	r.Principal = "0"
-	p.touch("g1", &r, true)
+	p.touch("g1", []fieldgate.Record{r}, true)
 	if len(p.collecting) != maxPresences || p.skipped != 10 || p.collecting[presenceKey{fieldgate.PrincipalDevice, "0"}].exchanges != 2 {
 		t.Fatalf("%d collected, %d skipped", len(p.collecting), p.skipped)
 	}
@@ -302,7 +302,7 @@ func TestOnline(t *testing.T) {
 	o := newOnline()
 	see := func(i int, age time.Duration, protocol fieldgate.Protocol) {
 		r := with(i, func(r *fieldgate.Record) { r.Time, r.Duration, r.Protocol = now.Add(-age), 0, protocol })
-		o.see(&r, now)
+		o.see([]fieldgate.Record{r}, now)
 	}
 	for i := range 100 {
 		see(i, time.Duration(i)*time.Second, fieldgate.ProtocolMQTT)
@@ -326,9 +326,10 @@ func TestOnline(t *testing.T) {
 }
 
 func TestTrafficFilter(t *testing.T) {
-	e := &Exchange{Record: with(7, func(r *fieldgate.Record) {
+	r := with(7, func(r *fieldgate.Record) {
 		r.Model, r.Problem, r.Findings, r.Status, r.Route = "T2", fieldgate.ProblemInvalidPayload, fieldgate.FindingInvalidRequest, 422, "/Pumps/7"
-	}), Node: "gateway-1"}
+	})
+	e := &Exchange{Record: &r, Node: "gateway-1"}
 	for text, want := range map[string]bool{
 		"": true, "protocol:mqtt": true, "protocol:http,mqtt": true, "protocol:coap": false, "-protocol:mqtt": false, "-protocol:coap": true,
 		"api:thermo": true, "api:pump": false, "api:th*": true, "version:2.4.0": true, "operation:sendTelemetry": true, "-operation:send*": false,
@@ -415,7 +416,7 @@ func TestUndocumentedPages(t *testing.T) {
 func FuzzUnpack(f *testing.F) {
 	f.Add(packOperations(map[string]*packedOperation{"a": {counts: counts{1, 2, 3, 4, 5}, findings: [findingKinds]uint64{3: 7}}, "b": {}}))
 	f.Add(packLatencies(map[string][]byte{"a": {1, 2}, "b": nil}))
-	f.Add(packUses(map[use]useCount{{"a", "b", "c"}: {1, 2}}))
+	f.Add(packUses(map[use]*useCount{{"a", "b", "c"}: {1, 2}}))
 	f.Add([]byte{packForm, 0xff, 0xff, 0xff, 0xff, 0x0f})
 	f.Fuzz(func(t *testing.T, packed []byte) {
 		operations := make(map[string]*packedOperation)
@@ -433,10 +434,11 @@ func FuzzUnpack(f *testing.F) {
 				t.Fatalf("%d operations became %d, %v", len(operations), len(again), err)
 			}
 		}
-		uses := make(map[use]useCount)
-		if unpackUses(packed, func(u use, n useCount) { uses[u] = n }) == nil {
+		uses := make(map[use]*useCount)
+		if unpackUses(packed, func(u use, n useCount) { uses[u] = &n }) == nil {
 			again := make(map[use]useCount)
-			if err := unpackUses(packUses(uses), func(u use, n useCount) { again[u] = n }); err != nil || !maps.Equal(uses, again) {
+			err := unpackUses(packUses(uses), func(u use, n useCount) { again[u] = n })
+			if err != nil || !maps.EqualFunc(uses, again, func(a *useCount, b useCount) bool { return *a == b }) {
 				t.Fatalf("%v became %v, %v", uses, again, err)
 			}
 		}
