@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"fieldgate"
 	"fieldgate/engine/bus"
@@ -24,14 +25,15 @@ func TestBatchesAreDecodedOnce(t *testing.T) {
 		}
 		return batch
 	}
-	one, other := decode(entry(1)), decode(entry(2))
+	first, second := entry(1), entry(2)
+	one, other := decode(first), decode(second)
 	if one == other || other.First != 2 {
 		t.Fatal("two messages are one")
 	}
-	if decode(entry(1)) != one || decode(entry(2)) != other {
+	if decode(first) != one || decode(second) != other {
 		t.Error("decoded twice")
 	}
-	if decode(entry(1)) == one {
+	if decode(first) == one {
 		t.Error("kept for nobody")
 	}
 	if _, err := b.decode(entry(maxRecordNumber+2), now); err == nil {
@@ -47,7 +49,7 @@ func TestClean(t *testing.T) {
 	clean(batch, now)
 	for i, r := range batch.Records {
 		for _, text := range []string{batch.Node, r.API, r.Version, r.Operation, r.Route, r.Detail, r.Rule, r.Principal, string(r.Kind), r.Model, r.Firmware, string(r.Problem)} {
-			if strings.ContainsAny(text, "\x00\xff") || strings.ToValidUTF8(text, "") != text {
+			if strings.IndexByte(text, 0) >= 0 || !utf8.ValidString(text) {
 				t.Errorf("record %d: %q", i, text)
 			}
 		}
