@@ -100,7 +100,7 @@ func (c *connection) answerBuffered() {
 		out = h1.AppendFraming(out, h1.Length, int64(len(answer.Body)))
 		out = append(out, "\r\n"...)
 		if len(answer.Body) > keepOut {
-			if c.write(out) != nil || c.write(answer.Body) != nil {
+			if c.write(out) != nil || c.finishWrite(answer.Body) != nil {
 				c.keep = false
 			}
 			return
@@ -113,13 +113,15 @@ func (c *connection) answerBuffered() {
 // finish writes a whole answer and settles what becomes of the connection.
 func (c *connection) finish(out []byte) {
 	c.out = out
-	if c.write(out) != nil {
+	if c.finishWrite(out) != nil {
 		c.keep = false
 		return
 	}
-	if c.keep {
+	switch {
+	case c.stream != nil: // what is left of the request is the carrier's business
+	case c.keep:
 		c.discard()
-	} else if c.request.Method == nil || !c.body.Ended() {
+	case c.request.Method == nil || !c.body.Ended():
 		c.linger()
 	}
 }
@@ -129,6 +131,7 @@ func (c *connection) head() bool { return string(c.request.Method) == "HEAD" }
 // appendConnection says whether the connection lives on (RFC 9112 §9.3).
 func (c *connection) appendConnection(out []byte) []byte {
 	switch {
+	case c.stream != nil: // RFC 9113 §8.2.2
 	case !c.keep:
 		return append(out, "Connection: close\r\n"...)
 	case c.request.Minor == 0:

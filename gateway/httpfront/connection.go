@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"fieldgate/gateway/socket"
 	"fieldgate/gateway/upstream"
 	"fieldgate/protocol/h1"
+	"fieldgate/protocol/h2"
 )
 
 const (
@@ -41,6 +43,9 @@ type connection struct {
 	proxied bool       // a PROXY header comes first
 	counted netip.Addr // of the source that the connection counts for; invalid: for none
 	idle    atomic.Bool
+
+	stream  carrier  // of one exchange of HTTP/2 or HTTP/3; nil: link is a socket of its own
+	session *h2.Conn // once the connection speaks HTTP/2; guarded by Front.mu
 
 	reader   *h1.Reader
 	request  h1.Request
@@ -73,7 +78,7 @@ func newConnection(front *Front, link net.Conn, secure *tls.Config) *connection 
 	} else {
 		c.tcp = tcp
 	}
-	c.origin.secure = secure != nil
+	c.origin.secure, c.origin.version = secure != nil, "1.1"
 	c.origin.adopt(front.settings.Load())
 	return c
 }
@@ -93,9 +98,17 @@ func (c *connection) serve() {
 	if !c.readProxyHeader() || !c.handshake() {
 		return
 	}
+	if c.speaksH2() {
+		c.serveH2(nil)
+		return
+	}
 	c.reader = h1.NewReader(c.link, h1.DefaultBuffer)
-	for {
+	for first := true; ; first = false {
 		head, err := c.awaitHead()
+		if first && string(head) == h2Head { // RFC 9113 §3.3: a client that knows beforehand says so
+			c.serveH2(slices.Concat(head, c.reader.Buffered()))
+			return
+		}
 		if err != nil {
 			c.refuseHead(err)
 			return
@@ -301,6 +314,9 @@ func (c *connection) discard() {
 // linger lets the client read the answer before the connection is closed: closing with content unread would reset it
 // (RFC 9112 §9.6).
 func (c *connection) linger() {
+	if c.stream != nil {
+		return
+	}
 	type halfCloser interface{ CloseWrite() error }
 	if half, ok := c.link.(halfCloser); !ok || half.CloseWrite() != nil {
 		return
@@ -320,6 +336,10 @@ func (c *connection) linger() {
 // reset ends the connection so that the client cannot take what it got for a whole answer.
 func (c *connection) reset() {
 	c.keep = false
+	if c.stream != nil {
+		c.stream.reset()
+		return
+	}
 	type lingerer interface{ SetLinger(seconds int) error }
 	if socket, ok := c.socket.(lingerer); ok {
 		socket.SetLinger(0)

@@ -119,7 +119,7 @@ func (c *connection) subscribeEvents() {
 	out = appendDate(out)
 	out = append(out, "Content-Type: text/event-stream\r\nCache-Control: no-store\r\nX-Accel-Buffering: no\r\n"...)
 	out = c.appendVerdict(out)
-	chunked := c.request.Minor == 1
+	chunked := c.stream == nil && c.request.Minor == 1
 	if chunked {
 		out = h1.AppendFraming(out, h1.Chunked, 0)
 	}
@@ -171,9 +171,11 @@ func (c *connection) subscribeEvents() {
 }
 
 func (c *connection) endEvents(chunked bool) {
+	var last []byte
 	if chunked {
-		c.write([]byte(h1.LastChunk))
+		last = []byte(h1.LastChunk)
 	}
+	c.finishWrite(last)
 }
 
 // appendEvent appends one event. A payload that is no text is sent in base64, as an event of that name.
@@ -211,6 +213,9 @@ func appendEvent(out []byte, m *broker.Message) []byte {
 
 // watchClient notices that the client has gone while nothing is read from it. gone is closed then. stop ends the watch.
 func (c *connection) watchClient() (gone <-chan struct{}, stop func()) {
+	if c.stream != nil {
+		return c.stream.gone(), func() {}
+	}
 	c.link.SetReadDeadline(time.Time{})
 	ended := make(chan struct{})
 	go func() {
@@ -279,9 +284,7 @@ func (c *connection) relayEvents(framing h1.Framing) {
 			x.BytesOut += uint64(n)
 		}
 		if err == io.EOF || body.Ended() {
-			if framing == h1.Chunked {
-				c.write([]byte(h1.LastChunk))
-			}
+			c.relayEnd(framing)
 			return
 		}
 		if err != nil {

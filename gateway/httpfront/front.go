@@ -21,6 +21,7 @@ import (
 
 	"fieldgate/gateway/pipeline"
 	"fieldgate/protocol/h1"
+	"fieldgate/protocol/h2"
 )
 
 // Config is all that a Front works with. Zero values of limits and times mean their defaults.
@@ -29,6 +30,7 @@ type Config struct {
 	Logger   *slog.Logger
 	Settings Settings
 	Limits   h1.Limits // of request heads
+	HTTP2    h2.Config // of which the front sets limits of heads and times
 
 	IdleTimeout   time.Duration // between requests on a connection; default 75 s
 	HeadTimeout   time.Duration // for a request head from its first byte, and for a TLS handshake; default 10 s
@@ -231,13 +233,19 @@ func (f *Front) drain(running *sync.WaitGroup) {
 	f.draining.Store(true)
 	f.endOnce.Do(func() { close(f.ending) })
 	f.each(func(c *connection) {
-		if c.idle.Load() {
+		switch {
+		case c.session != nil:
+			c.session.GoAway()
+		case c.idle.Load():
 			c.link.SetReadDeadline(longAgo)
 		}
 	})
 	cut := time.AfterFunc(f.config.ShutdownGrace, func() {
 		f.cut()
 		f.each(func(c *connection) {
+			if c.session != nil {
+				c.session.Close()
+			}
 			c.link.Close()
 			c.handle.Cut()
 		})

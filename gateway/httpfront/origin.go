@@ -12,6 +12,7 @@ type origin struct {
 	peer     netip.AddrPort // of the TCP connection
 	claimed  netip.AddrPort // by a PROXY header; invalid: by none
 	secure   bool           // the connection is TLS
+	version  string         // that it speaks, as RFC 9110 §7.6.3 writes it
 	trusted  bool           // its forwarding fields count
 
 	source netip.AddrPort // of the request
@@ -38,6 +39,20 @@ func (o *origin) client() netip.AddrPort {
 		return o.claimed
 	}
 	return o.peer
+}
+
+// speak is to be called when the connection turns out to speak another version of HTTP.
+func (o *origin) speak(version string) {
+	o.version = version
+	o.direct()
+}
+
+// take makes the origin that of one exchange on the connection whose origin parent is.
+func (o *origin) take(parent *origin) {
+	lines, first, others, hops, chain := o.lines, o.first, o.others, o.hops, o.chain
+	*o = *parent
+	o.lines, o.first, o.others = append(lines[:0], o.lines...), append(first[:0], o.first...), append(others[:0], o.others...)
+	o.hops, o.chain = hops[:0], chain[:0]
 }
 
 // direct is the origin of a request that nobody whom we trust has forwarded.
@@ -105,7 +120,7 @@ func (o *origin) write() {
 			o.others = appendNode(append(o.others, ", "...), o.chain[i])
 		}
 	}
-	o.lines = h1.AppendField(o.lines, "Via", "1.1 fieldgate") // RFC 9110 §7.6.3
+	o.lines = h1.AppendField(o.lines, "Via", o.version+" fieldgate") // RFC 9110 §7.6.3
 }
 
 // appendNode: RFC 7239 §6. IPv6 addresses have to be quoted.

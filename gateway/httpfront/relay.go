@@ -117,6 +117,8 @@ func (c *connection) prepare(upgrade bool) {
 		call.Framing, call.Length, call.Content = h1.Length, int64(len(x.Body)), x.Body
 	} else if content := c.body.Rest(); content != nil { // it goes out with the head, and can be sent again
 		call.Content, x.BytesIn = content, uint64(len(content))
+	} else if r.Framing == h1.UntilClose { // of a stream: only its end tells how long it is
+		call.Framing = h1.Chunked
 	}
 }
 
@@ -207,8 +209,12 @@ func (c *connection) send(service *upstream.Upstream) *fieldgate.Problem {
 			break
 		}
 	}
-	if c.request.Framing == h1.Chunked {
-		if _, err := c.call.Write([]byte(h1.LastChunk)); err != nil {
+	if err := c.takeTrailers(); err != nil {
+		c.call.Abort()
+		return c.contentProblem(err)
+	}
+	if c.call.Framing == h1.Chunked {
+		if _, err := c.call.Write(h1.AppendLastChunk((*buf)[:0], c.body.Trailers(c.request.Fields))); err != nil {
 			c.call.Abort()
 		}
 	}
@@ -230,7 +236,7 @@ func (c *connection) sendPiece(buf []byte, n int) (sent bool, problem *fieldgate
 	if x.Copy != nil {
 		x.Copy.Request(piece)
 	}
-	if c.request.Framing == h1.Chunked {
+	if c.call.Framing == h1.Chunked {
 		piece = h1.Chunk(buf, n)
 	}
 	_, err := c.call.Write(piece)
@@ -242,10 +248,7 @@ func (c *connection) relayAnswer() {
 	r := c.call.Response
 	framing, length := r.Framing, r.Length
 	if framing == h1.Chunked || framing == h1.UntilClose {
-		framing = h1.Chunked
-		if c.request.Minor == 0 { // RFC 9112 §6.1: HTTP/1.0 has no chunks
-			framing, c.keep = h1.UntilClose, false
-		}
+		framing = c.endless()
 	}
 	if x := &c.exchange; x.Copy != nil {
 		for i := range r.Fields {
@@ -262,9 +265,11 @@ func (c *connection) relayAnswer() {
 	if err := c.relayContent(framing); err != nil {
 		return
 	}
-	if c.keep {
+	switch {
+	case c.stream != nil:
+	case c.keep:
 		c.discard()
-	} else if !c.body.Ended() {
+	case !c.body.Ended():
 		c.linger()
 	}
 }
@@ -300,7 +305,7 @@ func (c *connection) relayContent(framing h1.Framing) error {
 		if x.Copy != nil {
 			x.Copy.Response(content)
 		}
-		return c.flush()
+		return c.flushLast()
 	}
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
@@ -339,10 +344,31 @@ func (c *connection) relayContent(framing h1.Framing) error {
 			return c.cutShort(err)
 		}
 	}
-	if framing == h1.Chunked {
-		c.out = append(c.out, h1.LastChunk...)
+	return c.relayEnd(framing)
+}
+
+// relayEnd ends the answer, with the trailers of the upstream's.
+func (c *connection) relayEnd(framing h1.Framing) error {
+	switch trailers := c.call.Body().Trailers(c.call.Response.Fields); {
+	case framing == h1.Chunked:
+		c.out = h1.AppendLastChunk(c.out, trailers)
+	case c.stream != nil && len(trailers) > 0:
+		if err := c.flush(); err != nil {
+			return err
+		}
+		return c.stream.finishWith(trailers)
 	}
-	return c.flush()
+	return c.flushLast()
+}
+
+// flushLast writes what is left of the answer.
+func (c *connection) flushLast() error {
+	if c.stream == nil {
+		return c.flush()
+	}
+	err := c.finishWrite(c.out)
+	c.out = c.out[:0]
+	return err
 }
 
 func (c *connection) flush() error {

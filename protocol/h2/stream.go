@@ -125,7 +125,7 @@ func (s *Stream) fail(err error) {
 func (s *Stream) OnBroken(broken func()) {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
-	if s.err != nil {
+	if s.err != nil && broken != nil {
 		broken()
 		return
 	}
