@@ -4,26 +4,57 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"math"
 	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"fieldgate"
 	"fieldgate/gateway/socket"
 	"fieldgate/protocol/h1"
 )
 
+// endpoint is what tells addresses apart.
+type endpoint struct {
+	secure    bool
+	dial      string // host:port
+	authority string // Host field
+	name      string // that a certificate must have
+}
+
 // address is one host and port with its connections.
 type address struct {
-	dial           string
-	authority      string // Host field
+	endpoint
 	tls            *tls.Config
 	connectTimeout time.Duration
 	maxOpen        int
 
-	inFlight     atomic.Int64 // calls under way
-	ejectedUntil atomic.Int64 // nanoseconds since clockStart; 0: not ejected
+	shared   *shared
+	upstream atomic.Pointer[Upstream] // that it belongs to now
+
+	inFlight     atomic.Int64  // calls under way
+	weightBits   atomic.Uint64 // its weight now, as float64; 0: not to be used
+	latency      latency
+	window       window
+	consecutive  atomic.Int32 // failures
+	calls        atomic.Uint64
+	failures     atomic.Uint64
+	ejectedUntil atomic.Int64 // in nanoseconds since clockStart as all times here; 0: not ejected
+
+	// With shared.mu held:
+	target      fieldgate.Target
+	since       int64         // it is healthy, or is not
+	freshSince  int64         // slow start counts from here
+	returnedAt  int64         // the last ejection ended
+	ejection    time.Duration // the last one lasted
+	refused     bool          // it is ejected because no connection came about
+	why         string        // it was ejected
+	checks      int           // in a row that contradict checkFailed
+	checkFailed string        // why the checks call it unhealthy; empty: they do not
+
+	cookieValue, cookie string // of Upstream.Config.Sticky
 
 	mu      sync.Mutex
 	open    int     // connections that exist or are being dialled
@@ -31,6 +62,12 @@ type address struct {
 	waiting []chan *conn
 	ended   bool // connections are not kept any more
 }
+
+// weight is what the address counts for now; 0: it is not to be used.
+func (a *address) weight() float64 { return math.Float64frombits(a.weightBits.Load()) }
+
+// healthy needs shared.mu.
+func (a *address) healthy() bool { return a.checkFailed == "" && a.ejectedUntil.Load() == 0 }
 
 var errNoConnectionFree = errors.New("all connections to the upstream are in use")
 
@@ -99,6 +136,14 @@ func (a *address) wait(turn chan *conn, deadline time.Time) (*conn, error) {
 		}
 	}
 	return nil, errNoConnectionFree
+}
+
+// dialForCheck opens a connection that is no part of the pool.
+func (a *address) dialForCheck(ctx context.Context, network, to string) (net.Conn, error) {
+	if a.tls == nil {
+		return new(net.Dialer).DialContext(ctx, network, to)
+	}
+	return (&tls.Dialer{Config: a.tls}).DialContext(ctx, network, to)
 }
 
 // connect dials; the caller has counted the connection as open.

@@ -133,10 +133,13 @@ func (c *Call) send(now time.Time, fresh bool) *fieldgate.Problem {
 
 // connection returns a connection to an address on which a call has begun. Addresses that cannot be reached cost only time.
 func (c *Call) connection(now time.Time, fresh bool) (*conn, error) {
-	failure := errNoAddress
+	var failure error
 	for {
 		a := c.upstream.choose(now, &c.Choice, &c.tried)
 		if a == nil {
+			if failure == nil {
+				failure = c.upstream.refusal(now)
+			}
 			return nil, failure
 		}
 		a.begin()
@@ -295,6 +298,9 @@ func Failure(err error) *fieldgate.Problem { return problem(err) }
 func problem(err error) *fieldgate.Problem {
 	var invalid *h1.Error
 	var connect *connectError
+	if refusal, ok := errors.AsType[*fieldgate.Problem](err); ok {
+		return refusal
+	}
 	p := &fieldgate.Problem{Cause: err}
 	switch {
 	case errors.Is(err, errNoConnectionFree):

@@ -1,6 +1,11 @@
 package upstream
 
-import "time"
+import (
+	"fmt"
+	"math"
+	"sync/atomic"
+	"time"
+)
 
 // outcome is how a call of an address ended.
 type outcome uint8
@@ -14,25 +19,201 @@ const (
 	cancelled // by the caller or the gateway: says nothing about the address
 )
 
-const ejection = 5 * time.Second // an address that refused a connection is left out for this long
-
 // clockStart makes times numbers that a clock which is set does not move: an address must not stay out for an hour because of it.
 var clockStart = time.Now()
 
+func sinceStart(now time.Time) int64 { return int64(now.Sub(clockStart)) }
+
+func timeOf(t int64) time.Time { return clockStart.Add(time.Duration(t)) }
+
 // begin notes that a call is under way on the address.
-func (a *address) begin() { a.inFlight.Add(1) }
+func (a *address) begin() {
+	a.inFlight.Add(1)
+	a.shared.inFlight.Add(1)
+}
 
 // end notes how the call ended, and the time it took until the head of its answer.
 func (a *address) end(now time.Time, took time.Duration, o outcome) {
 	a.inFlight.Add(-1)
+	a.shared.inFlight.Add(-1)
+	if o == cancelled {
+		return
+	}
+	t, u := sinceStart(now), a.upstream.Load()
+	a.calls.Add(1)
+	if o != answered {
+		a.failures.Add(1)
+	}
+	if o != unreachable {
+		a.latency.observe(t, took, o != answered)
+	}
+	bad := o > failed || o == failed && u.Config.CountServerErrors
+	if u.circuit.percent > 0 {
+		u.circuit.record(t, bad)
+	}
+	outlier := &u.Config.Outlier
+	calls, failures := 0, 0
+	if outlier.FailurePercent > 0 {
+		calls, failures = a.window.add(t/int64(outlier.Window), bad)
+	}
 	switch {
 	case o == unreachable:
-		a.ejectedUntil.Store(int64(now.Add(ejection).Sub(clockStart)))
-	case o == answered && a.ejectedUntil.Load() != 0:
-		a.ejectedUntil.Store(0)
+		u.eject(a, t, "no connection came about", true)
+	case !bad:
+		if a.consecutive.Load() != 0 {
+			a.consecutive.Store(0)
+		}
+		if a.ejectedUntil.Load() != 0 {
+			u.reached(a, t)
+		}
+	default:
+		if n := a.consecutive.Add(1); outlier.Consecutive > 0 && int(n) >= outlier.Consecutive {
+			u.eject(a, t, fmt.Sprintf("%d calls in a row failed", n), false)
+		} else if outlier.FailurePercent > 0 && calls >= outlier.MinimumCalls && failures*100 >= outlier.FailurePercent*calls {
+			u.eject(a, t, fmt.Sprintf("%d of %d calls failed", failures, calls), false)
+		}
 	}
 }
 
-func (a *address) ejected(now time.Time) bool {
-	return a.ejectedUntil.Load() > int64(now.Sub(clockStart))
+// eject leaves an address out for a while: for one that was in for a shorter time than it had been out before, a while longer
+// than that. For failures no more than a part of the addresses is left out; refused says that no connection came about.
+func (u *Upstream) eject(a *address, t int64, why string, refused bool) {
+	u.shared.mu.Lock()
+	defer u.shared.mu.Unlock()
+	u = u.latest() // a change of the configuration may have come in between
+	outlier := &u.Config.Outlier
+	a.consecutive.Store(0)
+	if a.ejectedUntil.Load() > t || !refused && u.ejected(t)+1 > len(u.members)*outlier.MaxEjected/100 {
+		return
+	}
+	if ends := a.ejectedUntil.Load(); ends != 0 { // its time is over and nobody has looked since
+		a.returned(ends)
+	}
+	if t-a.returnedAt < int64(a.ejection) {
+		a.ejection += outlier.Ejection
+	} else {
+		a.ejection = outlier.Ejection
+	}
+	a.ejection = min(a.ejection, outlier.MaxEjection)
+	if a.healthy() {
+		a.since = t
+	}
+	a.refused, a.why = refused, why
+	a.ejectedUntil.Store(t + int64(a.ejection))
+	u.rebuild(t)
+}
+
+// ejected counts the addresses that are left out.
+func (u *Upstream) ejected(t int64) int {
+	n := 0
+	for _, a := range u.members {
+		if a.ejectedUntil.Load() > t {
+			n++
+		}
+	}
+	return n
+}
+
+// reached takes an address back to which there was no connection, since there is one. One that was left out for its failures has
+// to wait, because calls that began before may still end well.
+func (u *Upstream) reached(a *address, t int64) {
+	u.shared.mu.Lock()
+	defer u.shared.mu.Unlock()
+	if a.refused && a.ejectedUntil.Load() > t {
+		a.returned(t)
+		u.latest().rebuild(t)
+	}
+}
+
+// returned ends the ejection of an address; the caller holds the lock.
+func (a *address) returned(t int64) {
+	a.ejectedUntil.Store(0)
+	a.returnedAt, a.refused = t, false
+	if a.checkFailed == "" {
+		a.since, a.freshSince, a.why = t, t, ""
+	}
+}
+
+// window counts the calls and failures of a stretch of time, and begins anew with each.
+type window struct {
+	packed atomic.Uint64 // number of the stretch (16 bits), calls (24), failures (24)
+}
+
+const windowCounts = 1<<24 - 1
+
+// add counts a call and returns the counts of the stretch that t belongs to. Beyond 16 million calls they stay as they are.
+func (w *window) add(stretch int64, failed bool) (calls, failures int) {
+	for {
+		old := w.packed.Load()
+		calls, failures = int(old>>24&windowCounts), int(old&windowCounts)
+		if old>>48 != uint64(stretch)&0xFFFF {
+			calls, failures = 0, 0
+		}
+		if calls < windowCounts {
+			calls++
+			if failed {
+				failures++
+			}
+		}
+		if w.packed.CompareAndSwap(old, uint64(stretch)&0xFFFF<<48|uint64(calls)<<24|uint64(failures)) {
+			return calls, failures
+		}
+	}
+}
+
+// latency is a mean of answer times that forgets, after "peak EWMA" of Twitter's Finagle: a slower answer counts at once and
+// whole, a faster one as much as time has passed. The mean also falls while nobody calls, so that a slow address is tried again.
+type latency struct {
+	packed atomic.Uint64 // microseconds as float32, and the time of the last answer in milliseconds
+}
+
+const latencyDecay = 10_000 // milliseconds in which the weight of what was falls to 1/e
+
+// mean is in microseconds, 0 when nothing is known.
+func (l *latency) mean(t int64) float64 {
+	mean, _ := l.decayed(l.packed.Load(), t)
+	return mean
+}
+
+// decayed is the mean and how much of it is left.
+func (l *latency) decayed(packed uint64, t int64) (mean, left float64) {
+	mean = float64(math.Float32frombits(uint32(packed >> 32)))
+	if passed := uint32(t/int64(time.Millisecond)) - uint32(packed); passed > 0 && int32(passed) > 0 {
+		left = math.Exp(-float64(passed) / latencyDecay)
+		return mean * left, left
+	}
+	return mean, 1
+}
+
+// observe counts the time of a call. A failure that was quick is no sign of speed.
+func (l *latency) observe(t int64, took time.Duration, failed bool) {
+	seen := float64(took) / float64(time.Microsecond)
+	for {
+		old := l.packed.Load()
+		mean, left := l.decayed(old, t)
+		switch {
+		case seen >= mean:
+			mean = seen
+		case failed:
+			return
+		default:
+			mean += seen * (1 - left) // the mean has decayed already
+		}
+		if l.packed.CompareAndSwap(old, uint64(math.Float32bits(float32(mean)))<<32|uint64(uint32(t/int64(time.Millisecond)))) {
+			return
+		}
+	}
+}
+
+// unknownCost is that of an address which has calls but has not answered yet: dearer than any that has.
+const unknownCost = 1e12
+
+// cost is what another call of the address is likely to take, in microseconds.
+func (a *address) cost(t int64) float64 {
+	load := a.load(t)
+	mean := a.latency.mean(t)
+	if mean == 0 && load > 0 {
+		return unknownCost * load
+	}
+	return mean * (load + 1)
 }

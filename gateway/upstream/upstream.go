@@ -1,18 +1,24 @@
 // Package upstream calls the services behind the gateway: named sets of addresses with pooled connections, time-outs and typed
 // failures.
 //
-// It owns the connections. It promises that a failure is a *fieldgate.Problem (upstream-unreachable, upstream-invalid,
-// upstream-timeout, overloaded), that a request which may have been acted upon is never sent twice unless the caller says
-// that it may be, and that nothing that an upstream sends is kept without a bound. Callers with a body in memory use Do;
-// the HTTP front streams with a Call.
+// It owns the connections, and chooses which address gets the next call. It promises that a failure is a *fieldgate.Problem
+// (upstream-unreachable, upstream-invalid, upstream-timeout, overloaded), that a request which may have been acted upon is never
+// sent twice unless the caller says that it may be, and that nothing that an upstream sends is kept without a bound. Callers with a
+// body in memory use Do; the HTTP front streams with a Call.
+//
+// Choosing an address takes no lock: it reads a pool that is never changed in place, and counters. What changes a pool (membership,
+// weights, health) is rare and takes the upstream's lock.
 package upstream
 
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
+	"reflect"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,68 +36,185 @@ const (
 
 // Set holds a node's upstreams by name.
 type Set struct {
-	upstreams map[string]*Upstream
+	upstreams atomic.Pointer[map[string]*Upstream] // never changed in place
+
+	mu      sync.Mutex    // of Replace
+	changed chan struct{} // there are other upstreams than before
 }
 
 // Upstream is one named service.
 type Upstream struct {
-	Config fieldgate.Upstream // time-outs and bounds filled in
+	Config fieldgate.Upstream // defaults filled in
 
-	members atomic.Pointer[[]*address] // never changed in place
-	turn    atomic.Uint32
+	pool      atomic.Pointer[pool]
+	turn      atomic.Uint64
+	circuit   circuit
+	shared    *shared
+	successor atomic.Pointer[Upstream] // that took over the addresses when the configuration changed
+
+	// With shared.mu held:
+	members []*address
+	levels  [][]*address         // members by preference
+	rings   map[*address][]point // with AlgorithmHash: of each level, by its first member; nil: of all
+	sticky  map[string]*address  // with a sticky cookie
+	sources [3][]candidate       // where members come from: configured, discovered, registered
+
+	problem    string    // of discovery
+	discovered time.Time // last
 }
+
+// shared outlives changes of an upstream's configuration: addresses move to the new Upstream while calls are under way.
+type shared struct {
+	mu       sync.Mutex
+	inFlight atomic.Int64 // calls under way on all addresses
+}
+
+// candidate is an address that a source has named and that was checked.
+type candidate struct {
+	endpoint
+	target fieldgate.Target
+}
+
+// The sources of members.
+const (
+	configured = iota
+	discovered
+	registered
+)
 
 // NewSet makes the upstreams of a node; it opens no connection.
 func NewSet(configs []fieldgate.Upstream) (*Set, error) {
-	s := &Set{upstreams: make(map[string]*Upstream, len(configs))}
+	s := &Set{changed: make(chan struct{}, 1)}
+	s.upstreams.Store(new(map[string]*Upstream))
+	return s, s.Replace(configs)
+}
+
+// Replace puts other upstreams in the place of those there are; nothing changes when one is wrong. Upstreams and addresses that
+// stay keep their connections, health and counts; the others' connections are closed when the calls on them have ended.
+func (s *Set) Replace(configs []fieldgate.Upstream) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before, after := *s.upstreams.Load(), make(map[string]*Upstream, len(configs))
 	for _, config := range configs {
-		if s.upstreams[config.Name] != nil {
-			return nil, fmt.Errorf("upstream %s is named twice", config.Name)
+		if after[config.Name] != nil {
+			return fmt.Errorf("upstream %s is named twice", config.Name)
 		}
 		u, err := newUpstream(config)
 		if err != nil {
-			return nil, fmt.Errorf("upstream %s: %w", config.Name, err)
+			return fmt.Errorf("upstream %s: %w", config.Name, err)
 		}
-		s.upstreams[config.Name] = u
+		after[config.Name] = u
 	}
-	return s, nil
+	for name, u := range after {
+		if old := before[name]; old == nil {
+			u.update(time.Now())
+		} else if reflect.DeepEqual(old.Config, u.Config) {
+			after[name] = old
+		} else {
+			u.takeOver(old, time.Now())
+		}
+	}
+	s.upstreams.Store(&after)
+	for name, old := range before {
+		if after[name] == nil {
+			for _, a := range old.addresses() {
+				a.drain()
+			}
+		}
+	}
+	select {
+	case s.changed <- struct{}{}:
+	default: // Run looks already
+	}
+	return nil
 }
 
 func newUpstream(config fieldgate.Upstream) (*Upstream, error) {
-	if config.ConnectTimeout == 0 {
-		config.ConnectTimeout = defaultConnectTimeout
-	}
-	if config.Timeout == 0 {
-		config.Timeout = fieldgate.DefaultTimeout
-	}
-	if config.MaxConnections == 0 {
-		config.MaxConnections = defaultMaxConnections
-	}
-	u := &Upstream{Config: config}
-	if len(config.Addresses) == 0 {
-		return nil, fmt.Errorf("it has no address")
-	}
-	var addresses []*address
+	fillIn(&config)
+	u := &Upstream{Config: config, shared: new(shared)}
+	u.circuit.configure(config.Circuit)
+	targets := make([]fieldgate.Target, 0, len(config.Addresses)+len(config.Targets))
 	for _, text := range config.Addresses {
-		a, err := parseAddress(text)
+		targets = append(targets, fieldgate.Target{Address: text})
+	}
+	targets = append(targets, config.Targets...)
+	if len(targets) == 0 && config.Discovery == (fieldgate.Discovery{}) {
+		return nil, errors.New("it has no address")
+	}
+	if len(targets) > fieldgate.MaxTargets {
+		return nil, fmt.Errorf("it has more than %d addresses", fieldgate.MaxTargets)
+	}
+	for _, target := range targets {
+		c, err := newCandidate(target)
 		if err != nil {
 			return nil, err
 		}
-		a.maxOpen, a.connectTimeout = config.MaxConnections, config.ConnectTimeout
-		addresses = append(addresses, a)
+		u.sources[configured] = append(u.sources[configured], c)
 	}
-	u.members.Store(&addresses)
-	return u, nil
+	return u, checkDiscovery(config.Discovery)
+}
+
+// fillIn puts the defaults in place of what is left out.
+func fillIn(config *fieldgate.Upstream) {
+	orDefault(&config.ConnectTimeout, defaultConnectTimeout)
+	orDefault(&config.Timeout, fieldgate.DefaultTimeout)
+	orDefault(&config.MaxConnections, defaultMaxConnections)
+	orDefault(&config.Algorithm, fieldgate.AlgorithmRoundRobin)
+	orDefault(&config.HashLoad, 1.25)
+	orDefault(&config.Overprovisioning, 1.4)
+	orDefault(&config.PanicPercent, 20)
+
+	orDefault(&config.Health.Path, "/")
+	orDefault(&config.Health.Interval, 10*time.Second)
+	orDefault(&config.Health.Timeout, 2*time.Second)
+	orDefault(&config.Health.Healthy, 2)
+	orDefault(&config.Health.Unhealthy, 3)
+
+	orDefault(&config.Outlier.Consecutive, 5)
+	orDefault(&config.Outlier.MinimumCalls, 20)
+	orDefault(&config.Outlier.Window, 10*time.Second)
+	orDefault(&config.Outlier.Ejection, 5*time.Second)
+	orDefault(&config.Outlier.MaxEjection, 60*time.Second)
+	orDefault(&config.Outlier.MaxEjected, 50)
+
+	orDefault(&config.Circuit.MinimumCalls, 20)
+	orDefault(&config.Circuit.Window, 10*time.Second)
+	orDefault(&config.Circuit.Open, 5*time.Second)
+}
+
+func orDefault[T comparable](setting *T, value T) {
+	var zero T
+	if *setting == zero {
+		*setting = value
+	}
+}
+
+// newCandidate checks what came from a file or a service, and fills in the weight.
+func newCandidate(target fieldgate.Target) (candidate, error) {
+	e, err := parseAddress(target.Address)
+	if err != nil {
+		return candidate{}, err
+	}
+	orDefault(&target.Weight, 1)
+	switch {
+	case target.Weight < 0 || target.Weight > fieldgate.MaxWeight:
+		err = fmt.Errorf("address %s: the weight must be 1 to %d", target.Address, fieldgate.MaxWeight)
+	case target.Priority < 0 || target.Priority > fieldgate.MaxPriority:
+		err = fmt.Errorf("address %s: the priority must be 0 to %d", target.Address, fieldgate.MaxPriority)
+	case len(target.Zone) > fieldgate.MaxZone:
+		err = fmt.Errorf("address %s: the zone's name is longer than %d bytes", target.Address, fieldgate.MaxZone)
+	}
+	return candidate{e, target}, err
 }
 
 // parseAddress reads http://host[:port] or https://host[:port].
-func parseAddress(text string) (*address, error) {
+func parseAddress(text string) (endpoint, error) {
 	parsed, err := url.Parse(text)
-	if err != nil || parsed.Hostname() == "" || parsed.User != nil || parsed.RawQuery != "" || parsed.Fragment != "" ||
+	if err != nil || len(text) > 300 || parsed.Hostname() == "" || parsed.User != nil || parsed.RawQuery != "" || parsed.Fragment != "" ||
 		parsed.Path != "" && parsed.Path != "/" {
-		return nil, fmt.Errorf("address %q is not of the form http://host:port", text)
+		return endpoint{}, fmt.Errorf("address %.300q is not of the form http://host:port", text)
 	}
-	a := &address{authority: parsed.Host}
+	e := endpoint{authority: parsed.Host, name: parsed.Hostname()}
 	port := parsed.Port()
 	switch parsed.Scheme {
 	case "http":
@@ -102,24 +225,144 @@ func parseAddress(text string) (*address, error) {
 		if port == "" {
 			port = "443"
 		}
-		a.tls = &tls.Config{ServerName: parsed.Hostname(), MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+		e.secure = true
 	default:
-		return nil, fmt.Errorf("address %q: the scheme must be http or https", text)
+		return endpoint{}, fmt.Errorf("address %q: the scheme must be http or https", text)
 	}
-	a.dial = net.JoinHostPort(parsed.Hostname(), port)
-	return a, nil
+	e.dial = net.JoinHostPort(parsed.Hostname(), port)
+	return e, nil
+}
+
+func (u *Upstream) newAddress(e endpoint) *address {
+	a := &address{endpoint: e, maxOpen: u.Config.MaxConnections, connectTimeout: u.Config.ConnectTimeout, shared: u.shared}
+	if e.secure {
+		a.tls = &tls.Config{ServerName: e.name, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+	}
+	return a
+}
+
+// update makes the members those that the sources name. Addresses that stay keep all they have; the others drain. The caller holds
+// the lock, or is alone.
+func (u *Upstream) update(now time.Time) {
+	t := sinceStart(now)
+	there := make(map[endpoint]*address, len(u.members))
+	for _, a := range u.members {
+		there[a.endpoint] = a
+	}
+	first := len(u.members) == 0 // nobody is ahead of the first ones, so they need no slow start
+	named := make(map[endpoint]bool)
+	var members []*address
+	for _, candidates := range u.sources {
+		for _, c := range candidates {
+			if named[c.endpoint] || len(members) == fieldgate.MaxTargets {
+				continue
+			}
+			named[c.endpoint] = true
+			a := there[c.endpoint]
+			if a == nil {
+				a = u.newAddress(c.endpoint)
+				a.since, a.freshSince, a.returnedAt = t, t, longAgo
+				if first {
+					a.freshSince = longAgo
+				}
+				a.cookieValue, a.cookie = stickyCookie(&u.Config, c.target.Address)
+			}
+			delete(there, c.endpoint)
+			a.target = c.target
+			a.upstream.Store(u)
+			members = append(members, a)
+		}
+	}
+	u.setMembers(members, t)
+	for _, a := range there {
+		a.drain()
+	}
+}
+
+// longAgo is before anything that a duration is counted from.
+const longAgo = -1 << 62
+
+// takeOver continues another configuration of the same upstream.
+func (u *Upstream) takeOver(old *Upstream, now time.Time) {
+	old.shared.mu.Lock()
+	defer old.shared.mu.Unlock()
+	u.shared = old.shared
+	if sameConnections(old.Config, u.Config) {
+		u.members = old.members
+	} else {
+		for _, a := range old.members {
+			a.drain()
+		}
+	}
+	if u.Config.Discovery == old.Config.Discovery {
+		u.sources[discovered], u.problem, u.discovered = old.sources[discovered], old.problem, old.discovered
+	}
+	if u.Config.Discovery.Registered && old.Config.Discovery.Registered {
+		u.sources[registered] = old.sources[registered]
+	}
+	u.update(now)
+	old.successor.Store(u)
+}
+
+// sameConnections reports whether addresses and their connections can be handed from one configuration to the other.
+func sameConnections(a, b fieldgate.Upstream) bool {
+	for _, c := range []*fieldgate.Upstream{&a, &b} {
+		c.Addresses, c.Targets, c.Discovery, c.Timeout = nil, nil, fieldgate.Discovery{}, 0
+		c.Algorithm, c.HashBy, c.HashLoad, c.SlowStart = "", fieldgate.HashBy{}, 0, 0
+		c.Zone, c.Overprovisioning, c.PanicPercent, c.CountServerErrors = "", 0, 0, false
+		c.Health, c.Outlier, c.Circuit = fieldgate.HealthCheck{}, fieldgate.Outlier{}, fieldgate.Circuit{}
+	}
+	return reflect.DeepEqual(a, b)
+}
+
+// drain closes the connections of an address that is not used any more, those in use after their call.
+func (a *address) drain() { a.closeIdle(time.Now(), true) }
+
+// latest is the upstream, or the one that took over its addresses.
+func (u *Upstream) latest() *Upstream {
+	for next := u.successor.Load(); next != nil; next = u.successor.Load() {
+		u = next
+	}
+	return u
+}
+
+func (u *Upstream) addresses() []*address {
+	u.shared.mu.Lock()
+	defer u.shared.mu.Unlock()
+	return u.members // replaced, never changed in place
 }
 
 // Upstream is the upstream of that name, nil when the environment has none.
-func (s *Set) Upstream(name string) *Upstream { return s.upstreams[name] }
+func (s *Set) Upstream(name string) *Upstream { return (*s.upstreams.Load())[name] }
 
-// Run closes connections that stay idle. When ctx ends it closes all that are idle, and those in use are closed after their call.
-// Calls work before, during and after Run.
+// Run looks after the upstreams: it discovers and checks addresses, and closes connections that stay idle. When ctx ends it closes
+// all that are idle, and those in use are closed after their call. Calls work before, during and after Run.
 func (s *Set) Run(ctx context.Context) {
+	running := make(map[*Upstream]context.CancelFunc)
+	var parts sync.WaitGroup
+	defer parts.Wait()
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
 	for {
+		upstreams := *s.upstreams.Load()
+		for u, stop := range running {
+			if upstreams[u.Config.Name] != u {
+				stop()
+				delete(running, u)
+			}
+		}
+		for _, u := range upstreams {
+			if running[u] == nil {
+				part, stop := context.WithCancel(ctx)
+				running[u] = stop
+				parts.Go(func() {
+					defer stop()
+					u.run(part)
+				})
+			}
+		}
 		select {
+		case <-s.changed:
 		case now := <-ticker.C:
 			s.closeIdle(now.Add(-idleTimeout), false)
 		case <-ctx.Done():
@@ -129,12 +372,22 @@ func (s *Set) Run(ctx context.Context) {
 	}
 }
 
+// run discovers and checks the addresses of the upstream.
+func (u *Upstream) run(ctx context.Context) {
+	var parts sync.WaitGroup
+	if u.Config.Discovery.DNS != "" || u.Config.Discovery.SRV != "" {
+		parts.Go(func() { u.discover(ctx) })
+	}
+	if u.Config.Health.Kind != "" {
+		parts.Go(func() { u.checkHealth(ctx) })
+	}
+	parts.Wait()
+}
+
 func (s *Set) closeIdle(before time.Time, ended bool) {
-	for _, u := range s.upstreams {
+	for _, u := range *s.upstreams.Load() {
 		for _, a := range u.addresses() {
 			a.closeIdle(before, ended)
 		}
 	}
 }
-
-func (u *Upstream) addresses() []*address { return *u.members.Load() }
