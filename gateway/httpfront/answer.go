@@ -121,10 +121,13 @@ func (c *connection) finish(out []byte) {
 	case c.stream != nil: // what is left of the request is the carrier's business
 	case c.keep:
 		c.discard()
-	case c.request.Method == nil || !c.body.Ended():
+	case c.request.Method == nil || c.unread():
 		c.linger()
 	}
 }
+
+// unread reports whether the client has sent something that nobody will read.
+func (c *connection) unread() bool { return !c.body.Ended() || len(c.reader.Buffered()) > 0 }
 
 func (c *connection) head() bool { return string(c.request.Method) == "HEAD" }
 

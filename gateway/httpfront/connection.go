@@ -31,6 +31,8 @@ const (
 	discardTime   = 2 * time.Second
 	lingerBytes   = 16 << 20 // as much as two sockets may hold between them
 	lingerTimeout = time.Second
+	writePiece    = 64 << 10 // is written within WriteTimeout
+	slowestBody   = 256      // bytes a second that streamed content must bring on average, after BodyTimeout
 )
 
 // connection is one client connection. Its goroutine owns all of it but idle, handle and the deadlines of link.
@@ -61,6 +63,7 @@ type connection struct {
 	accepted bool   // the client was told to send its content, or did not wait for that
 	begun    bool   // some of the upstream's answer was written
 	keep     bool   // the connection lives on after this exchange
+	trailers bool   // the client takes trailers
 
 	readBy, writeBy time.Time // deadlines in force
 }
@@ -187,10 +190,16 @@ func (c *connection) setWriteBy(d time.Duration) {
 	}
 }
 
+// write gives the client the whole time for each piece: it may be slow, but not stop.
 func (c *connection) write(p []byte) error {
-	c.setWriteBy(c.front.config.WriteTimeout)
-	_, err := c.link.Write(p)
-	return err
+	for {
+		piece := p[:min(len(p), writePiece)]
+		c.setWriteBy(c.front.config.WriteTimeout)
+		if _, err := c.link.Write(piece); err != nil || len(piece) == len(p) {
+			return err
+		}
+		p = p[len(piece):]
+	}
 }
 
 // refuseHead answers a head that is no request, and records it. A connection that only ended leaves no trace.
@@ -228,16 +237,16 @@ func (c *connection) fill() {
 	}
 	x.Host = c.hostName()
 	x.Fields = (*fieldSource)(r)
-	x.ContentType = r.Fields.Get("Content-Type")
+	x.ContentType = r.Fields.Joined("Content-Type")
 	x.Username, x.Secret = c.credential()
 }
 
 // fieldSource looks up fields for the pipeline.
 type fieldSource h1.Request
 
-// Field is the value of the first field of that name.
+// Field is the value of the field of that name.
 func (f *fieldSource) Field(name string) (value []byte, found bool) {
-	value = f.Fields.Get(name)
+	value = f.Fields.Joined(name)
 	return value, value != nil
 }
 
@@ -260,7 +269,7 @@ func (c *connection) hostName() []byte {
 // credential takes the caller's credential from the Authorization field: RFC 6750 bearer tokens, RFC 7617 user and password; of
 // other schemes all that follows the scheme.
 func (c *connection) credential() (username, secret []byte) {
-	authorization := c.request.Fields.Get("Authorization")
+	authorization := c.request.Fields.Joined("Authorization")
 	if authorization == nil && c.request.WantsWebSocket() {
 		return nil, webSocketToken(&c.request)
 	}
@@ -333,20 +342,18 @@ func (c *connection) linger() {
 	}
 }
 
-// reset ends the connection so that the client cannot take what it got for a whole answer.
+// reset ends the connection so that the client cannot take what it got for a whole answer: TLS does not say that this is the end
+// (RFC 9112 §9.8), nor does TCP.
 func (c *connection) reset() {
 	c.keep = false
 	if c.stream != nil {
 		c.stream.reset()
 		return
 	}
-	type lingerer interface{ SetLinger(seconds int) error }
-	if socket, ok := c.socket.(lingerer); ok {
-		socket.SetLinger(0)
+	if tcp, ok := c.socket.(interface{ SetLinger(seconds int) error }); ok {
+		tcp.SetLinger(0)
 	}
-	if c.socket != c.link { // TLS would end cleanly (RFC 8446 §6.1)
-		c.socket.Close()
-	}
+	c.socket.Close()
 }
 
 // shrink drops buffers that an unusual request made grow: idle connections are most of all.

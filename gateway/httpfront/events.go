@@ -287,8 +287,11 @@ func (c *connection) relayEvents(framing h1.Framing) {
 			c.relayEnd(framing)
 			return
 		}
-		if err != nil {
-			return // the client has gone, the stream was ended, or the upstream broke off: the missing last chunk says so
+		if err != nil { // the client has gone, the stream was ended, or the upstream broke off
+			if framing != h1.Chunked { // otherwise the missing last chunk says so
+				c.reset()
+			}
+			return
 		}
 	}
 }

@@ -33,6 +33,7 @@ func (c *connection) exchangeOne() {
 	}
 	if r.Form == h1.AuthorityForm {
 		problem = errConnect
+		c.keep = false // RFC 9110 §9.3.6: whoever is in front may take what follows for the tunnel's
 	}
 	if problem != nil {
 		c.answerProblem(problem)

@@ -16,7 +16,7 @@ import (
 // spliceFrom is how large content must be for the kernel to move it; spliceStep is how much it moves between deadlines.
 const (
 	spliceFrom = 64 << 10
-	spliceStep = 4 << 20
+	spliceStep = 512 << 10
 )
 
 // relay streams the request to the operation's upstream and the answer back.
@@ -96,18 +96,21 @@ func (c *connection) prepare(upgrade bool) {
 	if o.PassThrough && len(r.Host) > 0 {
 		call.Host = r.Host
 	}
+	c.trailers = r.Fields.Has("TE", "trailers") // RFC 9110 §10.1.4
 	if upgrade {
 		call.Upgrade = []byte("websocket")
 	}
 	fields := c.origin.appendFields(c.fields[:0], r.Host)
 	fields = c.front.pipeline.AppendUpstreamFields(fields, x)
-	ours := x.Principal.Kind == fieldgate.PrincipalDevice || x.Principal.Kind == fieldgate.PrincipalApp
 	for i := range r.Fields {
 		f := &r.Fields[i]
-		if f.Kind != h1.KindOther || f.Hop || reserved(f.Name) || ours && carriesCredential(o, r, f.Name) {
+		if f.Kind != h1.KindOther || f.Hop || c.withheld(f.Name) {
 			continue
 		}
 		fields = h1.AppendField(fields, f.Name, f.Value)
+	}
+	if c.trailers && !upgrade {
+		fields = append(fields, "Connection: TE\r\nTE: trailers\r\n"...)
 	}
 	if len(x.ContentType) == 0 && len(x.Body) > 0 && x.Buffered() && o.Request != nil && !strings.Contains(o.Request.Media[0].Type, "*") {
 		fields = h1.AppendField(fields, "Content-Type", o.Request.Media[0].Type) // which it was checked as
@@ -120,6 +123,25 @@ func (c *connection) prepare(upgrade bool) {
 	} else if r.Framing == h1.UntilClose { // of a stream: only its end tells how long it is
 		call.Framing = h1.Chunked
 	}
+}
+
+// withheld reports whether the upstream must not see the caller's field, or trailer, of that name.
+func (c *connection) withheld(name []byte) bool {
+	x := &c.exchange
+	ours := x.Principal.Kind == fieldgate.PrincipalDevice || x.Principal.Kind == fieldgate.PrincipalApp
+	return reserved(name) || ours && carriesCredential(x.Operation, &c.request, name) ||
+		bytes.IndexByte(name, '_') >= 0 && passesForDeclared(x.Operation, name)
+}
+
+// passesForDeclared reports whether many programs would take the field for one that the contract declares, and that was checked.
+func passesForDeclared(o *pipeline.Operation, name []byte) bool {
+	for i := range o.Parameters {
+		declared := &o.Parameters[i]
+		if declared.In == fieldgate.InHeader && len(name) == len(declared.Name) && hasPrefix(name, declared.Name) && !h1.EqualFold(name, declared.Name) {
+			return true
+		}
+	}
+	return false
 }
 
 // idempotent: RFC 9110 §9.2.2.
@@ -166,7 +188,7 @@ func carriesCredential(o *pipeline.Operation, r *h1.Request, name []byte) bool {
 		return true
 	}
 	for _, key := range o.Access.Headers {
-		if h1.EqualFold(name, key) {
+		if len(name) == len(key) && hasPrefix(name, key) {
 			return true
 		}
 	}
@@ -187,8 +209,9 @@ func (c *connection) send(service *upstream.Upstream) *fieldgate.Problem {
 	}
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
+	began := time.Now()
 	for {
-		c.setReadBy(c.front.config.BodyTimeout)
+		c.setContentBy(began)
 		n, err := c.body.Read((*buf)[h1.ChunkRoom : h1.ChunkRoom+relayBuffer])
 		if n > 0 {
 			sent, problem := c.sendPiece(*buf, n)
@@ -214,11 +237,34 @@ func (c *connection) send(service *upstream.Upstream) *fieldgate.Problem {
 		return c.contentProblem(err)
 	}
 	if c.call.Framing == h1.Chunked {
-		if _, err := c.call.Write(h1.AppendLastChunk((*buf)[:0], c.body.Trailers(c.request.Fields))); err != nil {
+		if _, err := c.call.Write(h1.AppendLastChunk((*buf)[:0], c.requestTrailers())); err != nil {
 			c.call.Abort()
 		}
 	}
 	return nil
+}
+
+// requestTrailers are those that the upstream may see.
+func (c *connection) requestTrailers() h1.Fields {
+	trailers := c.body.Trailers(c.request.Fields)
+	kept := trailers[:0]
+	for _, trailer := range trailers {
+		if !c.withheld(trailer.Name) {
+			kept = append(kept, trailer)
+		}
+	}
+	return kept
+}
+
+// setContentBy bounds the wait for the next piece of streamed content, and of all of it: a client that drips must not hold a
+// connection of the upstream for as long as it likes. Content that ends with its stream has no length to be slow about.
+func (c *connection) setContentBy(began time.Time) {
+	patience := c.front.config.BodyTimeout
+	if c.request.Framing != h1.UntilClose {
+		earned := time.Duration(min(c.exchange.BytesIn, 1<<40)) * (time.Second / slowestBody)
+		patience = max(1, min(patience, time.Until(began.Add(patience+earned))))
+	}
+	c.setReadBy(patience)
 }
 
 func (c *connection) sendPiece(buf []byte, n int) (sent bool, problem *fieldgate.Problem) {
@@ -269,7 +315,7 @@ func (c *connection) relayAnswer() {
 	case c.stream != nil:
 	case c.keep:
 		c.discard()
-	case !c.body.Ended():
+	case c.unread():
 		c.linger()
 	}
 }
@@ -351,6 +397,9 @@ func (c *connection) relayContent(framing h1.Framing) error {
 func (c *connection) relayEnd(framing h1.Framing) error {
 	switch trailers := c.call.Body().Trailers(c.call.Response.Fields); {
 	case framing == h1.Chunked:
+		if !c.trailers { // RFC 9110 §6.5.1: for those only that say they understand them
+			trailers = nil
+		}
 		c.out = h1.AppendLastChunk(c.out, trailers)
 	case c.stream != nil && len(trailers) > 0:
 		if err := c.flush(); err != nil {
