@@ -23,6 +23,7 @@ import (
 	"fieldgate/engine/bus"
 	"fieldgate/gateway/broker"
 	"fieldgate/gateway/capture"
+	"fieldgate/gateway/certificates"
 	"fieldgate/gateway/coapfront"
 	"fieldgate/gateway/directory"
 	"fieldgate/gateway/httpfront"
@@ -39,11 +40,11 @@ type Config struct {
 	Node   string // name of this gateway; part of Records
 	Folder string // of its files; created if missing
 
-	HTTP, MQTT, CoAP string // host:port to listen on; empty: not at all
+	HTTP, HTTPS, MQTT, CoAP string // host:port to listen on; empty: not at all
 
-	Upstreams []fieldgate.Upstream
-	Bus       *bus.Bus // may be away, at the start and later
-	Logger    *slog.Logger
+	Settings Settings
+	Bus      *bus.Bus // may be away, at the start and later
+	Logger   *slog.Logger
 
 	OutboxMaxBytes int64 // of Records that wait on disk for the bus, beyond which the oldest are dropped; 0: 1 GiB
 }
@@ -55,6 +56,10 @@ type Gateway struct {
 	directory *directory.Directory
 	recorder  *recorder.Recorder
 	snapshots *snapshots
+
+	certificates *certificates.Certificates
+	web          *httpfront.Front // nil: there is no HTTP listener
+
 	fronts    []func(context.Context) error
 	counts    []func(*fieldgate.GatewayState) // what each front adds to the state
 	listeners []net.Listener
@@ -70,7 +75,7 @@ func New(config Config) (*Gateway, error) {
 	if err := os.MkdirAll(config.Folder, 0o700); err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
-	upstreams, err := upstream.NewSet(config.Upstreams)
+	upstreams, err := upstream.NewSet(config.Settings.Upstreams)
 	if err != nil {
 		return nil, err
 	}
@@ -91,6 +96,9 @@ func New(config Config) (*Gateway, error) {
 	g.pipeline = pipeline.New(pipeline.Config{Node: config.Node, Epoch: records.Epoch(), Directory: principals, Upstreams: upstreams, Broker: broker.New(), Recorder: g.recorder})
 	g.snapshots = &snapshots{file: filepath.Join(config.Folder, "snapshot"), bus: config.Bus, pipeline: g.pipeline, logger: config.Logger, report: g.report}
 	if err = g.snapshots.load(); err == nil {
+		err = g.openCertificates(filepath.Join(config.Folder, "tls"))
+	}
+	if err == nil {
 		err = g.listen()
 	}
 	if err != nil {
@@ -103,14 +111,8 @@ func New(config Config) (*Gateway, error) {
 // listen binds the sockets and makes the fronts behind them.
 func (g *Gateway) listen() error {
 	config := g.config
-	if config.HTTP != "" {
-		listener, err := g.bind("http", config.HTTP)
-		if err != nil {
-			return err
-		}
-		front := httpfront.New(httpfront.Config{Pipeline: g.pipeline, Logger: config.Logger})
-		g.fronts = append(g.fronts, func(ctx context.Context) error { return front.Serve(ctx, listener) })
-		g.counts = append(g.counts, func(state *fieldgate.GatewayState) { state.Connections["http"] = front.Stats().Connections })
+	if err := g.listenHTTP(); err != nil {
+		return err
 	}
 	// The MQTT front keeps the journal of retained messages and sessions, so it is there with or without a listener.
 	mqtt := mqttfront.Config{Pipeline: g.pipeline, Folder: filepath.Join(config.Folder, "mqtt"), Logger: config.Logger}
@@ -148,6 +150,36 @@ func (g *Gateway) listen() error {
 	return nil
 }
 
+// listenHTTP makes one front for the plain listener and that for TLS.
+func (g *Gateway) listenHTTP() error {
+	config := g.config
+	var plain, secure net.Listener
+	var err error
+	if config.HTTP != "" {
+		if plain, err = g.bind("http", config.HTTP); err != nil {
+			return err
+		}
+	}
+	if config.HTTPS != "" {
+		if secure, err = g.bind("https", config.HTTPS); err != nil {
+			return err
+		}
+	}
+	if plain == nil && secure == nil {
+		return nil
+	}
+	g.web = httpfront.New(httpfront.Config{Pipeline: g.pipeline, Logger: config.Logger, Settings: g.webSettings(config.Settings)})
+	if plain != nil {
+		g.fronts = append(g.fronts, func(ctx context.Context) error { return g.web.Serve(ctx, plain) })
+	}
+	if secure != nil {
+		offered := g.certificates.Config("h2", "http/1.1")
+		g.fronts = append(g.fronts, func(ctx context.Context) error { return g.web.ServeTLS(ctx, secure, offered) })
+	}
+	g.counts = append(g.counts, func(state *fieldgate.GatewayState) { state.Connections["http"] = g.web.Stats().Connections })
+	return nil
+}
+
 func (g *Gateway) bind(setting, address string) (net.Listener, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
@@ -162,7 +194,7 @@ func listenError(setting, address string, err error) error {
 	return fmt.Errorf("cannot listen on %s (setting listen.%s): %w; end the program that uses it, or choose another address", address, setting, err)
 }
 
-// Addresses are those that the gateway listens on, by protocol: http, mqtt, coap.
+// Addresses are those that the gateway listens on, by protocol: http, https, mqtt, coap.
 func (g *Gateway) Addresses() map[string]string { return g.addresses }
 
 // Run serves until the context ends or a part fails: then the fronts let exchanges under way finish, the last Records go to the
@@ -177,7 +209,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	g.catchUp(ctx)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	parts := append([]func(context.Context) error{g.snapshots.run, g.followDirectory, g.tell,
+	parts := append([]func(context.Context) error{g.snapshots.run, g.followDirectory, g.tell, g.certificates.Run,
 		capture.New(g.config.Node, g.pipeline, g.config.Bus, g.config.Logger).Run}, g.fronts...)
 	failed := make([]error, len(parts))
 	var running sync.WaitGroup
@@ -261,6 +293,7 @@ func (g *Gateway) state() *fieldgate.GatewayState {
 	records := g.recorder.Stats()
 	state := &fieldgate.GatewayState{Node: g.config.Node, Epoch: g.recorder.Epoch(), NameTaken: g.nameTaken(),
 		Snapshot: g.pipeline.Program().Version, Directory: g.directory.Sequence(), Problem: g.snapshots.why(), Connections: make(map[string]int),
+		Certificates: g.certificates.States(),
 		RecordsDropped: records.Dropped, OutboxBytes: records.OutboxBytes, OutboxOldest: records.OutboxOldest}
 	for _, count := range g.counts {
 		count(state)

@@ -152,7 +152,7 @@ func (d *demo) writeEnvironment() error {
 		e.Upstreams[name] = upstream{Addresses: []string{address}, Timeout: 5 * time.Second, ConnectTimeout: time.Second}
 	}
 	for _, l := range e.listeners() {
-		if !d.freePorts && free(l.network, *l.address) {
+		if *l.address == "" || !d.freePorts && free(l.network, *l.address) {
 			continue
 		}
 		usual := *l.address

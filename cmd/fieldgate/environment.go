@@ -34,6 +34,8 @@ type environment struct {
 	Store       storeSettings       `yaml:"store"`
 	Bus         busSettings         `yaml:"bus"`
 	Listen      listen              `yaml:"listen"`
+	TLS         webTLS              `yaml:"tls"`
+	HTTP        web                 `yaml:"http"`
 	AdminTLS    adminTLS            `yaml:"admin-tls"`
 	AdminHosts  []string            `yaml:"admin-hosts"`
 	AdminSocket string              `yaml:"admin-socket"`
@@ -76,6 +78,7 @@ type busSettings struct {
 
 type listen struct {
 	HTTP   string `yaml:"http"`
+	HTTPS  string `yaml:"https"`
 	MQTT   string `yaml:"mqtt"`
 	CoAP   string `yaml:"coap"`
 	Admin  string `yaml:"admin"`
@@ -99,11 +102,13 @@ func defaultEnvironment() environment {
 		Data:        "data",
 		Listen:      listen{HTTP: "127.0.0.1:8080", MQTT: "127.0.0.1:1883", CoAP: "127.0.0.1:5683", Admin: "127.0.0.1:8090", Health: "127.0.0.1:8091"},
 		AdminSocket: "admin.sock",
+		TLS:         webTLS{MinVersion: "1.2"},
+		HTTP:        web{ForwardedIn: xForwarded, ForwardedOut: xForwarded},
 	}
 }
 
 // environmentTemplate is the environment file with a comment for each setting.
-var environmentTemplate = template.Must(template.Must(upstreamsTemplate.Clone()).Parse(`# The environment of one Fieldgate node: what contracts leave open. What is left out has the value shown here.
+var environmentTemplate = template.Must(template.Must(upstreamsTemplate.Clone()).Parse(webTemplate + `# The environment of one Fieldgate node: what contracts leave open. What is left out has the value shown here.
 
 # Name of this node in records, and in what callers are told about a refusal.
 node: {{.Node}}
@@ -133,6 +138,7 @@ data: {{.Data}}
 # the control plane; the others answer them at admin.
 listen:
   http: {{.Listen.HTTP}}
+  https: {{if .Listen.HTTPS}}{{.Listen.HTTPS}}{{else}}off{{end}} # needs a certificate: see tls
   mqtt: {{.Listen.MQTT}}
   coap: {{.Listen.CoAP}}
   admin: {{.Listen.Admin}}
@@ -146,6 +152,7 @@ listen:
 # Socket file of the admin API, which the fieldgate commands use; relative paths count from the data folder.
 admin-socket: {{.AdminSocket}}
 
+{{template "web" .}}
 {{template "upstreams" .}}
 log:
   level: {{.LogLevel}} # debug, info, warn or error
@@ -213,8 +220,8 @@ func readEnvironment(path string, overrides ...func(*environment)) (*environment
 	if err := e.check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	for _, file := range []*string{&e.Data, &e.Store.PasswordFile, &e.Bus.PasswordFile, &e.Bus.TokenFile,
-		&e.Bus.CredentialsFile, &e.Bus.SeedFile, &e.Bus.CAFile, &e.AdminTLS.Certificate, &e.AdminTLS.Key} {
+	for _, file := range append(e.TLS.files(), &e.Data, &e.Store.PasswordFile, &e.Bus.PasswordFile, &e.Bus.TokenFile,
+		&e.Bus.CredentialsFile, &e.Bus.SeedFile, &e.Bus.CAFile, &e.AdminTLS.Certificate, &e.AdminTLS.Key) {
 		if *file != "" && !filepath.IsAbs(*file) {
 			*file = filepath.Join(filepath.Dir(path), *file)
 		}
@@ -261,6 +268,9 @@ func (e *environment) check() error {
 	if err := e.checkEngines(); err != nil {
 		return err
 	}
+	if err := e.checkWeb(); err != nil {
+		return err
+	}
 	return e.checkUpstreams()
 }
 
@@ -274,6 +284,7 @@ type listener struct {
 func (e *environment) listeners() []listener {
 	return []listener{
 		{"listen.http", "tcp", &e.Listen.HTTP},
+		{"listen.https", "tcp", &e.Listen.HTTPS},
 		{"listen.mqtt", "tcp", &e.Listen.MQTT},
 		{"listen.coap", "udp", &e.Listen.CoAP},
 		{"listen.admin", "tcp", &e.Listen.Admin},

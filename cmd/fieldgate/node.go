@@ -122,8 +122,8 @@ func (n *node) openGateway(log *slog.Logger) (err error) {
 	e := n.environment
 	n.gateway, err = gateway.New(gateway.Config{
 		Node: e.Node, Folder: filepath.Join(e.Data, "gateway"),
-		HTTP: e.Listen.HTTP, MQTT: e.Listen.MQTT, CoAP: e.Listen.CoAP,
-		Upstreams: e.upstreamList(), Bus: n.bus, Logger: log,
+		HTTP: e.Listen.HTTP, HTTPS: e.Listen.HTTPS, MQTT: e.Listen.MQTT, CoAP: e.Listen.CoAP,
+		Settings: e.gatewaySettings(), Bus: n.bus, Logger: log,
 	})
 	if err != nil || n.control != nil || e.Listen.Health == "" {
 		return err
@@ -155,7 +155,7 @@ func (n *node) gatewayListeners() []api.Listener {
 		return nil
 	}
 	addresses := n.gateway.Addresses()
-	for _, name := range []string{"http", "mqtt", "coap"} {
+	for _, name := range []string{"http", "https", "mqtt", "coap"} {
 		if addresses[name] != "" {
 			all = append(all, api.Listener{Name: name, Address: addresses[name]})
 		}

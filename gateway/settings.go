@@ -1,0 +1,70 @@
+package gateway
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+
+	"fieldgate"
+	"fieldgate/gateway/certificates"
+	"fieldgate/gateway/httpfront"
+)
+
+// Settings are what Reload can replace while the gateway serves.
+type Settings struct {
+	Upstreams []fieldgate.Upstream
+	TLS       certificates.Settings
+	Web       Web
+}
+
+// Web is how HTTP clients reach the gateway.
+type Web struct {
+	httpfront.Settings        // RedirectPort and Challenge are the gateway's own
+	RedirectToHTTPS    bool   // plain requests are sent to the TLS listener
+	HTTPSPort          uint16 // by which clients reach that; 0: the port it listens on
+}
+
+// Reload puts other settings into force for exchanges and handshakes to come; no connection is touched. After an error all is as it was.
+// To be called by one goroutine at a time.
+func (g *Gateway) Reload(settings Settings) error {
+	applyTLS, err := g.certificates.Prepare(settings.TLS)
+	if err != nil {
+		return err
+	}
+	if err := g.pipeline.Upstreams.Replace(settings.Upstreams); err != nil {
+		return err
+	}
+	applyTLS()
+	if g.web != nil {
+		g.web.Replace(g.webSettings(settings))
+	}
+	g.report()
+	return nil
+}
+
+// webSettings are those of the HTTP front.
+func (g *Gateway) webSettings(settings Settings) httpfront.Settings {
+	web := settings.Web.Settings
+	if settings.TLS.ACME != nil {
+		web.Challenge = g.certificates.Challenge
+	}
+	if settings.Web.RedirectToHTTPS {
+		web.RedirectPort = settings.Web.HTTPSPort
+		if _, port, err := net.SplitHostPort(g.addresses["https"]); err == nil && web.RedirectPort == 0 {
+			number, _ := strconv.ParseUint(port, 10, 16) // of an address that is bound
+			web.RedirectPort = uint16(number)
+		}
+	}
+	return web
+}
+
+// openCertificates makes the certificates of the TLS listeners.
+func (g *Gateway) openCertificates(folder string) (err error) {
+	config := g.config
+	g.certificates, err = certificates.New(certificates.Config{Folder: folder, Node: config.Node, Logger: config.Logger,
+		TLSALPN01: config.HTTPS != "", HTTP01: config.HTTP != "", Changed: g.report}, config.Settings.TLS)
+	if err != nil {
+		return fmt.Errorf("gateway: %w", err)
+	}
+	return nil
+}
