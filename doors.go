@@ -18,6 +18,11 @@ const (
 	// SubjectDirectoryChanges: DirectoryRequest, answered by a DirectoryPage.
 	SubjectDirectoryChanges = "fieldgate.directory.changes"
 
+	// SubjectTargetsChanged: nudge, without content.
+	SubjectTargetsChanged = "fieldgate.targets.changed"
+	// SubjectTargets: request without content, answered by a TargetsPage.
+	SubjectTargets = "fieldgate.targets"
+
 	// SubjectGatewayState: GatewayState, sent by each gateway when something in it changes, and each GatewayStateInterval.
 	SubjectGatewayState = "fieldgate.gateway.state"
 
@@ -84,6 +89,8 @@ type GatewayState struct {
 	RecordsDropped  uint64 `json:"recordsDropped"`  // the bus did not take them for so long that the outbox was full
 	MessagesDropped uint64 `json:"messagesDropped"` // not delivered to some subscriber: too slow, queue full, expired, too large
 	Malformed       uint64 `json:"malformed"`       // connections and datagrams that broke their protocol
+
+	Upstreams []UpstreamState `json:"upstreams,omitempty"` // by name
 
 	OutboxBytes  uint64    `json:"outboxBytes"`           // Records that wait on the gateway's disk for the bus
 	OutboxOldest time.Time `json:"outboxOldest,omitzero"` // when the oldest of them began; zero when none waits

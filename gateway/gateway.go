@@ -209,7 +209,11 @@ func (g *Gateway) Run(ctx context.Context) error {
 	g.catchUp(ctx)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	parts := append([]func(context.Context) error{g.snapshots.run, g.followDirectory, g.tell, g.certificates.Run,
+	upstreams := func(ctx context.Context) error {
+		g.pipeline.Upstreams.Run(ctx)
+		return nil
+	}
+	parts := append([]func(context.Context) error{g.snapshots.run, g.followDirectory, g.tell, upstreams, g.certificates.Run,
 		capture.New(g.config.Node, g.pipeline, g.config.Bus, g.config.Logger).Run}, g.fronts...)
 	failed := make([]error, len(parts))
 	var running sync.WaitGroup
@@ -292,7 +296,7 @@ func (g *Gateway) nameTaken() bool {
 func (g *Gateway) state() *fieldgate.GatewayState {
 	records := g.recorder.Stats()
 	state := &fieldgate.GatewayState{Node: g.config.Node, Epoch: g.recorder.Epoch(), NameTaken: g.nameTaken(),
-		Snapshot: g.pipeline.Program().Version, Directory: g.directory.Sequence(), Problem: g.snapshots.why(), Connections: make(map[string]int),
+		Snapshot: g.pipeline.Program().Version, Directory: g.directory.Sequence(), Problem: g.snapshots.why(), Connections: make(map[string]int), Upstreams: g.pipeline.Upstreams.States(),
 		Certificates: g.certificates.States(),
 		RecordsDropped: records.Dropped, OutboxBytes: records.OutboxBytes, OutboxOldest: records.OutboxOldest}
 	for _, count := range g.counts {
