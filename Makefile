@@ -8,7 +8,7 @@ export GOFLAGS := -trimpath -buildvcs=false
 # What the tests use besides Go, as Debian packages. Each is needed by the command that it stands for.
 TEST_COMMANDS := curl:curl mosquitto_pub:mosquitto-clients mosquitto:mosquitto coap-client-notls:libcoap3-bin \
 	/usr/lib/postgresql/15/bin/postgres:postgresql-15 chromium:chromium
-BENCH_COMMANDS := nginx:nginx-light wrk:wrk
+BENCH_COMMANDS := nginx:nginx-light haproxy:haproxy caddy:caddy wrk:wrk h2load:nghttp2-client
 
 .PHONY: help
 help: ## List the tasks
@@ -69,6 +69,10 @@ fuzz: ## Fuzz every parser, FUZZTIME (default 30s) each
 .PHONY: bench
 bench: bench-tools build ## Measure what docs/measurements.md reports
 	./test/bench/run.sh
+
+.PHONY: bench-http
+bench-http: bench-tools build ## Measure HTTP beside nginx, HAProxy and Caddy, in turn (BENCH_FLAGS="-rounds 5")
+	$(GO) run ./test/bench -only http,latency,http2,routes,reload $(BENCH_FLAGS)
 
 .PHONY: soak
 soak: tools build ## Kill and restart Fieldgate under load, ROUNDS (default 50) times, and check that nothing acknowledged is lost

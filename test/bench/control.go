@@ -50,16 +50,10 @@ func (b *bench) control() error {
 	if err := n.await("/large/999/x", 405); err != nil { // GET: the path is there, with another method
 		return err
 	}
-	n.process.Process.Signal(syscall.SIGTERM)
-	n.process.Wait()
-	began := time.Now()
-	if n.process, err = b.start(b.binary, "serve", "--config", n.config); err != nil {
+	start, err := b.restart(n, "/large/999/x", 405)
+	if err != nil {
 		return err
 	}
-	if err := n.await("/large/999/x", 405); err != nil {
-		return err
-	}
-	start := time.Since(began)
 	size, err := os.Stat(b.binary)
 	if err != nil {
 		return err
@@ -70,6 +64,23 @@ func (b *bench) control() error {
 	fmt.Printf("| start → first request answered, 1,000 operations | %v |\n", start.Round(time.Millisecond))
 	fmt.Printf("| idle RSS of the whole product | %.0f MB |\n| binary | %.0f MB |\n", idle, float64(size.Size())/1e6)
 	return nil
+}
+
+// restart ends the process and measures from its new start until a path is answered with the status.
+func (b *bench) restart(n *node, path string, status int) (time.Duration, error) {
+	if err := n.process.Process.Signal(syscall.SIGTERM); err != nil {
+		return 0, err
+	}
+	n.process.Wait()
+	began := time.Now()
+	var err error
+	if n.process, err = b.start(b.binary, "serve", "--config", n.config); err != nil {
+		return 0, err
+	}
+	if err := n.await(path, status); err != nil {
+		return 0, err
+	}
+	return time.Since(began), nil
 }
 
 // revocations measures the time from the decision until the device's token is refused.

@@ -1,4 +1,4 @@
-// Command bench measures the built binary as docs/measurements.md reports it: CPU time per HTTP request beside nginx in the same run, the time from
+// Command bench measures the built binary as docs/measurements.md reports it: HTTP beside nginx, HAProxy and Caddy in the same run, the time from
 // publish to enforced, start with 1,000 operations, memory and size. It prints Markdown.
 package main
 
@@ -7,35 +7,44 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"strings"
 	"time"
 )
 
 func main() {
 	log.SetFlags(0)
-	binary := flag.String("binary", "bin/fieldgate", "the built command")
-	rounds := flag.Int("rounds", 2, "how often each candidate is measured, in turn")
-	duration := flag.Duration("duration", 8*time.Second, "of each measurement")
-	only := flag.String("only", "", "requests or control; empty: both")
-	flag.Parse()
-	folder, err := os.MkdirTemp("", "fieldgate-bench-")
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer os.RemoveAll(folder)
-	b := &bench{binary: *binary, folder: folder, rounds: *rounds, duration: *duration}
-	defer b.stopAll()
-	for _, part := range []struct {
+	b := &bench{}
+	parts := []struct {
 		name string
 		run  func() error
-	}{{"requests", b.requests}, {"control", b.control}} {
-		if *only != "" && *only != part.name {
+	}{{"http", b.http}, {"latency", b.latency}, {"http2", b.http2}, {"routes", b.routes}, {"reload", b.reload}, {"control", b.control}}
+	var names []string
+	for _, part := range parts {
+		names = append(names, part.name)
+	}
+	flag.StringVar(&b.binary, "binary", "bin/fieldgate", "the built command")
+	flag.IntVar(&b.rounds, "rounds", 3, "how often each candidate is measured, in turn")
+	flag.DurationVar(&b.duration, "duration", 3*time.Second, "of each measurement")
+	only := flag.String("only", strings.Join(names, ","), "the parts to run")
+	flag.Parse()
+	var err error
+	if b.folder, err = os.MkdirTemp("", "fieldgate-bench-"); err != nil {
+		log.Fatal(err)
+	}
+	for _, part := range parts {
+		if !strings.Contains(","+*only+",", ","+part.name+",") {
 			continue
 		}
-		if err := part.run(); err != nil {
-			b.stopAll()
-			os.RemoveAll(folder)
-			log.Fatal(err)
+		err = part.run()
+		b.stopAll()
+		if err != nil {
+			err = fmt.Errorf("%s: %w", part.name, err)
+			break
 		}
 		fmt.Println()
+	}
+	os.RemoveAll(b.folder)
+	if err != nil {
+		log.Fatal(err)
 	}
 }
