@@ -15,6 +15,12 @@ type Upstream struct {
 	ConnectTimeout time.Duration // 0: 2 s
 	Timeout        time.Duration // of one whole call, where the contract names none; 0: DefaultTimeout
 	MaxConnections int           // open at once for each address; 0: 512
+	MaxWaiting     int           // calls that wait for a connection of an address at once; 0: 1,024
+	MaxRequests    int           // calls under way at once on all addresses; 0: no bound
+	Adaptive       *Adaptive     // a bound of calls under way that follows the upstream's latency; nil: none
+	RetryBudget    RetryBudget
+	Protocol       UpstreamProtocol
+	TLS            *UpstreamTLS // of https addresses; nil: the system's roots, no client certificate
 
 	Algorithm Algorithm     // empty: AlgorithmRoundRobin
 	HashBy    HashBy        // with AlgorithmHash
@@ -215,4 +221,34 @@ type AddressState struct {
 	Latency  float64   `json:"latency"`       // milliseconds to the head of an answer, a mean that decays over 10 s
 	Open     int       `json:"open"`          // connections
 	Idle     int       `json:"idle"`          // of Open
+}
+
+// UpstreamProtocol is the version of HTTP that an upstream is spoken to in.
+type UpstreamProtocol string
+
+const (
+	UpstreamAuto  UpstreamProtocol = "" // HTTP/1.1
+	UpstreamHTTP1 UpstreamProtocol = "http1"
+	UpstreamHTTP2 UpstreamProtocol = "http2" // https: by ALPN; http: from the first byte. WebSockets go over HTTP/1.1 still
+)
+
+// Adaptive bounds the limit of calls under way that adjusts itself.
+type Adaptive struct {
+	Min int // 0: 10
+	Max int // 0: 1,000
+}
+
+// RetryBudget bounds retries and hedges over ten seconds: so many percent of the calls that may be tried again, or so many each
+// second, whichever is more.
+type RetryBudget struct {
+	Percent   int // 0: 20
+	PerSecond int // 0: 3
+}
+
+// UpstreamTLS is how a gateway proves itself to an upstream, and what it trusts. Files hold PEM and are read again when they change.
+type UpstreamTLS struct {
+	CAFile     string // empty: the system's roots
+	CertFile   string // client certificate, with the chain it needs; empty: none
+	KeyFile    string // of the client certificate
+	ServerName string // the name in the upstream's certificate; empty: the host of the address
 }

@@ -55,6 +55,7 @@ type connection struct {
 	exchange pipeline.Exchange
 	call     upstream.Call
 	handle   upstream.Handle // of call
+	upload   *upload         // content on its way; nil: none is
 
 	out      []byte // what is to be written next
 	fields   []byte // of the request to the upstream

@@ -242,8 +242,7 @@ func (c *connection) noDeadlines() {
 func (c *connection) relayEvents(framing h1.Framing) {
 	x := &c.exchange
 	x.Protocol = fieldgate.ProtocolSSE
-	service, _, err := c.call.Stream()
-	if err != nil {
+	if err := c.call.Stream(); err != nil {
 		c.cutShort(err)
 		return
 	}
@@ -264,7 +263,7 @@ func (c *connection) relayEvents(framing h1.Framing) {
 		case <-s.closed:
 		case <-c.front.ending:
 		}
-		service.SetDeadline(longAgo)
+		c.handle.Cut()
 	})
 	defer ender.Wait()
 	defer close(finished)

@@ -112,6 +112,10 @@ func (c *connection) readContent() *fieldgate.Problem {
 // contentProblem is what is said to a client whose content could not be read to its end. The connection is lost with it.
 func (c *connection) contentProblem(err error) *fieldgate.Problem {
 	c.keep = false
+	return contentFault(err)
+}
+
+func contentFault(err error) *fieldgate.Problem {
 	var refusal *h1.Error
 	switch {
 	case errors.Is(err, h1.ErrBodyTooLarge):

@@ -8,6 +8,7 @@ import (
 
 	"fieldgate"
 	"fieldgate/gateway/pipeline"
+	"fieldgate/gateway/upstream"
 	"fieldgate/protocol/h1"
 	"fieldgate/protocol/h2"
 )
@@ -78,6 +79,7 @@ var h2Carriers = sync.Pool{New: func() any {
 func (s *h2Carrier) carry(parent *connection, stream *h2.Stream) {
 	s.Stream, s.parent, s.head = stream, parent, false
 	s.begin()
+	s.connection.handle = upstream.Handle{} // a stream that broke has cut it
 	stream.OnBroken(s.broken)
 	s.connection.carry(parent, s.set)
 	stream.OnBroken(nil)

@@ -53,11 +53,15 @@ func (c *connection) relay() {
 	x.Leave()
 	defer c.call.End()
 	if problem != nil {
+		if fault := c.endUpload(); fault != nil {
+			problem = fault
+		}
 		c.answerProblem(problem)
 		return
 	}
 	x.Answer.Status = c.call.Response.Status
 	if x.Answer.Status == http.StatusSwitchingProtocols {
+		c.endUpload()
 		c.tunnel()
 		return
 	}
@@ -89,7 +93,8 @@ func (c *connection) prepare(upgrade bool) {
 	r, x, call := &c.request, &c.exchange, &c.call
 	o := x.Operation
 	*call = upstream.Call{Method: r.Method, Path: r.Path, Query: r.Query, Framing: r.Framing, Length: r.Length,
-		Timeout: o.Timeout, Idempotent: o.Idempotent || idempotent(x.Method), Handle: &c.handle}
+		Timeout: o.Timeout, Idempotent: o.Idempotent || idempotent(x.Method), Handle: &c.handle,
+		Context: c.front.context}
 	if r.Form == h1.AsteriskForm {
 		call.Path = r.Target
 	}
@@ -195,100 +200,6 @@ func carriesCredential(o *pipeline.Operation, r *h1.Request, name []byte) bool {
 	return false
 }
 
-// send opens the call and streams the request's content. What it returns is the caller's fault or that of the connection; an
-// upstream that stops reading may have answered, which Answer finds out.
-func (c *connection) send(service *upstream.Upstream) *fieldgate.Problem {
-	if c.body.Ended() {
-		return c.call.Send(service)
-	}
-	if err := c.acceptContent(); err != nil {
-		return c.contentProblem(err)
-	}
-	if problem := c.call.Send(service); problem != nil {
-		return problem
-	}
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
-	began := time.Now()
-	for {
-		c.setContentBy(began)
-		n, err := c.body.Read((*buf)[h1.ChunkRoom : h1.ChunkRoom+relayBuffer])
-		if n > 0 {
-			sent, problem := c.sendPiece(*buf, n)
-			if problem != nil {
-				c.call.Abort()
-				return problem
-			}
-			if !sent { // the upstream reads no more: it may have answered
-				c.keep = false
-				return nil
-			}
-		}
-		if err != nil && err != io.EOF {
-			c.call.Abort()
-			return c.contentProblem(err)
-		}
-		if err == io.EOF || c.body.Ended() {
-			break
-		}
-	}
-	if err := c.takeTrailers(); err != nil {
-		c.call.Abort()
-		return c.contentProblem(err)
-	}
-	if c.call.Framing == h1.Chunked {
-		if _, err := c.call.Write(h1.AppendLastChunk((*buf)[:0], c.requestTrailers())); err != nil {
-			c.call.Abort()
-		}
-	}
-	return nil
-}
-
-// requestTrailers are those that the upstream may see.
-func (c *connection) requestTrailers() h1.Fields {
-	trailers := c.body.Trailers(c.request.Fields)
-	kept := trailers[:0]
-	for _, trailer := range trailers {
-		if !c.withheld(trailer.Name) {
-			kept = append(kept, trailer)
-		}
-	}
-	return kept
-}
-
-// setContentBy bounds the wait for the next piece of streamed content, and of all of it: a client that drips must not hold a
-// connection of the upstream for as long as it likes. Content that ends with its stream has no length to be slow about.
-func (c *connection) setContentBy(began time.Time) {
-	patience := c.front.config.BodyTimeout
-	if c.request.Framing != h1.UntilClose {
-		earned := time.Duration(min(c.exchange.BytesIn, 1<<40)) * (time.Second / slowestBody)
-		patience = max(1, min(patience, time.Until(began.Add(patience+earned))))
-	}
-	c.setReadBy(patience)
-}
-
-func (c *connection) sendPiece(buf []byte, n int) (sent bool, problem *fieldgate.Problem) {
-	x := &c.exchange
-	x.BytesIn += uint64(n)
-	if x.Operation.PassThrough {
-		if err := c.call.Progress(); err != nil {
-			return false, upstream.Failure(err)
-		}
-	} else if x.BytesIn > uint64(x.MaxBody()) {
-		c.keep = false
-		return false, errTooLarge
-	}
-	piece := buf[h1.ChunkRoom : h1.ChunkRoom+n]
-	if x.Copy != nil {
-		x.Copy.Request(piece)
-	}
-	if c.call.Framing == h1.Chunked {
-		piece = h1.Chunk(buf, n)
-	}
-	_, err := c.call.Write(piece)
-	return err == nil, nil
-}
-
 // relayAnswer writes the upstream's answer to the client: head and first content together, then piece by piece as it comes.
 func (c *connection) relayAnswer() {
 	r := c.call.Response
@@ -302,13 +213,21 @@ func (c *connection) relayAnswer() {
 		}
 	}
 	events := isEventStream(r)
-	c.keep = c.keep && c.mayDiscard() && !events
+	if events {
+		c.endUpload()
+	}
+	c.keep = c.keep && c.contentTaken() && !events
 	c.out, c.begun = c.appendAnswerHead(framing, length), false
 	if events {
 		c.relayEvents(framing)
 		return
 	}
-	if err := c.relayContent(framing); err != nil {
+	err := c.relayContent(framing)
+	fault := c.endUpload()
+	if err != nil {
+		if fault != nil {
+			c.exchange.Fail(fault)
+		}
 		return
 	}
 	switch {
@@ -457,6 +376,7 @@ func (c *connection) spliceContent(left int64) error {
 
 // cutShort ends an answer that the upstream did not finish. If none of it was sent yet, the client gets a clean one instead.
 func (c *connection) cutShort(err error) error {
+	c.endUpload()
 	problem := upstream.Failure(err)
 	if !c.begun {
 		c.exchange.BytesOut = 0

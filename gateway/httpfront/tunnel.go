@@ -23,11 +23,11 @@ func (c *connection) tunnel() {
 	out := h1.AppendStatusLine(c.out[:0], response.Status, nil)
 	out = h1.AppendEndToEnd(out, response.Fields)
 	out = append(out, "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"...)
-	service, reader, err := c.call.Stream()
-	if err != nil {
+	if err := c.call.Stream(); err != nil {
 		c.answerProblem(upstream.Failure(err))
 		return
 	}
+	service, reader := c.call.Connection()
 	if c.write(out) != nil {
 		return
 	}

@@ -6,14 +6,13 @@ import (
 	"errors"
 	"math"
 	"net"
+	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"fieldgate"
-	"fieldgate/gateway/socket"
-	"fieldgate/protocol/h1"
 )
 
 // endpoint is what tells addresses apart.
@@ -27,9 +26,11 @@ type endpoint struct {
 // address is one host and port with its connections.
 type address struct {
 	endpoint
-	tls            *tls.Config
+	tls            *clientTLS      // nil: in the clear
+	http2          *http.Transport // nil: calls go over HTTP/1.1
 	connectTimeout time.Duration
 	maxOpen        int
+	maxWaiting     int
 
 	shared   *shared
 	upstream atomic.Pointer[Upstream] // that it belongs to now
@@ -72,7 +73,7 @@ func (a *address) healthy() bool { return a.checkFailed == "" && a.ejectedUntil.
 var errNoConnectionFree = errors.New("all connections to the upstream are in use")
 
 // connection returns an idle connection that still lives, or a new one, or waits for one when maxOpen are in use.
-func (a *address) connection(now, deadline time.Time, fresh bool) (*conn, error) {
+func (a *address) connection(ctx context.Context, now, deadline time.Time, fresh bool) (*conn, error) {
 	for {
 		a.mu.Lock()
 		if n := len(a.idle); n > 0 && !fresh {
@@ -96,31 +97,36 @@ func (a *address) connection(now, deadline time.Time, fresh bool) (*conn, error)
 		if a.open < a.maxOpen {
 			a.open++
 			a.mu.Unlock()
-			return a.connect(deadline)
+			return a.connect(ctx, deadline)
+		}
+		if len(a.waiting) >= a.maxWaiting {
+			a.mu.Unlock()
+			return nil, errNoConnectionFree
 		}
 		turn := make(chan *conn, 1)
 		a.waiting = append(a.waiting, turn)
 		a.mu.Unlock()
-		return a.wait(turn, deadline)
+		return a.wait(ctx, turn, deadline)
 	}
 }
 
 // wait takes over a connection that another call gives back, or its place. It waits no longer than for a connection.
-func (a *address) wait(turn chan *conn, deadline time.Time) (*conn, error) {
+func (a *address) wait(ctx context.Context, turn chan *conn, deadline time.Time) (*conn, error) {
 	timer := time.NewTimer(min(a.connectTimeout, time.Until(deadline)))
 	defer timer.Stop()
 	select {
 	case c := <-turn:
 		if c == nil {
-			return a.connect(deadline)
+			return a.connect(ctx, deadline)
 		}
 		if now := time.Now(); !c.usable(now) {
 			a.discard(c)
-			return a.connection(now, deadline, false)
+			return a.connection(ctx, now, deadline, false)
 		}
 		c.reused = true
 		return c, nil
 	case <-timer.C:
+	case <-ctx.Done():
 	}
 	a.mu.Lock()
 	i := slices.Index(a.waiting, turn)
@@ -143,44 +149,8 @@ func (a *address) dialForCheck(ctx context.Context, network, to string) (net.Con
 	if a.tls == nil {
 		return new(net.Dialer).DialContext(ctx, network, to)
 	}
-	return (&tls.Dialer{Config: a.tls}).DialContext(ctx, network, to)
+	return (&tls.Dialer{Config: a.tls.config(time.Now(), a.name, "http/1.1")}).DialContext(ctx, network, to)
 }
-
-// connect dials; the caller has counted the connection as open.
-func (a *address) connect(deadline time.Time) (*conn, error) {
-	now := time.Now()
-	if limit := now.Add(a.connectTimeout); deadline.After(limit) {
-		deadline = limit
-	}
-	ctx, cancel := context.WithDeadline(context.Background(), deadline)
-	defer cancel()
-	var dialer net.Dialer
-	link, err := dialer.DialContext(ctx, "tcp", a.dial)
-	if err != nil {
-		a.giveUpPlace()
-		return nil, &connectError{err}
-	}
-	c := &conn{tcp: link.(*net.TCPConn), address: a, created: now, plain: a.tls == nil}
-	c.socket = socket.New(c.tcp)
-	c.Conn = c.socket
-	if a.tls != nil {
-		secured := tls.Client(c.socket, a.tls)
-		if err := secured.HandshakeContext(ctx); err != nil {
-			link.Close()
-			a.giveUpPlace()
-			return nil, &connectError{err}
-		}
-		c.Conn = secured
-	}
-	c.reader = h1.NewReader(c.Conn, h1.DefaultBuffer)
-	return c, nil
-}
-
-// connectError says that nothing was sent: no connection came about.
-type connectError struct{ cause error }
-
-func (e *connectError) Error() string { return "connect: " + e.cause.Error() }
-func (e *connectError) Unwrap() error { return e.cause }
 
 // giveBack returns a connection that can carry another exchange.
 func (a *address) giveBack(c *conn, now time.Time) {
@@ -236,5 +206,8 @@ func (a *address) closeIdle(before time.Time, ended bool) {
 	a.mu.Unlock()
 	for _, c := range old {
 		a.discard(c)
+	}
+	if ended && a.http2 != nil {
+		a.http2.CloseIdleConnections()
 	}
 }

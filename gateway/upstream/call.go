@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -19,15 +20,19 @@ const maxInterim = 8
 // answerLimits bound the head of an answer.
 var answerLimits = h1.Limits{}.WithDefaults()
 
-// Call is one exchange with an upstream, streamed:
+// Call is one exchange with an upstream, streamed, over HTTP/1.1 or HTTP/2:
 //
 //	problem := call.Send(u)      // connect; head, and Content
-//	n, err := call.Write(p)      // content that is streamed, framed by the caller as call.Framing says
+//	err := call.Write(buf, n)    // content that is streamed,
+//	err = call.EndContent(nil)   // and its end
 //	problem = call.Answer()      // until the head of the answer: call.Response
 //	n, err := call.Body().Read() // content of the answer
 //	call.End()                   // always, once Send has succeeded
 //
-// Its fields are set before Send and stay as they are until Answer. The zero value is ready, and may be used again after End.
+// Content may be written by another goroutine than that which calls Answer and reads the Body, so that an answer that comes early is
+// seen and content may go both ways at once; it must have stopped before End. All else is one goroutine's.
+//
+// Its fields are set before Send and stay as they are until End. The zero value is ready, and may be used again after End.
 type Call struct {
 	Method, Path, Query []byte
 	Host                []byte // Host field; nil: the address's own authority
@@ -40,68 +45,195 @@ type Call struct {
 	Began               time.Time // when Timeout begins; zero: with Send
 	Idempotent          bool      // may be sent again when the connection broke before an answer
 
+	Retry    *fieldgate.Retry // nil: only what was sent over a connection that broke while it was idle is sent again
+	Hedge    time.Duration    // for an Idempotent call with its content in memory: how late an answer is given company; 0: never
+	Priority fieldgate.Priority
+
 	Choice Choice // what the address is chosen by
 
-	Handle *Handle // lets another goroutine cut the call; nil: none does
+	Handle  *Handle         // lets another goroutine cut the call; nil: none does
+	Context context.Context // ends connecting, waits between tries and exchanges over HTTP/2; nil: nothing does
 
 	Response *h1.Response // after Answer; valid until End
 
 	upstream *Upstream
-	conn     *conn
 	deadline time.Time
-	streamed bool // content was written that cannot be written again
-	sent     bool // some of the request may have reached the upstream
-	sendErr  error
-	early    bool // the upstream answered before it had the whole request: whether it read the rest as content nobody knows
+	tried    tried // addresses of this call
+	retries  int
+	fresh    bool // only a connection that was never used will do
+	counted  bool // among the upstream's load
 
-	tried   tried         // addresses of this call
-	sentAt  time.Time     // when the exchange that is under way began
-	took    time.Duration // until the head of its answer
-	outcome outcome       // of it
+	// The try under way: all that a hedge may replace.
+	try
 }
 
-// Handle reaches a Call under way from another goroutine.
-type Handle struct{ conn atomic.Pointer[conn] }
+// try is one exchange with one address.
+type try struct {
+	address *address // nil: there is no try
+	conn    *conn    // over HTTP/1.1, or
+	stream  *stream  // over HTTP/2
 
-// Cut ends the call that goes on at present, if there is one: it fails with upstream-timeout. It is for shutting down: a call that
-// takes over the connection at this very moment may be hit too.
+	tryBy   time.Time // deadline
+	sentAt  time.Time
+	sent    bool // some of the request may have reached the upstream
+	sendErr error
+	early   bool // the upstream answered before it had the whole request: whether it read the rest as content nobody knows
+
+	took    time.Duration // until the head of the answer
+	outcome outcome
+}
+
+// Handle reaches a Call under way from another goroutine. The zero value is ready.
+type Handle struct {
+	conn   atomic.Pointer[conn]
+	stream atomic.Pointer[stream]
+	cut    atomic.Bool
+}
+
+// Cut ends the call that goes on at present, and those that follow: they fail with upstream-timeout. A call that takes over the
+// connection at this very moment may be hit too, unless the one that is cut ends with Abort.
 func (h *Handle) Cut() {
+	h.cut.Store(true)
 	if link := h.conn.Load(); link != nil {
-		link.SetDeadline(time.Unix(1, 0))
+		link.SetDeadline(pastDeadline)
+	}
+	if s := h.stream.Load(); s != nil {
+		s.cut()
 	}
 }
 
-func (c *Call) setConn(link *conn) {
-	c.conn = link
-	if c.Handle != nil {
-		c.Handle.conn.Store(link)
+func (h *Handle) isCut() bool { return h != nil && h.cut.Load() }
+
+// hold makes the handle reach that try, or none.
+func (h *Handle) hold(link *conn, s *stream) {
+	if h == nil {
+		return
 	}
+	h.conn.Store(link)
+	h.stream.Store(s)
+	if h.cut.Load() {
+		h.Cut()
+	}
+}
+
+// pastDeadline is a deadline that ends reading and writing at once.
+var pastDeadline = time.Unix(1, 0)
+
+func (c *Call) context() context.Context {
+	if c.Context == nil {
+		return context.Background()
+	}
+	return c.Context
+}
+
+func (c *Call) timeout() time.Duration {
+	if c.Timeout == 0 {
+		return c.upstream.Config.Timeout
+	}
+	return c.Timeout
+}
+
+// inMemory reports whether the request's content can be sent again.
+func (c *Call) inMemory() bool {
+	return c.Framing == h1.NoBody || c.Framing == h1.Length && int64(len(c.Content)) == c.Length
+}
+
+// reused reports whether the try goes over a connection that carried an exchange before.
+func (c *Call) reused() bool {
+	return c.conn != nil && c.conn.reused || c.stream != nil && c.stream.reused
 }
 
 // Send connects and sends the head, and Content.
 func (c *Call) Send(u *Upstream) *fieldgate.Problem {
-	timeout := c.Timeout
-	if timeout == 0 {
-		timeout = u.Config.Timeout
-	}
 	began := c.Began
 	if began.IsZero() {
 		began = time.Now()
 	}
-	c.upstream, c.deadline, c.Response, c.streamed, c.tried = u, began.Add(timeout), nil, false, tried{}
-	return c.send(began, false)
-}
-
-func (c *Call) send(now time.Time, fresh bool) *fieldgate.Problem {
-	link, err := c.connection(now, fresh)
+	c.upstream, c.Response, c.tried, c.retries, c.fresh, c.counted = u, nil, tried{}, 0, false, false
+	c.deadline = began.Add(c.timeout())
+	if u.load != nil {
+		if problem := u.load.begin(c.Priority); problem != nil {
+			return problem
+		}
+		c.counted = true
+	}
+	if c.Retry != nil || c.Hedge > 0 {
+		u.budget.call(began)
+	}
+	err := c.send(began)
+	for err != nil && c.again(err) {
+		err = c.send(time.Now())
+	}
 	if err != nil {
+		c.uncount()
 		return problem(err)
 	}
-	c.setConn(link)
-	c.sentAt, c.took, c.outcome = now, 0, cancelled
-	if err := link.endBy(now, c.deadline); err != nil {
+	return nil
+}
+
+// uncount takes the call out of its upstream's load.
+func (c *Call) uncount() {
+	if c.counted {
+		c.counted = false
+		c.upstream.load.end()
+	}
+}
+
+// send begins a try on the first address that can be reached. Those that cannot cost only time.
+func (c *Call) send(now time.Time) error {
+	a := c.upstream.choose(now, &c.Choice, &c.tried)
+	if a == nil { // each was tried in vain: once more round
+		c.tried = tried{}
+		a = c.upstream.choose(now, &c.Choice, &c.tried)
+	}
+	if a == nil {
+		return c.upstream.refusal(now)
+	}
+	var failure error
+	for a != nil {
+		if failure = c.sendTo(a, now); failure == nil {
+			return nil
+		}
+		if now = time.Now(); !now.Before(c.deadline) || c.context().Err() != nil {
+			break
+		}
+		a = c.upstream.choose(now, &c.Choice, &c.tried)
+	}
+	return failure
+}
+
+var errNoAddress error = &connectError{errors.New("no address is left")}
+
+// sendTo begins a try on that address.
+func (c *Call) sendTo(a *address, now time.Time) (err error) {
+	c.try = try{address: a, sentAt: now, tryBy: c.deadline, outcome: cancelled}
+	if c.Retry != nil && c.Retry.PerTry > 0 {
+		c.tryBy = earlier(c.deadline, now.Add(c.Retry.PerTry))
+	}
+	a.begin()
+	if a.http2 != nil && c.Upgrade == nil {
+		c.stream, err = c.openStream(a, now)
+		c.sent = true
+		c.Handle.hold(nil, c.stream)
+	} else if c.conn, err = a.connection(c.context(), now, c.tryBy, c.fresh); err == nil {
+		c.Handle.hold(c.conn, nil)
+		err = c.sendHead(now)
+	}
+	if err != nil {
+		if notConnected(err) && !errors.Is(err, context.Canceled) {
+			c.outcome = unreachable
+		}
 		c.abandon()
-		return problem(err)
+	}
+	return err
+}
+
+// sendHead writes the head over HTTP/1.1, and Content.
+func (c *Call) sendHead(now time.Time) error {
+	link := c.conn
+	link.heard.Store(false)
+	if err := link.endBy(now, c.tryBy); err != nil {
+		return err
 	}
 	out := h1.AppendRequestLine(link.out[:0], c.Method, c.Path, c.Query)
 	if c.Host != nil {
@@ -122,7 +254,7 @@ func (c *Call) send(now time.Time, fresh bool) *fieldgate.Problem {
 	}
 	link.out = out
 	n, err := link.Write(out)
-	c.sent, c.sendErr, c.early = n > 0, err, false
+	c.sent, c.sendErr = n > 0, err
 	if c.sendErr == nil && !together {
 		c.early = link.plain && !link.quiet()
 		_, c.sendErr = link.Write(c.Content)
@@ -131,73 +263,96 @@ func (c *Call) send(now time.Time, fresh bool) *fieldgate.Problem {
 	return nil
 }
 
-// connection returns a connection to an address on which a call has begun. Addresses that cannot be reached cost only time.
-func (c *Call) connection(now time.Time, fresh bool) (*conn, error) {
-	var failure error
-	for {
-		a := c.upstream.choose(now, &c.Choice, &c.tried)
-		if a == nil {
-			if failure == nil {
-				failure = c.upstream.refusal(now)
-			}
-			return nil, failure
-		}
-		a.begin()
-		link, err := a.connection(now, c.deadline, fresh)
-		if err == nil {
-			return link, nil
-		}
-		o := unreachable
-		if errors.Is(err, errNoConnectionFree) {
-			o = cancelled
-		}
-		a.end(now, 0, o)
-		failure = err
-	}
-}
-
-var errNoAddress error = &connectError{errors.New("no address is left")}
-
-// Write sends streamed content.
-func (c *Call) Write(p []byte) (int, error) {
-	c.streamed = true
+// Write sends the n bytes of streamed content at buf[h1.ChunkRoom:], which has h1.ChunkTail bytes behind them.
+func (c *Call) Write(buf []byte, n int) error {
 	if c.sendErr != nil {
-		return 0, c.sendErr
+		return c.sendErr
 	}
-	c.early = c.early || c.conn.plain && !c.conn.quiet()
-	n, err := c.conn.Write(p)
-	c.sendErr = err
-	return n, err
+	piece := buf[h1.ChunkRoom : h1.ChunkRoom+n]
+	if c.stream != nil {
+		c.sendErr = c.stream.write(piece)
+		return c.sendErr
+	}
+	if c.Framing == h1.Chunked {
+		piece = h1.Chunk(buf, n)
+	}
+	c.early = c.early || c.conn.answering()
+	_, c.sendErr = c.conn.Write(piece)
+	return c.sendErr
 }
 
-// Answer waits for the head of the answer. The request is sent once more, on a new connection, if a connection that had been
-// idle broke without a byte of an answer and the request may be repeated or never left (RFC 9112 §9.3.1).
+// EndContent ends streamed content, with those trailers if its Framing has room for them.
+func (c *Call) EndContent(trailers h1.Fields) error {
+	if c.sendErr != nil {
+		return c.sendErr
+	}
+	switch {
+	case c.stream != nil:
+		c.sendErr = c.stream.endContent(trailers)
+	case c.Framing == h1.Chunked:
+		c.early = c.early || c.conn.answering()
+		_, c.sendErr = c.conn.Write(h1.AppendLastChunk(nil, trailers))
+	}
+	return c.sendErr
+}
+
+// StopContent ends the content where it is, so that a Write under way returns: the upstream has answered and need not take the
+// rest. Unlike the rest of Call it may be called while another goroutine writes.
+func (c *Call) StopContent() {
+	if c.stream != nil {
+		c.stream.pipe.CloseWithError(net.ErrClosed)
+	} else {
+		c.conn.SetWriteDeadline(pastDeadline)
+	}
+}
+
+// Answer waits for the head of the answer. It sends the request again, with Content in memory, as far as Retry allows, and where a
+// connection that had been idle broke without a byte of an answer.
 func (c *Call) Answer() *fieldgate.Problem {
-	err := c.readHead()
-	if errors.Is(err, errNoAnswer) && c.conn.reused && !c.streamed && (c.Idempotent || !c.sent) {
-		c.outcome = cancelled // an idle connection ends some time: that is no failure of the address
-		c.abandon()
-		c.tried = tried{}
-		if problem := c.send(time.Now(), true); problem != nil {
-			return problem
+	err := c.head()
+	for c.again(err) {
+		if err = c.send(time.Now()); err == nil {
+			err = c.head()
 		}
-		err = c.readHead()
 	}
-	c.took = time.Since(c.sentAt)
 	if err != nil {
-		problem := problem(err)
-		c.outcome = broken
-		if problem.Code == fieldgate.ProblemUpstreamTimeout {
-			c.outcome = timedOut
+		if c.inMemory() { // else somebody may be writing still, until End
+			c.abandon()
 		}
-		c.abandon()
-		return problem
-	}
-	c.outcome = answered
-	if c.Response.Status >= 500 {
-		c.outcome = failed
+		return problem(err)
 	}
 	return nil
+}
+
+// head waits for the head of the answer to a try, and notes how that went.
+func (c *Call) head() (err error) {
+	if c.Hedge > 0 && c.Idempotent && c.inMemory() && c.Upgrade == nil {
+		err = c.hedgedHead()
+	} else {
+		err = c.readHead()
+	}
+	c.note(err)
+	return err
+}
+
+func (c *Call) note(err error) {
+	now := time.Now()
+	c.took = now.Sub(c.sentAt)
+	switch {
+	case c.Handle.isCut() || errors.Is(err, context.Canceled):
+		c.outcome = cancelled
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		c.outcome = timedOut
+	case err != nil:
+		c.outcome = broken
+	case c.Response.Status >= 500:
+		c.outcome = failed
+	default:
+		c.outcome = answered
+	}
+	if l := c.upstream.load; l != nil && (c.outcome == answered || c.outcome == timedOut) {
+		l.answered(now, c.took)
+	}
 }
 
 // errNoAnswer is a connection that ended before the first byte of an answer.
@@ -205,7 +360,15 @@ var errNoAnswer = errors.New("the connection ended without an answer")
 
 var errInterim = errors.New("too many interim responses, or a protocol switch that nobody asked for")
 
+// readHead waits for the head until the deadline of the try.
 func (c *Call) readHead() error {
+	if c.stream != nil {
+		if err := c.stream.head(c.Method); err != nil {
+			return err
+		}
+		c.Response = &c.stream.response
+		return nil
+	}
 	link := c.conn
 	for i := range maxInterim {
 		head, err := link.reader.ReadHead(answerLimits.Head)
@@ -225,6 +388,7 @@ func (c *Call) readHead() error {
 			}
 			fallthrough
 		case status >= 200:
+			link.heard.Store(true)
 			c.Response = &link.response
 			link.body.Reset(link.reader, link.response.Framing, link.response.Length)
 			return nil
@@ -234,29 +398,41 @@ func (c *Call) readHead() error {
 }
 
 // Body is the content of the answer.
-func (c *Call) Body() *h1.Body { return &c.conn.body }
+func (c *Call) Body() *h1.Body {
+	if c.stream != nil {
+		return &c.stream.body
+	}
+	return &c.conn.body
+}
 
-// Progress gives the upstream the whole time-out again, for content that may take longer than it.
+// Progress gives the upstream the whole time-out again, for content that may take longer than it. It may be called while content
+// is written and while it is read.
 func (c *Call) Progress() error {
-	timeout := c.Timeout
-	if timeout == 0 {
-		timeout = c.upstream.Config.Timeout
+	if c.stream != nil {
+		c.stream.deadline.Reset(c.timeout())
+		return nil
 	}
 	now := time.Now()
-	c.deadline = now.Add(timeout)
-	return c.conn.endBy(now, c.deadline)
+	return c.conn.endBy(now, now.Add(c.timeout()))
 }
 
-// Stream lifts the deadline, for answers that have no end of their own (server-sent events, an upgraded connection), and
-// returns the connection. Bytes that were read from it already are in Buffered of the reader.
-func (c *Call) Stream() (net.Conn, *h1.Reader, error) {
-	c.conn.deadline = time.Time{}
-	return c.conn.Conn, c.conn.reader, c.conn.SetDeadline(time.Time{})
+// Stream lifts the deadline, for answers that have no end of their own. The call is no load of the upstream any more, whatever it
+// lasts.
+func (c *Call) Stream() error {
+	c.uncount()
+	if c.stream != nil {
+		c.stream.deadline.Stop()
+		return nil
+	}
+	return c.conn.noEnd()
 }
+
+// Connection is the upgraded connection. Bytes that were read from it already are in Buffered of the reader.
+func (c *Call) Connection() (net.Conn, *h1.Reader) { return c.conn.Conn, c.conn.reader }
 
 // Splice is the connection's socket if content may be moved to or from it in the kernel, else nil.
 func (c *Call) Splice() *net.TCPConn {
-	if !c.conn.plain {
+	if c.conn == nil || !c.conn.plain {
 		return nil
 	}
 	return c.conn.tcp
@@ -264,30 +440,50 @@ func (c *Call) Splice() *net.TCPConn {
 
 // End gives the connection back if both messages were complete, else closes it.
 func (c *Call) End() {
+	c.uncount()
 	link := c.conn
 	if link == nil {
+		c.abandon()
 		return
 	}
-	c.setConn(nil)
+	c.Handle.hold(nil, nil)
 	now := time.Now()
 	link.address.end(now, c.took, c.outcome)
 	r := &link.response
-	if c.Response == nil || c.sendErr != nil || c.early || r.Close || r.Status == http.StatusSwitchingProtocols ||
-		!link.body.Ended() || len(link.reader.Buffered()) != 0 {
+	reusable := c.Response != nil && c.sendErr == nil && !c.early && !r.Close && r.Status != http.StatusSwitchingProtocols &&
+		link.body.Ended() && len(link.reader.Buffered()) == 0
+	c.try = try{}
+	if reusable {
+		link.address.giveBack(link, now)
+	} else {
 		link.address.discard(link)
-		return
 	}
-	link.address.giveBack(link, now)
 }
 
 // Abort makes End close the connection: the request's content did not end as announced.
 func (c *Call) Abort() { c.sendErr = net.ErrClosed }
 
+// abandon gives up the try under way, if there is one.
 func (c *Call) abandon() {
-	if c.conn != nil {
-		c.conn.address.end(time.Now(), c.took, c.outcome)
-		c.conn.address.discard(c.conn)
-		c.setConn(nil)
+	if c.address == nil {
+		return
+	}
+	c.Handle.hold(nil, nil)
+	c.address.end(time.Now(), c.took, c.outcome)
+	if c.stream != nil {
+		c.stream.end()
+	} else if c.conn != nil {
+		c.address.discard(c.conn)
+	}
+	c.try, c.Response = try{}, nil
+}
+
+// cutTry ends the try under way. Another goroutine than that of the call may do so as long as the call waits for its answer.
+func (t *try) cutTry() {
+	if t.stream != nil {
+		t.stream.cut()
+	} else {
+		t.conn.SetDeadline(pastDeadline)
 	}
 }
 
@@ -297,7 +493,6 @@ func Failure(err error) *fieldgate.Problem { return problem(err) }
 // problem makes an error of a call a Problem: 503, 504 or 502.
 func problem(err error) *fieldgate.Problem {
 	var invalid *h1.Error
-	var connect *connectError
 	if refusal, ok := errors.AsType[*fieldgate.Problem](err); ok {
 		return refusal
 	}
@@ -305,9 +500,9 @@ func problem(err error) *fieldgate.Problem {
 	switch {
 	case errors.Is(err, errNoConnectionFree):
 		p.Code, p.RetryAfter = fieldgate.ProblemOverloaded, time.Second
-	case errors.As(err, &connect), errors.Is(err, errNoAnswer): // not to be reached in time is not to be reached
+	case notConnected(err), errors.Is(err, errNoAnswer): // not to be reached in time is not to be reached
 		p.Code = fieldgate.ProblemUpstreamUnreachable
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		p.Code = fieldgate.ProblemUpstreamTimeout
 	case errors.As(err, &invalid), errors.Is(err, errInterim), errors.Is(err, io.ErrUnexpectedEOF):
 		p.Code = fieldgate.ProblemUpstreamInvalid

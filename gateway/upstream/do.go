@@ -24,6 +24,12 @@ type Request struct {
 	Body       []byte
 	Timeout    time.Duration // of the whole call; 0: the upstream's
 	Idempotent bool          // may be tried again on another connection after it was sent
+
+	// As those of Call.
+	Retry    *fieldgate.Retry
+	Hedge    time.Duration
+	Priority fieldgate.Priority
+	Choice   Choice
 }
 
 // Response is a buffered answer.
@@ -59,13 +65,15 @@ func (u *Upstream) Do(ctx context.Context, request *Request) (*Response, error) 
 		}
 		call.Timeout = max(min(call.Timeout, left), time.Nanosecond)
 	}
+	if ctx.Done() != nil {
+		call.Context, call.Handle = ctx, new(Handle)
+	}
 	if problem := call.Send(u); problem != nil {
 		return nil, problem
 	}
 	defer call.End()
 	if ctx.Done() != nil {
-		link := call.conn.Conn
-		stop := context.AfterFunc(ctx, func() { link.SetDeadline(time.Unix(1, 0)) })
+		stop := context.AfterFunc(ctx, call.Handle.Cut)
 		defer func() {
 			if !stop() {
 				call.Abort() // the deadline may be set on the connection after it was given back
@@ -94,7 +102,8 @@ func newCall(request *Request) (*Call, *fieldgate.Problem) {
 		return nil, errNotHTTP
 	}
 	call := &Call{Method: []byte(request.Method), Path: []byte(request.Target), Fields: request.Lines, Content: request.Body,
-		Timeout: request.Timeout, Idempotent: request.Idempotent}
+		Timeout: request.Timeout, Idempotent: request.Idempotent, Retry: request.Retry, Hedge: request.Hedge, Priority: request.Priority,
+		Choice: request.Choice}
 	if request.Host != "" {
 		call.Host = []byte(request.Host)
 	}

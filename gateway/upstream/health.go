@@ -96,10 +96,17 @@ func (a *address) checkHTTP(ctx context.Context, check *fieldgate.HealthCheck) e
 	if check.Host != "" {
 		request.Host = check.Host
 	}
-	transport := &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: int64(answerLimits.Head),
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return a.dialForCheck(ctx, network, a.dial)
-		}}
+	transport := a.http2
+	if transport != nil {
+		if a.tls != nil {
+			request.URL.Scheme = "https" // there TLS is the transport's
+		}
+	} else {
+		transport = &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: int64(answerLimits.Head),
+			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return a.dialForCheck(ctx, network, a.dial)
+			}}
+	}
 	answer, err := transport.RoundTrip(request) // no redirect is followed: its status is the answer
 	if err != nil {
 		return err
@@ -124,9 +131,7 @@ func (a *address) checkHTTP(ctx context.Context, check *fieldgate.HealthCheck) e
 func (a *address) checkGRPC(ctx context.Context, service string) error {
 	security := insecure.NewCredentials()
 	if a.tls != nil {
-		config := a.tls.Clone()
-		config.NextProtos = nil
-		security = credentials.NewTLS(config)
+		security = credentials.NewTLS(a.tls.config(time.Now(), a.name, "h2"))
 	}
 	client, err := grpc.NewClient("passthrough:///"+a.dial, grpc.WithTransportCredentials(security), grpc.WithAuthority(a.authority),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<10)), grpc.WithNoProxy(), grpc.WithDisableServiceConfig())

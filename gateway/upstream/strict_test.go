@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"fieldgate"
+	"fieldgate/protocol/h1"
 )
 
 // What an upstream answers is either a clean message or a problem, whatever else it sends, and nothing of it is left for the next
@@ -117,7 +118,7 @@ func TestLateBytesDoNotAnswerTheNextRequest(t *testing.T) {
 			}
 			u := newSet(t, fieldgate.Upstream{Addresses: []string{address}})
 			if secured {
-				u.addresses()[0].tls.InsecureSkipVerify = true
+				u.addresses()[0].tls.loaded.InsecureSkipVerify = true
 			}
 			if answer, err := get(u); err != nil || string(answer.Body) != "1" {
 				t.Fatal(answer, err)
@@ -153,7 +154,7 @@ func TestBytesHeldByTLSDoNotAnswerTheNextRequest(t *testing.T) {
 		}
 	})
 	u := newSet(t, fieldgate.Upstream{Addresses: []string{strings.Replace(address, "http:", "https:", 1)}})
-	u.addresses()[0].tls.InsecureSkipVerify = true
+	u.addresses()[0].tls.loaded.InsecureSkipVerify = true
 	for _, want := range []string{"1", "2", "2"} {
 		if answer, err := get(u); err != nil || string(answer.Body) != want {
 			t.Fatalf("%v, %v", answer, err)
@@ -206,7 +207,7 @@ func TestEarlyAnswerEndsTheConnection(t *testing.T) {
 		for call.conn.quiet() { // until the answer is there
 			time.Sleep(time.Millisecond)
 		}
-		if _, err := call.Write(make([]byte, 10)); err != nil {
+		if err := call.Write(make([]byte, h1.ChunkRoom+10+h1.ChunkTail), 10); err != nil {
 			t.Fatal(err)
 		}
 		if problem := call.Answer(); problem != nil {

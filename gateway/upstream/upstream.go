@@ -12,7 +12,6 @@ package upstream
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -28,6 +27,7 @@ import (
 const (
 	defaultConnectTimeout = 2 * time.Second
 	defaultMaxConnections = 512
+	defaultMaxWaiting     = 1024
 
 	idleTimeout = 60 * time.Second // an idle connection is closed after this
 	maxLifetime = 30 * time.Minute // a connection is not reused after this, so that changes of address take effect
@@ -40,6 +40,8 @@ type Set struct {
 
 	mu      sync.Mutex    // of Replace
 	changed chan struct{} // there are other upstreams than before
+
+	mirrors mirrors
 }
 
 // Upstream is one named service.
@@ -51,6 +53,12 @@ type Upstream struct {
 	circuit   circuit
 	shared    *shared
 	successor atomic.Pointer[Upstream] // that took over the addresses when the configuration changed
+
+	tls           *clientTLS
+	budget        *retryBudget
+	load          *load         // nil: calls are not counted
+	mirroring     atomic.Int32  // copies under way
+	mirrorDropped atomic.Uint64 // copies beyond maxMirrors
 
 	// With shared.mu held:
 	members []*address
@@ -85,6 +93,7 @@ const (
 // NewSet makes the upstreams of a node; it opens no connection.
 func NewSet(configs []fieldgate.Upstream) (*Set, error) {
 	s := &Set{changed: make(chan struct{}, 1)}
+	s.mirrors.context, s.mirrors.stop = context.WithCancel(context.Background())
 	s.upstreams.Store(new(map[string]*Upstream))
 	return s, s.Replace(configs)
 }
@@ -131,7 +140,16 @@ func (s *Set) Replace(configs []fieldgate.Upstream) error {
 
 func newUpstream(config fieldgate.Upstream) (*Upstream, error) {
 	fillIn(&config)
-	u := &Upstream{Config: config, shared: new(shared)}
+	switch config.Protocol {
+	case fieldgate.UpstreamAuto, fieldgate.UpstreamHTTP1, fieldgate.UpstreamHTTP2:
+	default:
+		return nil, fmt.Errorf("protocol %q is not known: write auto, http1 or http2", config.Protocol)
+	}
+	secrets, err := newClientTLS(config.TLS)
+	if err != nil {
+		return nil, err
+	}
+	u := &Upstream{Config: config, shared: new(shared), tls: secrets, budget: newRetryBudget(config.RetryBudget), load: newLoad(&config)}
 	u.circuit.configure(config.Circuit)
 	targets := make([]fieldgate.Target, 0, len(config.Addresses)+len(config.Targets))
 	for _, text := range config.Addresses {
@@ -159,6 +177,7 @@ func fillIn(config *fieldgate.Upstream) {
 	orDefault(&config.ConnectTimeout, defaultConnectTimeout)
 	orDefault(&config.Timeout, fieldgate.DefaultTimeout)
 	orDefault(&config.MaxConnections, defaultMaxConnections)
+	orDefault(&config.MaxWaiting, defaultMaxWaiting)
 	orDefault(&config.Algorithm, fieldgate.AlgorithmRoundRobin)
 	orDefault(&config.HashLoad, 1.25)
 	orDefault(&config.Overprovisioning, 1.4)
@@ -234,9 +253,12 @@ func parseAddress(text string) (endpoint, error) {
 }
 
 func (u *Upstream) newAddress(e endpoint) *address {
-	a := &address{endpoint: e, maxOpen: u.Config.MaxConnections, connectTimeout: u.Config.ConnectTimeout, shared: u.shared}
+	a := &address{endpoint: e, maxOpen: u.Config.MaxConnections, maxWaiting: u.Config.MaxWaiting, connectTimeout: u.Config.ConnectTimeout, shared: u.shared}
 	if e.secure {
-		a.tls = &tls.Config{ServerName: e.name, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+		a.tls = u.tls
+	}
+	if u.Config.Protocol == fieldgate.UpstreamHTTP2 {
+		a.http2 = newTransport(a)
 	}
 	return a
 }
@@ -366,6 +388,7 @@ func (s *Set) Run(ctx context.Context) {
 		case now := <-ticker.C:
 			s.closeIdle(now.Add(-idleTimeout), false)
 		case <-ctx.Done():
+			s.mirrors.end()
 			s.closeIdle(time.Now(), true)
 			return
 		}

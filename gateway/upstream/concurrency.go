@@ -1,0 +1,146 @@
+package upstream
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"fieldgate"
+)
+
+const (
+	defaultConcurrencyMin = 10
+	defaultConcurrencyMax = 1000
+	firstConcurrency      = 100 // until something was measured, within the bounds
+
+	concurrencyWindow  = 250 * time.Millisecond // the limit changes once in it at the most,
+	concurrencySamples = 10                     // and after that many calls at the least
+	latencyTolerance   = 1.5                    // latency may be this much above the usual one
+	latencyMemory      = 100                    // windows over which the usual latency is averaged
+)
+
+// load counts the calls of an upstream that are under way, and refuses those that it should not be asked to carry.
+type load struct {
+	underWay atomic.Int64
+	max      int64                                           // 0: no bound
+	adaptive *adaptive                                       // nil: no limit that adjusts itself
+	shed     [fieldgate.PriorityBackground + 1]atomic.Uint64 // refused calls, by Priority
+}
+
+// newLoad returns nil when the upstream has no such limit.
+func newLoad(config *fieldgate.Upstream) *load {
+	if config.MaxRequests == 0 && config.Adaptive == nil {
+		return nil
+	}
+	l := &load{max: int64(config.MaxRequests)}
+	if config.Adaptive != nil {
+		l.adaptive = newAdaptive(config.Adaptive.Min, config.Adaptive.Max)
+	}
+	return l
+}
+
+var errShed = &fieldgate.Problem{Code: fieldgate.ProblemOverloaded, Detail: "The service behind this API has as many requests as it can carry.", RetryAfter: time.Second}
+
+// begin lets a call in, or says that it is not carried.
+func (l *load) begin(priority fieldgate.Priority) *fieldgate.Problem {
+	n := l.underWay.Add(1)
+	if (l.max == 0 || n <= l.max) && (l.adaptive == nil || n <= l.adaptive.bound(priority)) {
+		return nil
+	}
+	l.underWay.Add(-1)
+	if int(priority) < len(l.shed) {
+		l.shed[priority].Add(1)
+	}
+	return errShed
+}
+
+func (l *load) end() { l.underWay.Add(-1) }
+
+// answered notes how long the upstream took until the head of an answer, or until a try timed out.
+func (l *load) answered(now time.Time, took time.Duration) {
+	if l.adaptive != nil {
+		l.adaptive.sample(now, took, l.underWay.Load())
+	}
+}
+
+// adaptive is a limit of calls under way that follows the upstream's latency, after the "gradient 2" algorithm of Netflix'
+// concurrency-limits: latency of now beside that of the last half minute. As long as it is the usual one the limit grows by its
+// square root, room for a short queue; when it rises by more than the tolerance, which is what a queue at the upstream looks
+// like, the limit shrinks in proportion. Unlike the original it works on windows, so that a call costs two additions.
+type adaptive struct {
+	min, max float64
+	limit    atomic.Int64
+
+	count, sum, peak atomic.Int64 // of the window: calls, nanoseconds, most under way
+	windowEnd        atomic.Int64 // nanoseconds since clockStart
+
+	mu    sync.Mutex // of the step
+	exact float64    // the limit before rounding
+	usual float64    // latency, nanoseconds
+}
+
+func newAdaptive(least, most int) *adaptive {
+	if least == 0 {
+		least = defaultConcurrencyMin
+	}
+	if most == 0 {
+		most = max(defaultConcurrencyMax, least)
+	}
+	a := &adaptive{min: float64(least), max: float64(most)}
+	a.exact = min(max(firstConcurrency, a.min), a.max)
+	a.limit.Store(int64(a.exact))
+	return a
+}
+
+// bound is how many calls may be under way for one of that priority to be let in.
+func (a *adaptive) bound(priority fieldgate.Priority) int64 {
+	limit := a.limit.Load()
+	switch priority {
+	case fieldgate.PriorityCritical:
+		return limit
+	case fieldgate.PriorityBackground:
+		return max(limit*70/100, 1)
+	}
+	return max(limit*90/100, 1)
+}
+
+func (a *adaptive) sample(now time.Time, took time.Duration, underWay int64) {
+	a.sum.Add(int64(took))
+	count := a.count.Add(1)
+	for peak := a.peak.Load(); underWay > peak && !a.peak.CompareAndSwap(peak, underWay); peak = a.peak.Load() {
+	}
+	at := int64(now.Sub(clockStart))
+	if count < concurrencySamples || at < a.windowEnd.Load() || !a.mu.TryLock() {
+		return
+	}
+	defer a.mu.Unlock()
+	if at < a.windowEnd.Load() { // somebody else was faster
+		return
+	}
+	a.windowEnd.Store(at + int64(concurrencyWindow))
+	if count, sum := a.count.Swap(0), a.sum.Swap(0); count > 0 {
+		a.step(float64(sum)/float64(count), float64(a.peak.Swap(0)))
+	}
+}
+
+// step sets the limit by the mean latency of a window and the most calls that were under way in it.
+func (a *adaptive) step(latency, peak float64) {
+	if a.usual == 0 {
+		a.usual = latency
+	}
+	a.usual += (latency - a.usual) * 2 / (latencyMemory + 1)
+	if a.usual > 2*latency { // it is over: what was measured in it must not pass for the usual
+		a.usual *= 0.95
+	}
+	next := a.exact
+	switch gradient := latencyTolerance * a.usual / latency; {
+	case gradient < 1:
+		shrunk := a.exact*max(gradient, 0.5) + math.Sqrt(a.exact)
+		next = min(next, (a.exact+shrunk)/2)
+	case peak >= a.exact/2: // a limit that nobody comes near proves nothing
+		next += math.Sqrt(a.exact)
+	}
+	a.exact = min(max(next, a.min), a.max)
+	a.limit.Store(int64(a.exact))
+}
