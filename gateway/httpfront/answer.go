@@ -146,6 +146,10 @@ func (c *connection) appendConnection(out []byte) []byte {
 // appendVerdict tells the caller where it stands with limits, and that a version is on its way out.
 func (c *connection) appendVerdict(out []byte) []byte {
 	x := &c.exchange
+	if port := c.front.config.HTTP3Port; port != 0 && c.origin.secure { // RFC 7838
+		out = append(out, `Alt-Svc: h3=":`...)
+		out = append(strconv.AppendUint(out, uint64(port), 10), "\"; ma=86400\r\n"...)
+	}
 	if limit := &x.Limit; limit.Count > 0 { // draft-ietf-httpapi-ratelimit-headers
 		out = append(out, `RateLimit-Policy: "default";q=`...)
 		out = strconv.AppendInt(out, int64(limit.Count), 10)

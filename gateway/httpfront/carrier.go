@@ -54,6 +54,13 @@ func (c *connection) finishWrite(p []byte) error {
 	if c.stream == nil {
 		return c.write(p)
 	}
+	if most := len(p) - 1; most >= writePiece {
+		most -= most % writePiece
+		if err := c.write(p[:most]); err != nil {
+			return err
+		}
+		p = p[most:]
+	}
 	c.setWriteBy(c.front.config.WriteTimeout)
 	return c.stream.finish(p)
 }

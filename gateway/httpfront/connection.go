@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/quic-go/quic-go"
+
 	"fieldgate"
 	"fieldgate/gateway/pipeline"
 	"fieldgate/gateway/socket"
@@ -48,6 +50,8 @@ type connection struct {
 
 	stream  carrier  // of one exchange of HTTP/2 or HTTP/3; nil: link is a socket of its own
 	session *h2.Conn // once the connection speaks HTTP/2; guarded by Front.mu
+	quic    *quic.Conn
+	carried atomic.Int32 // exchanges of an HTTP/3 connection
 
 	reader   *h1.Reader
 	request  h1.Request
@@ -340,6 +344,19 @@ func (c *connection) linger() {
 			return
 		}
 		total += n
+	}
+}
+
+// cut ends a connection at once, and what it asks upstreams.
+func (c *connection) cut() {
+	switch {
+	case c.quic != nil:
+		c.quic.CloseWithError(0, "")
+	case c.session != nil:
+		c.session.Close()
+	default:
+		c.link.Close()
+		c.handle.Cut()
 	}
 }
 

@@ -30,7 +30,9 @@ type Config struct {
 	Logger   *slog.Logger
 	Settings Settings
 	Limits   h1.Limits // of request heads
-	HTTP2    h2.Config // of which the front sets limits of heads and times
+	HTTP2    h2.Config // of which the front sets limits of heads and times; streams and windows count for HTTP/3 too
+
+	HTTP3Port uint16 // that answers over TLS tell clients to try HTTP/3 on; 0: none
 
 	IdleTimeout   time.Duration // between requests on a connection; default 75 s
 	HeadTimeout   time.Duration // for a request head from its first byte, and for a TLS handshake; default 10 s
@@ -219,7 +221,7 @@ func (f *Front) survive(c *connection) {
 }
 
 func (f *Front) remove(c *connection) {
-	c.link.Close()
+	c.cut()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.connections, c)
@@ -243,11 +245,7 @@ func (f *Front) drain(running *sync.WaitGroup) {
 	cut := time.AfterFunc(f.config.ShutdownGrace, func() {
 		f.cut()
 		f.each(func(c *connection) {
-			if c.session != nil {
-				c.session.Close()
-			}
-			c.link.Close()
-			c.handle.Cut()
+			c.cut()
 		})
 	})
 	defer cut.Stop()

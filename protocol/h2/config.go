@@ -26,7 +26,7 @@ type Config struct {
 
 // Bounds that need no setting.
 const (
-	maxContinuations = 8       // CONTINUATION frames of a field section (CVE-2024-27316)
+	maxContinuations = 8         // CONTINUATION frames of a field section (CVE-2024-27316)
 	maxOut           = 128 << 10 // bytes that wait to be written, beyond which streams wait
 	maxQueued        = 512 << 10 // beyond which nothing more is read, since the client does not read either
 
@@ -41,7 +41,8 @@ const (
 	resetsPerSecond = 50
 )
 
-func (c Config) withDefaults() Config {
+// WithDefaults fills what is zero.
+func (c Config) WithDefaults() Config {
 	fill(&c.MaxStreams, 250)
 	fill(&c.MaxHead, 32<<10)
 	fill(&c.MaxFields, 100)

@@ -33,11 +33,11 @@ type Conn struct {
 	mu      sync.Mutex
 	now     time.Time // of the last read
 	streams map[uint32]*Stream
-	last    uint32 // the highest stream of the client's
-	running int    // handlers
+	last    uint32    // the highest stream of the client's
+	running int       // handlers
 	quiet   time.Time // when the last stream ended
 	readBy  time.Time // deadline in force
-	err     error  // why the connection is over
+	err     error     // why the connection is over
 
 	settingsBy time.Time // when the client has to have acknowledged our settings; zero: it has
 	draining   drainState
@@ -86,7 +86,7 @@ const drainTime = time.Second
 // NewConn makes a Conn of a connection of which the bytes received were read already. The handler is called for each request, each time in a
 // goroutine of its own; when it returns without having ended the answer, the stream is reset.
 func NewConn(link net.Conn, received []byte, config *Config, handle func(*Stream)) *Conn {
-	c := &Conn{link: link, config: config.withDefaults(), handle: handle, streams: make(map[uint32]*Stream),
+	c := &Conn{link: link, config: config.WithDefaults(), handle: handle, streams: make(map[uint32]*Stream),
 		recvWindow: initialWindow, sendWindow: initialWindow, sendStream: initialWindow,
 		idle: newBudget(idleFrames, idlePerSecond), resets: newBudget(resets, resetsPerSecond)}
 	c.buf = make([]byte, max(smallBuffer, len(received)))

@@ -10,7 +10,7 @@ import (
 const (
 	maxTable     = 4096 // bytes of our dynamic table, by RFC 7541 §4.1
 	maxEntries   = 32   // of it that we remember; the client may know older ones, which does no harm
-	maxIndexed   = 256 // a longer value is not kept in the table
+	maxIndexed   = 256  // a longer value is not kept in the table
 	staticLength = 61
 	// entryOverhead is what an entry counts beside its texts (RFC 7541 §4.1).
 	entryOverhead = 32
@@ -20,7 +20,7 @@ const (
 // connection have few different fields.
 type encoder struct {
 	entries []entry // a ring of maxEntries, made with the first answer
-	newest  int               // its place in the ring
+	newest  int     // its place in the ring
 	count   int
 	size    int
 	limit   int

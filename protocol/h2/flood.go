@@ -9,7 +9,9 @@ type budget struct {
 	filled     time.Time
 }
 
-func newBudget(most, perSecond float64) budget { return budget{left: most, most: most, perSecond: perSecond} }
+func newBudget(most, perSecond float64) budget {
+	return budget{left: most, most: most, perSecond: perSecond}
+}
 
 // draw takes one and reports whether there was one.
 func (b *budget) draw(now time.Time) bool {
