@@ -96,7 +96,7 @@ func New(config Config) (*Gateway, error) {
 	g.pipeline = pipeline.New(pipeline.Config{Node: config.Node, Epoch: records.Epoch(), Directory: principals, Upstreams: upstreams, Broker: broker.New(), Recorder: g.recorder})
 	g.snapshots = &snapshots{file: filepath.Join(config.Folder, "snapshot"), bus: config.Bus, pipeline: g.pipeline, logger: config.Logger, report: g.report}
 	if err = g.snapshots.load(); err == nil {
-		err = g.openCertificates(filepath.Join(config.Folder, "tls"))
+		err = g.openCertificates()
 	}
 	if err == nil {
 		err = g.listen()
@@ -296,8 +296,8 @@ func (g *Gateway) nameTaken() bool {
 func (g *Gateway) state() *fieldgate.GatewayState {
 	records := g.recorder.Stats()
 	state := &fieldgate.GatewayState{Node: g.config.Node, Epoch: g.recorder.Epoch(), NameTaken: g.nameTaken(),
-		Snapshot: g.pipeline.Program().Version, Directory: g.directory.Sequence(), Problem: g.snapshots.why(), Connections: make(map[string]int), Upstreams: g.pipeline.Upstreams.States(),
-		Certificates: g.certificates.States(),
+		Snapshot: g.pipeline.Program().Version, Directory: g.directory.Sequence(), Problem: g.snapshots.why(), Connections: make(map[string]int),
+		Upstreams: g.pipeline.Upstreams.States(), Certificates: g.certificates.States(),
 		RecordsDropped: records.Dropped, OutboxBytes: records.OutboxBytes, OutboxOldest: records.OutboxOldest}
 	for _, count := range g.counts {
 		count(state)

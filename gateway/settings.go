@@ -3,6 +3,7 @@ package gateway
 import (
 	"fmt"
 	"net"
+	"path/filepath"
 	"strconv"
 
 	"fieldgate"
@@ -48,9 +49,8 @@ func (g *Gateway) webSettings(settings Settings) httpfront.Settings {
 	if settings.TLS.ACME != nil {
 		web.Challenge = g.certificates.Challenge
 	}
-	if settings.Web.RedirectToHTTPS {
-		web.RedirectPort = settings.Web.HTTPSPort
-		if _, port, err := net.SplitHostPort(g.addresses["https"]); err == nil && web.RedirectPort == 0 {
+	if _, port, err := net.SplitHostPort(g.addresses["https"]); err == nil && settings.Web.RedirectToHTTPS {
+		if web.RedirectPort = settings.Web.HTTPSPort; web.RedirectPort == 0 {
 			number, _ := strconv.ParseUint(port, 10, 16) // of an address that is bound
 			web.RedirectPort = uint16(number)
 		}
@@ -58,10 +58,13 @@ func (g *Gateway) webSettings(settings Settings) httpfront.Settings {
 	return web
 }
 
+// TLSFolder is where the certificates are of a gateway whose folder that is.
+func TLSFolder(folder string) string { return filepath.Join(folder, "tls") }
+
 // openCertificates makes the certificates of the TLS listeners.
-func (g *Gateway) openCertificates(folder string) (err error) {
+func (g *Gateway) openCertificates() (err error) {
 	config := g.config
-	g.certificates, err = certificates.New(certificates.Config{Folder: folder, Node: config.Node, Logger: config.Logger,
+	g.certificates, err = certificates.New(certificates.Config{Folder: TLSFolder(config.Folder), Node: config.Node, Logger: config.Logger,
 		TLSALPN01: config.HTTPS != "", HTTP01: config.HTTP != "", Changed: g.report}, config.Settings.TLS)
 	if err != nil {
 		return fmt.Errorf("gateway: %w", err)

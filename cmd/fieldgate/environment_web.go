@@ -7,6 +7,7 @@ import (
 	"net/mail"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -253,3 +254,8 @@ func (e *environment) gatewaySettings() gateway.Settings {
 	}}
 	return settings
 }
+
+func (e *environment) gatewayFolder() string { return filepath.Join(e.Data, "gateway") }
+
+// tlsFolder has the node's own authority, and what an ACME server issued.
+func (e *environment) tlsFolder() string { return gateway.TLSFolder(e.gatewayFolder()) }

@@ -121,7 +121,7 @@ func (n *node) openControl(ctx context.Context, log *slog.Logger) error {
 func (n *node) openGateway(log *slog.Logger) (err error) {
 	e := n.environment
 	n.gateway, err = gateway.New(gateway.Config{
-		Node: e.Node, Folder: filepath.Join(e.Data, "gateway"),
+		Node: e.Node, Folder: e.gatewayFolder(),
 		HTTP: e.Listen.HTTP, HTTPS: e.Listen.HTTPS, MQTT: e.Listen.MQTT, CoAP: e.Listen.CoAP,
 		Settings: e.gatewaySettings(), Bus: n.bus, Logger: log,
 	})

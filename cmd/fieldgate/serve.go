@@ -25,22 +25,27 @@ func newServe(c *cli) *cobra.Command {
 		Short: "Run a node: the control plane and a gateway, or one of them",
 		Long: `Run a node: the control plane and a gateway in one process on embedded engines, or one of the two on a PostgreSQL database
 and a NATS cluster that it shares with other nodes. The flags stand for the settings of the environment file.
-It logs to standard error: JSON, or text on a terminal. Ctrl-C or SIGTERM ends it in good order, a second one at once.`,
+It logs to standard error: JSON, or text on a terminal. Ctrl-C or SIGTERM ends it in good order, a second one at once. SIGHUP makes it
+read the environment file and the certificates again.`,
 		Example: `  fieldgate serve
   fieldgate serve --role control --store postgres://fieldgate@127.0.0.1/fieldgate --bus nats://127.0.0.1:4222
   fieldgate serve --role gateway --bus nats://127.0.0.1:4222`,
 		Args: arguments(),
 		RunE: func(command *cobra.Command, _ []string) error {
-			e, err := readEnvironment(c.environmentPath(), overrides.apply)
+			read := func() (*environment, error) { return readEnvironment(c.environmentPath(), overrides.apply) }
+			e, err := read()
 			if err != nil {
 				return err
 			}
-			log := newLogger(command.ErrOrStderr(), e.Log.Level)
+			level := new(slog.LevelVar)
+			level.Set(e.Log.Level)
+			log := newLogger(command.ErrOrStderr(), level)
 			ctx := command.Context()
 			n, err := openNode(ctx, e, log)
 			if err != nil {
 				return err
 			}
+			go n.followEnvironment(ctx, read, level, log)
 			return runNode(ctx, n, log, func(status *api.Status) {
 				attributes := []any{"version", programVersion(), "node", e.Node, "role", e.Role}
 				for _, l := range n.listeners() {
@@ -95,7 +100,7 @@ func (n *node) tellSignIn(w io.Writer, log *slog.Logger) {
 	}
 }
 
-func newLogger(w io.Writer, level slog.Level) *slog.Logger {
+func newLogger(w io.Writer, level slog.Leveler) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if isTerminal(w) {
 		return slog.New(slog.NewTextHandler(w, options))
