@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"fieldgate/gateway/pipeline"
+	"fieldgate/gateway/tunnel"
 	"fieldgate/protocol/h1"
 	"fieldgate/protocol/h2"
 )
@@ -81,7 +82,9 @@ type Front struct {
 	mu          sync.Mutex
 	connections map[*connection]struct{}
 	streams     map[*stream]struct{}
+	passages    int // WebSockets that the relay has, in place of their connections
 	sources     sources
+	tunnels     *tunnel.Relay
 
 	accepted, refused, refusedSource, refusedProxy atomic.Uint64
 }
@@ -91,7 +94,7 @@ func New(config Config) *Front {
 	config = config.withDefaults()
 	ctx, cut := context.WithCancel(context.Background())
 	f := &Front{context: ctx, cut: cut, config: config, pipeline: config.Pipeline, logger: config.Logger, ending: make(chan struct{}),
-		connections: make(map[*connection]struct{}), streams: make(map[*stream]struct{}), sources: make(sources)}
+		connections: make(map[*connection]struct{}), streams: make(map[*stream]struct{}), sources: make(sources), tunnels: tunnel.New(config.Logger)}
 	f.Replace(config.Settings)
 	return f
 }
@@ -111,7 +114,7 @@ func (f *Front) Stats() Stats {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return Stats{Accepted: f.accepted.Load(), Refused: f.refused.Load(), RefusedSource: f.refusedSource.Load(), RefusedProxy: f.refusedProxy.Load(),
-		Connections: len(f.connections), Streams: len(f.streams)}
+		Connections: len(f.connections) + f.passages, Streams: len(f.streams)}
 }
 
 // Serve accepts connections until ctx ends, then lets exchanges under way finish for ShutdownGrace, and returns when all
@@ -130,6 +133,7 @@ func (f *Front) serve(ctx context.Context, listener net.Listener, secure *tls.Co
 	accepting, stop := context.WithCancel(ctx)
 	defer stop()
 	running.Go(func() { f.checkStreams(accepting) })
+	running.Go(func() { f.runTunnels(accepting) })
 	closed := context.AfterFunc(ctx, func() { listener.Close() })
 	defer closed()
 
@@ -188,7 +192,7 @@ func (f *Front) accept(link net.Conn, secure *tls.Config, running *sync.WaitGrou
 func (f *Front) take(c *connection) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.connections) >= f.config.MaxConnections {
+	if len(f.connections)+f.passages >= f.config.MaxConnections {
 		f.refused.Add(1)
 		return false
 	}

@@ -109,7 +109,8 @@ func (c *connection) prepare(upgrade bool) {
 	fields = c.front.pipeline.AppendUpstreamFields(fields, x)
 	for i := range r.Fields {
 		f := &r.Fields[i]
-		if f.Kind != h1.KindOther || f.Hop || c.withheld(f.Name) {
+		if f.Kind != h1.KindOther || f.Hop || c.withheld(f.Name) ||
+			upgrade && o.Messages() != nil && h1.EqualFold(f.Name, "Sec-WebSocket-Extensions") { // what is compressed cannot be checked
 			continue
 		}
 		fields = h1.AppendField(fields, f.Name, f.Value)

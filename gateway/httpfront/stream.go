@@ -2,10 +2,11 @@ package httpfront
 
 import (
 	"context"
-	"net"
 	"time"
 
 	"fieldgate/gateway/pipeline"
+	"fieldgate/gateway/tunnel"
+	"fieldgate/protocol/h1"
 )
 
 // checkEvery is how often open streams are checked against the directory.
@@ -15,22 +16,39 @@ const checkEvery = 500 * time.Millisecond
 type stream struct {
 	caller *pipeline.Caller // nil: anonymous or foreign
 	closed chan struct{}    // closed once when the stream has to end
-	link   net.Conn
+	tunnel *tunnel.Tunnel   // instead of closed: of a WebSocket that the relay has
 }
 
-// open registers the exchange as a stream. The front ends it by closing stream.closed when its caller's credential is revoked, its
-// device quarantined, or the front drains.
-func (c *connection) openStream() *stream {
-	s := &stream{closed: make(chan struct{}), link: c.link}
-	if secret := c.secret(); len(secret) > 0 {
-		if caller, problem := c.front.pipeline.Identify(nil, secret); problem == nil && caller.Ref != 0 {
-			s.caller = caller
-		}
+// revoked is what a WebSocket is told whose caller may not go on.
+const revoked = "the credential is no longer valid"
+
+// revoke ends the stream because its caller may not go on.
+func (s *stream) revoke() {
+	if s.tunnel != nil {
+		s.tunnel.End(h1.ClosePolicy, revoked)
+	} else {
+		close(s.closed)
 	}
+}
+
+// openStream registers the exchange as a stream. The front ends it when its caller's credential is revoked or its device quarantined,
+// by closing stream.closed.
+func (c *connection) openStream() *stream {
+	s := &stream{caller: c.caller(), closed: make(chan struct{})}
 	c.front.mu.Lock()
 	c.front.streams[s] = struct{}{}
 	c.front.mu.Unlock()
 	return s
+}
+
+// caller is who called, if the directory knows it.
+func (c *connection) caller() *pipeline.Caller {
+	if secret := c.secret(); len(secret) > 0 {
+		if caller, problem := c.front.pipeline.Identify(nil, secret); problem == nil && caller.Ref != 0 {
+			return caller
+		}
+	}
+	return nil
 }
 
 func (c *connection) closeStream(s *stream) {
@@ -75,7 +93,7 @@ func (f *Front) endRevoked() {
 	defer f.mu.Unlock()
 	for s := range f.streams {
 		if s.caller != nil && f.pipeline.Valid(s.caller) != nil {
-			close(s.closed)
+			s.revoke()
 			delete(f.streams, s)
 		}
 	}

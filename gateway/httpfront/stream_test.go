@@ -233,10 +233,14 @@ func TestRevocationEndsPassedThroughWebSocket(t *testing.T) {
 	}
 	g.waitForStreams(t, 1)
 	g.revoke(t)
-	if _, _, err := socket.Read(ctx); err == nil || ctx.Err() != nil {
-		t.Errorf("it lives on: %v", err)
+	if _, _, err := socket.Read(ctx); websocket.CloseStatus(err) != websocket.StatusPolicyViolation { // RFC 6455 §7.4.1
+		t.Errorf("it lives on, or is not told why: %v", err)
 	}
 	socket.CloseNow()
+	g.waitForStreams(t, 0)
+	if record := g.records.next(t, 0); record.Principal != "thermo-1" || record.Status != 101 || record.Problem != "" || record.BytesOut != 0 || record.Route != "/legacy" {
+		t.Errorf("record %+v", record)
+	}
 }
 
 func TestUpstreamEventsAreNotBuffered(t *testing.T) {

@@ -1,21 +1,25 @@
 package httpfront
 
 import (
-	"io"
-	"net"
+	"context"
+	"net/netip"
 	"strings"
-	"sync"
 
 	"fieldgate"
+	"fieldgate/gateway/pipeline"
+	"fieldgate/gateway/tunnel"
 	"fieldgate/gateway/upstream"
 	"fieldgate/protocol/h1"
 )
 
-// tunnel passes a WebSocket through: after the upstream's 101 bytes go both ways until either side ends.
+// tunnel passes a WebSocket through. After the upstream's 101 the relay takes the two sockets, and the connection ends here with all
+// its buffers and its goroutine; only TLS and captured exchanges stay.
 func (c *connection) tunnel() {
 	x, response := &c.exchange, c.call.Response
 	c.keep = false
-	if !strings.EqualFold(string(response.Upgrade), "websocket") {
+	messages := x.Operation.Messages()
+	if !strings.EqualFold(string(response.Upgrade), "websocket") ||
+		messages != nil && response.Fields.Get("Sec-WebSocket-Extensions") != nil { // RFC 6455 §9.1: nobody offered one
 		c.answerProblem(fieldgate.NewProblem(fieldgate.ProblemUpstreamInvalid, ""))
 		return
 	}
@@ -32,42 +36,108 @@ func (c *connection) tunnel() {
 		return
 	}
 	c.noDeadlines()
+	if c.handOver(reader, messages) {
+		return
+	}
 	s := c.openStream()
 	defer c.closeStream(s)
-
-	var once sync.Once
-	ended := make(chan struct{})
-	end := func() {
-		once.Do(func() {
-			close(ended)
-			service.Close()
-			c.link.Close()
-		})
+	end := tunnel.Copy(c.link, service, c.reader.Buffered(), reader.Buffered(), messages,
+		tunnel.Ending{When: s.closed, Code: h1.ClosePolicy, Reason: revoked}, tunnel.Ending{When: c.front.ending, Code: h1.CloseGoingAway})
+	x.BytesIn, x.BytesOut = end.FromClient, end.FromService
+	findings, problem := verdict(&end)
+	x.Findings |= findings
+	x.Detail = detail(&end)
+	if problem != nil {
+		x.Fail(problem)
 	}
-	var relays sync.WaitGroup
-	relays.Go(func() {
-		defer end()
-		x.BytesIn = copyStream(service, c.link, c.reader)
-	})
-	relays.Go(func() {
-		defer end()
-		x.BytesOut = copyStream(c.link, service, reader)
-	})
-	select {
-	case <-ended:
-	case <-s.closed:
-	case <-c.front.ending:
-	}
-	end()
-	relays.Wait()
 }
 
-// copyStream moves what was read already and then all that comes.
-func copyStream(to, from net.Conn, read *h1.Reader) uint64 {
-	first, err := to.Write(read.Buffered())
-	if err != nil {
-		return uint64(first)
+// handOver gives the WebSocket to the relay, if that can take it.
+func (c *connection) handOver(reader *h1.Reader, messages *pipeline.Messages) bool {
+	f := c.front
+	service := c.call.Splice()
+	if c.tcp == nil || service == nil || c.exchange.Copy != nil {
+		return false
 	}
-	rest, _ := io.Copy(to, from) // either side may end a WebSocket at any time: no failure of ours
-	return uint64(first) + uint64(rest)
+	p := &passage{front: f, source: c.counted}
+	p.caller = c.caller()
+	f.mu.Lock()
+	defer f.mu.Unlock() // Ended waits for it
+	var err error
+	if p.tunnel, err = f.tunnels.Take(c.tcp, service, c.reader.Buffered(), reader.Buffered(), messages, p); err != nil {
+		return false
+	}
+	p.record = f.pipeline.Hold(&c.exchange)
+	f.passages++
+	f.streams[&p.stream] = struct{}{}
+	c.counted = netip.Addr{} // it goes on to count for its source
+	return true
+}
+
+// passage is a WebSocket that the relay has, long after its connection has ended.
+type passage struct {
+	stream
+	front  *Front
+	source netip.Addr // that it counts for; invalid: for none
+	record *fieldgate.Record
+}
+
+// Ended implements tunnel.Owner.
+func (p *passage) Ended(end tunnel.End) {
+	f := p.front
+	f.mu.Lock()
+	delete(f.streams, &p.stream)
+	f.passages--
+	if p.source.IsValid() {
+		f.sources.release(p.source)
+	}
+	record := p.record
+	f.mu.Unlock()
+
+	findings, problem := verdict(&end)
+	record.BytesIn, record.BytesOut = end.FromClient, end.FromService
+	record.Findings |= findings
+	record.Detail = detail(&end)
+	if problem != nil {
+		record.Problem, record.Status, record.Decided, record.Rule = problem.Code, problem.Status(), fieldgate.StageCheck, record.Detail
+	}
+	f.pipeline.Release(record)
+}
+
+// verdict is what the messages of a WebSocket mean for its Record.
+func verdict(end *tunnel.End) (fieldgate.Findings, *fieldgate.Problem) {
+	var findings fieldgate.Findings
+	if end.InvalidClient != "" {
+		findings |= fieldgate.FindingInvalidRequest
+	}
+	if end.InvalidService != "" {
+		findings |= fieldgate.FindingInvalidResponse
+	}
+	switch {
+	case findings == 0:
+		return 0, nil
+	case !end.Refused:
+		return findings | fieldgate.FindingShadowed, nil
+	case end.InvalidClient == "":
+		return findings, fieldgate.NewProblem(fieldgate.ProblemUpstreamInvalid, "")
+	case end.Code == h1.ClosePolicy:
+		return findings, fieldgate.NewProblem(fieldgate.ProblemInvalidPayload, "")
+	case end.Code == h1.CloseTooBig:
+		return findings, fieldgate.NewProblem(fieldgate.ProblemTooLarge, "")
+	}
+	return findings | fieldgate.FindingMalformed, fieldgate.NewProblem(fieldgate.ProblemBadRequest, "")
+}
+
+func detail(end *tunnel.End) string {
+	if end.InvalidClient != "" {
+		return end.InvalidClient
+	}
+	return end.InvalidService
+}
+
+// runTunnels runs the relay until ctx ends and all tunnels have.
+func (f *Front) runTunnels(ctx context.Context) {
+	if err := f.tunnels.Run(ctx); err != nil {
+		f.logger.Error("relay of WebSockets; they cost more without it", "error", err)
+	}
 }

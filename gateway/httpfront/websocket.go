@@ -98,7 +98,7 @@ func (c *connection) subscribeWebSocket() {
 			}
 			return
 		case <-s.closed:
-			c.write(h1.AppendClose(out, h1.ClosePolicy, "the credential is no longer valid"))
+			c.write(h1.AppendClose(out, h1.ClosePolicy, revoked))
 			return
 		case <-c.front.ending:
 			c.write(h1.AppendClose(out, h1.CloseGoingAway, ""))

@@ -29,6 +29,7 @@ func (p *Pipeline) Hold(x *Exchange) *fieldgate.Record {
 // Release hands over the Record of an exchange that was held and has ended now.
 func (p *Pipeline) Release(record *fieldgate.Record) {
 	record.Duration = time.Since(record.Time)
+	record.Detail, record.Rule = clip(record.Detail, fieldgate.MaxRecordDetail), ruleText(record.Rule)
 	p.recorder.Add(record)
 }
 

@@ -13,11 +13,14 @@ import (
 
 func main() {
 	log.SetFlags(0)
+	if address := os.Getenv(originVariable); address != "" {
+		log.Fatal(webSocketOrigin(address))
+	}
 	b := &bench{}
 	parts := []struct {
 		name string
 		run  func() error
-	}{{"http", b.http}, {"latency", b.latency}, {"http2", b.http2}, {"routes", b.routes}, {"reload", b.reload}, {"control", b.control}}
+	}{{"http", b.http}, {"latency", b.latency}, {"http2", b.http2}, {"routes", b.routes}, {"reload", b.reload}, {"control", b.control}, {"websockets", b.websockets}}
 	var names []string
 	for _, part := range parts {
 		names = append(names, part.name)
