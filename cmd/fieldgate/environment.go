@@ -40,6 +40,7 @@ type environment struct {
 	AdminHosts  []string            `yaml:"admin-hosts"`
 	AdminSocket string              `yaml:"admin-socket"`
 	Upstreams   map[string]upstream `yaml:"upstreams"`
+	Zone        string              `yaml:"zone"`
 	Log         struct {
 		Level slog.Level `yaml:"level"`
 	} `yaml:"log"`
@@ -108,7 +109,7 @@ func defaultEnvironment() environment {
 }
 
 // environmentTemplate is the environment file with a comment for each setting.
-var environmentTemplate = template.Must(template.Must(upstreamsTemplate.Clone()).Parse(webTemplate + `# The environment of one Fieldgate node: what contracts leave open. What is left out has the value shown here.
+var environmentTemplate = template.Must(template.New("").Parse(webTemplate + upstreamsTemplate + `# The environment of one Fieldgate node: what contracts leave open. What is left out has the value shown here.
 
 # Name of this node in records, and in what callers are told about a refusal.
 node: {{.Node}}
