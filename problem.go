@@ -24,6 +24,8 @@ const (
 	ProblemUnsupportedMedia    ProblemCode = "unsupported-media-type"
 	ProblemInvalidParameter    ProblemCode = "invalid-parameter"
 	ProblemInvalidPayload      ProblemCode = "invalid-payload" // breaks the contract's schema, or is not JSON or CBOR at all
+	ProblemCommandRunning      ProblemCode = "command-running" // the first one with its idempotency key has no answer yet
+	ProblemKeyReused           ProblemCode = "key-reused"      // an idempotency key of another command
 	ProblemRateLimited         ProblemCode = "rate-limited"
 	ProblemOverloaded          ProblemCode = "overloaded"
 	ProblemInternal            ProblemCode = "internal"
@@ -51,6 +53,8 @@ var problemKinds = map[ProblemCode]struct {
 	ProblemUnsupportedMedia:    {415, "Unsupported media type"},
 	ProblemInvalidParameter:    {400, "A parameter breaks the contract"},
 	ProblemInvalidPayload:      {422, "The payload breaks the contract"},
+	ProblemCommandRunning:      {409, "The command is under way"},
+	ProblemKeyReused:           {422, "The idempotency key belongs to another command"},
 	ProblemRateLimited:         {429, "Too many requests"},
 	ProblemOverloaded:          {503, "Overloaded"},
 	ProblemInternal:            {500, "Internal error"},

@@ -227,7 +227,7 @@ func (p *Plan) keep(before *fieldgate.Contract) {
 // keepDecision lets a version stay deprecated whose document is corrected.
 func (p *Plan) keepDecision(before *fieldgate.Contract) {
 	if k := p.Contract; before.State == fieldgate.LifecycleDeprecated && k.State == fieldgate.LifecycleActive {
-		k.State, k.Sunset, k.Successor = before.State, before.Sunset, before.Successor
+		k.State, k.Deprecated, k.Sunset, k.Successor = before.State, before.Deprecated, before.Sunset, before.Successor
 		p.warn("%s stays deprecated", "restore it to end that", name(k))
 	}
 }
@@ -237,11 +237,19 @@ func (p *Plan) keepDecision(before *fieldgate.Contract) {
 func (p *Plan) replace(live []*fieldgate.Contract, replaces, sunset string) (deprecated []*fieldgate.Contract) {
 	for _, old := range live {
 		if old.API == p.Contract.API && old.Version == replaces && old.State == fieldgate.LifecycleActive && isServed(p.Contract.State) {
-			old.State, old.Sunset, old.Successor = fieldgate.LifecycleDeprecated, sunset, p.Contract.Version
+			deprecate(old, sunset, p.Contract.Version)
 			return []*fieldgate.Contract{old}
 		}
 	}
 	return nil
+}
+
+// deprecate notes since when a version is deprecated, for its callers (RFC 9745).
+func deprecate(k *fieldgate.Contract, sunset, successor string) {
+	if k.State != fieldgate.LifecycleDeprecated || k.Deprecated == "" {
+		k.Deprecated = time.Now().UTC().Format(time.DateOnly)
+	}
+	k.State, k.Sunset, k.Successor = fieldgate.LifecycleDeprecated, sunset, successor
 }
 
 func (p *Plan) warn(format, remedy string, arguments ...any) {
@@ -346,7 +354,7 @@ func (c *Catalog) Deprecate(ctx context.Context, api, version, sunset, successor
 			}
 		}
 		changed := k.State != fieldgate.LifecycleDeprecated || k.Sunset != sunset || k.Successor != successor
-		k.State, k.Sunset, k.Successor = fieldgate.LifecycleDeprecated, sunset, successor
+		deprecate(k, sunset, successor)
 		return change{made: changed}, nil
 	})
 }
@@ -366,7 +374,7 @@ func (c *Catalog) Restore(ctx context.Context, api, version string, match uint64
 		if k.State == fieldgate.LifecycleActive {
 			return change{}, nil
 		}
-		k.State, k.Sunset, k.Successor = fieldgate.LifecycleActive, "", ""
+		k.State, k.Deprecated, k.Sunset, k.Successor = fieldgate.LifecycleActive, "", "", ""
 		live, err := liveContracts(ctx, tx)
 		if err != nil {
 			return change{}, err

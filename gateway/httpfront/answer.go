@@ -73,6 +73,9 @@ func (c *connection) answerBuffered() {
 	dated := false
 	for i := range answer.Fields {
 		field := &answer.Fields[i]
+		if c.exchange.HidesFields() && c.exchange.HidesField([]byte(field.Name)) {
+			continue
+		}
 		dated = dated || h1.EqualFold(field.Name, "Date")
 		out = h1.AppendField(out, field.Name, field.Value)
 	}
@@ -150,6 +153,7 @@ func (c *connection) appendVerdict(out []byte) []byte {
 		out = append(out, `Alt-Svc: h3=":`...)
 		out = append(strconv.AppendUint(out, uint64(port), 10), "\"; ma=86400\r\n"...)
 	}
+	out = x.AppendCORS(out)
 	if limit := &x.Limit; limit.Count > 0 { // draft-ietf-httpapi-ratelimit-headers
 		out = append(out, `RateLimit-Policy: "default";q=`...)
 		out = strconv.AppendInt(out, int64(limit.Count), 10)
@@ -161,21 +165,7 @@ func (c *connection) appendVerdict(out []byte) []byte {
 		out = strconv.AppendInt(out, int64((limit.Reset+time.Second-1)/time.Second), 10)
 		out = append(out, "\r\n"...)
 	}
-	if x.Findings&fieldgate.FindingDeprecated != 0 {
-		if sunset, err := parseDate(x.Operation.Contract.Sunset); err == nil { // RFC 8594
-			out = append(out, "Sunset: "...)
-			out = append(sunset.UTC().AppendFormat(out, http.TimeFormat), "\r\n"...)
-		}
-	}
-	return out
-}
-
-// parseDate reads an RFC 3339 date, with or without a time.
-func parseDate(text string) (time.Time, error) {
-	if t, err := time.Parse(time.RFC3339, text); err == nil {
-		return t, nil
-	}
-	return time.Parse(time.DateOnly, text)
+	return x.AppendVersionFields(out)
 }
 
 func appendNumber(out []byte, name string, value int64) []byte {

@@ -241,18 +241,9 @@ func (c *connection) fill() {
 		x.Path = r.Target
 	}
 	x.Host = c.hostName()
-	x.Fields = (*fieldSource)(r)
+	x.Fields, x.HTTP = (*callerFields)(c), (*callerFields)(c)
 	x.ContentType = r.Fields.Joined("Content-Type")
 	x.Username, x.Secret = c.credential()
-}
-
-// fieldSource looks up fields for the pipeline.
-type fieldSource h1.Request
-
-// Field is the value of the field of that name.
-func (f *fieldSource) Field(name string) (value []byte, found bool) {
-	value = f.Fields.Joined(name)
-	return value, value != nil
 }
 
 // hostName is the request's host in lower case, without port.

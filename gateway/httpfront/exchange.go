@@ -40,6 +40,9 @@ func (c *connection) exchangeOne() {
 		return
 	}
 	switch o := x.Operation; {
+	case x.Answered():
+		c.keep = c.keep && c.mayDiscard()
+		c.answerBuffered()
 	case o.Subscribes() && r.WantsWebSocket():
 		c.subscribeWebSocket()
 	case o.Subscribes() && x.Method == fieldgate.MethodGet && r.Fields.Has("Accept", "text/event-stream"):
@@ -64,7 +67,7 @@ func (c *connection) exchangeBuffered() {
 		c.answerProblem(problem)
 		return
 	}
-	if c.relaysBuffered() {
+	if !x.Answered() && c.relaysBuffered() {
 		c.relay()
 		return
 	}
@@ -78,8 +81,7 @@ func (c *connection) exchangeBuffered() {
 // relaysBuffered says whether a checked body goes to the upstream as it came, and nowhere else. The front then relays it itself:
 // all end-to-end fields of request and answer pass, and the answer is streamed.
 func (c *connection) relaysBuffered() bool {
-	o := c.exchange.Operation
-	return o.Upstream != "" && o.MQTT == nil && !bytes.Contains(c.exchange.ContentType, []byte("cbor"))
+	return c.exchange.Operation.Relays() && !bytes.Contains(c.exchange.ContentType, []byte("cbor"))
 }
 
 func (c *connection) readContent() *fieldgate.Problem {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fieldgate"
+	"fieldgate/gateway/cache"
 	"fieldgate/gateway/pipeline"
 	"fieldgate/gateway/upstream"
 	"fieldgate/protocol/h1"
@@ -23,7 +24,7 @@ const (
 func (c *connection) relay() {
 	x := &c.exchange
 	o := x.Operation
-	service := c.front.pipeline.Upstreams.Upstream(o.Upstream)
+	service := c.front.pipeline.Service(x)
 	if service == nil {
 		c.answerProblem(x.NoUpstream())
 		return
@@ -105,15 +106,13 @@ func (c *connection) prepare(upgrade bool) {
 	if upgrade {
 		call.Upgrade = []byte("websocket")
 	}
-	fields := c.origin.appendFields(c.fields[:0], r.Host)
-	fields = c.front.pipeline.AppendUpstreamFields(fields, x)
-	for i := range r.Fields {
-		f := &r.Fields[i]
-		if f.Kind != h1.KindOther || f.Hop || c.withheld(f.Name) ||
-			upgrade && o.Messages() != nil && h1.EqualFold(f.Name, "Sec-WebSocket-Extensions") { // what is compressed cannot be checked
-			continue
-		}
-		fields = h1.AppendField(fields, f.Name, f.Value)
+	var drop func(name []byte) bool
+	if upgrade && o.Messages() != nil {
+		drop = webSocketExtensions
+	}
+	fields := c.appendForwarded(c.front.pipeline.AppendUpstreamFields(c.fields[:0], x), drop)
+	if x.Caches() {
+		fields = x.AppendValidators(fields)
 	}
 	if c.trailers && !upgrade {
 		fields = append(fields, "Connection: TE\r\nTE: trailers\r\n"...)
@@ -149,6 +148,9 @@ func passesForDeclared(o *pipeline.Operation, name []byte) bool {
 	}
 	return false
 }
+
+// webSocketExtensions may compress messages, and what is compressed cannot be checked.
+func webSocketExtensions(name []byte) bool { return h1.EqualFold(name, "Sec-WebSocket-Extensions") }
 
 // idempotent: RFC 9110 §9.2.2.
 func idempotent(m fieldgate.Method) bool {
@@ -213,6 +215,15 @@ func (c *connection) relayAnswer() {
 			x.Copy.ResponseField(r.Fields[i].Name, r.Fields[i].Value)
 		}
 	}
+	if x := &c.exchange; x.Caches() {
+		if answered, problem := c.front.pipeline.KeepHead(x, r.Status, keptFields(r.Fields)); problem != nil {
+			c.answerProblem(problem)
+			return
+		} else if answered {
+			c.answerBuffered()
+			return
+		}
+	}
 	events := isEventStream(r)
 	if events {
 		c.endUpload()
@@ -248,7 +259,11 @@ func isEventStream(r *h1.Response) bool {
 func (c *connection) appendAnswerHead(framing h1.Framing, length int64) []byte {
 	r := c.call.Response
 	out := h1.AppendStatusLine(c.out[:0], r.Status, r.Reason)
-	out = h1.AppendEndToEnd(out, r.Fields)
+	if c.exchange.HidesFields() {
+		out = c.appendVisible(out, r.Fields)
+	} else {
+		out = h1.AppendEndToEnd(out, r.Fields)
+	}
 	if r.Fields.Get("Date") == nil { // RFC 9110 §6.6.1
 		out = appendDate(out)
 	}
@@ -271,6 +286,10 @@ func (c *connection) relayContent(framing h1.Framing) error {
 		if x.Copy != nil {
 			x.Copy.Response(content)
 		}
+		if x.Keeping() {
+			x.KeepContent(content)
+			c.front.pipeline.KeepEnd(x)
+		}
 		return c.flushLast()
 	}
 	buf := buffers.Get().(*[]byte)
@@ -280,7 +299,7 @@ func (c *connection) relayContent(framing h1.Framing) error {
 			if err := c.flush(); err != nil {
 				return err
 			}
-			if left := body.Splice(); left >= spliceFrom && c.tcp != nil && c.call.Splice() != nil {
+			if left := body.Splice(); left >= spliceFrom && c.tcp != nil && !x.Keeping() && c.call.Splice() != nil {
 				return c.spliceContent(left)
 			}
 			if x.Operation.PassThrough {
@@ -295,6 +314,7 @@ func (c *connection) relayContent(framing h1.Framing) error {
 			if x.Copy != nil {
 				x.Copy.Response(piece)
 			}
+			x.KeepContent(piece)
 			if framing == h1.Chunked {
 				piece = h1.Chunk(*buf, n)
 			}
@@ -310,6 +330,7 @@ func (c *connection) relayContent(framing h1.Framing) error {
 			return c.cutShort(err)
 		}
 	}
+	c.front.pipeline.KeepEnd(x)
 	return c.relayEnd(framing)
 }
 
@@ -338,6 +359,27 @@ func (c *connection) flushLast() error {
 	err := c.finishWrite(c.out)
 	c.out = c.out[:0]
 	return err
+}
+
+// keptFields are the end-to-end fields of an answer that may be kept.
+func keptFields(fields h1.Fields) []cache.Field {
+	var kept []cache.Field
+	for i := range fields {
+		if f := &fields[i]; f.Kind == h1.KindOther && !f.Hop {
+			kept = append(kept, cache.Field{Name: string(f.Name), Value: string(f.Value)})
+		}
+	}
+	return kept
+}
+
+// appendVisible appends end-to-end fields but those that a policy writes.
+func (c *connection) appendVisible(out []byte, fields h1.Fields) []byte {
+	for i := range fields {
+		if f := &fields[i]; f.Kind == h1.KindOther && !f.Hop && !c.exchange.HidesField(f.Name) {
+			out = h1.AppendField(out, f.Name, f.Value)
+		}
+	}
+	return out
 }
 
 func (c *connection) flush() error {

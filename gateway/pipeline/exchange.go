@@ -6,12 +6,22 @@ import (
 
 	"fieldgate"
 	"fieldgate/contract/schema"
+	"fieldgate/gateway/cache"
 	"fieldgate/gateway/directory"
 )
 
-// FieldSource looks up header fields by lower-case name; fronts without header fields leave it nil.
+// FieldSource looks up header fields by lower-case name, several lines of one joined; fronts without header fields leave it nil.
 type FieldSource interface {
 	Field(name string) (value []byte, found bool)
+}
+
+// HTTPFields are all that the HTTP front knows about the fields of a request.
+type HTTPFields interface {
+	FieldSource
+	Each(visit func(name, value []byte))         // end-to-end fields, as they were sent
+	// AppendForwarded appends the field lines that the service gets: end-to-end fields but Content-Type, credentials and what only the
+	// gateway may say, and where the request comes from. Fields for which drop answers true are left out.
+	AppendForwarded(dst []byte, drop func(name []byte) bool) []byte
 }
 
 // Exchange is one request with its answer, or one message, whatever the protocol. Fronts reuse it: Reset between two. Byte
@@ -28,7 +38,8 @@ type Exchange struct {
 	Username    []byte // as presented beside the secret; never proof of anything by itself
 	Secret      []byte // the credential as presented: bearer token, basic password, API key field, MQTT password, CoAP option
 	Fields      FieldSource
-	ContentType []byte // media type as sent, parameters included; empty: unknown
+	HTTP        HTTPFields // nil but for HTTP
+	ContentType []byte     // media type as sent, parameters included; empty: unknown
 	Started     time.Time
 	QoS         byte   // MQTT PUBLISH
 	Retain      bool   // MQTT PUBLISH
@@ -57,6 +68,9 @@ type Exchange struct {
 	Detail string
 
 	trace
+	answered bool     // Answer is made before anything is forwarded
+	cached   cached   // what it has to do with the cache
+	command  *command // begun, with an idempotency key
 	tap      *Tap
 	program  *Program
 	number   uint64
@@ -83,7 +97,7 @@ type Answer struct {
 }
 
 // AnswerField is one header field of a buffered answer.
-type AnswerField struct{ Name, Value string }
+type AnswerField = cache.Field
 
 // Caller is an identified credential. Connections keep one for their lifetime; what it may do is looked up at each exchange, so that a
 // quarantine or revocation counts at once.
@@ -133,7 +147,8 @@ func findingOf(code fieldgate.ProblemCode) fieldgate.Findings {
 		return fieldgate.FindingUnmatched
 	case fieldgate.ProblemGone:
 		return fieldgate.FindingRetired
-	case fieldgate.ProblemTooLarge, fieldgate.ProblemUnsupportedMedia, fieldgate.ProblemInvalidParameter, fieldgate.ProblemInvalidPayload:
+	case fieldgate.ProblemTooLarge, fieldgate.ProblemUnsupportedMedia, fieldgate.ProblemInvalidParameter, fieldgate.ProblemInvalidPayload,
+		fieldgate.ProblemKeyReused:
 		return fieldgate.FindingInvalidRequest
 	case fieldgate.ProblemRateLimited:
 		return fieldgate.FindingRateLimited

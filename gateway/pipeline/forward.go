@@ -11,6 +11,7 @@ import (
 	"fieldgate"
 	"fieldgate/contract/schema"
 	"fieldgate/gateway/broker"
+	"fieldgate/gateway/cache"
 	"fieldgate/gateway/upstream"
 )
 
@@ -45,6 +46,8 @@ func (p *Pipeline) Forward(ctx context.Context, x *Exchange) *fieldgate.Problem 
 func (p *Pipeline) forward(ctx context.Context, x *Exchange) *fieldgate.Problem {
 	o := x.Operation
 	switch {
+	case x.answered:
+		return nil
 	case o.Upstream != "":
 		if problem := p.call(ctx, x); problem != nil {
 			return problem
@@ -64,22 +67,16 @@ func (p *Pipeline) forward(ctx context.Context, x *Exchange) *fieldgate.Problem 
 
 // call sends the exchange to the operation's upstream and notes the answer.
 func (p *Pipeline) call(ctx context.Context, x *Exchange) *fieldgate.Problem {
-	o := x.Operation
-	service := p.Upstreams.Upstream(o.Upstream)
+	service := p.Service(x)
 	if service == nil {
 		return x.NoUpstream()
 	}
-	body, contentType, problem := x.upstreamBody()
+	request, problem := p.newCall(x)
 	if problem != nil {
 		return problem
 	}
-	request := &upstream.Request{Method: x.upstreamMethod(), Target: x.upstreamTarget(), Lines: p.AppendUpstreamFields(nil, x), Body: body,
-		Timeout: o.Timeout, Idempotent: o.Idempotent}
-	if contentType != "" {
-		request.Fields = append(request.Fields, upstream.Field{Name: "Content-Type", Value: contentType})
-	}
-	if x.Protocol != fieldgate.ProtocolHTTP {
-		request.Fields = append(request.Fields, upstream.Field{Name: "Accept", Value: "application/json, */*;q=0.5"})
+	if x.Caches() {
+		request.Lines = x.AppendValidators(request.Lines)
 	}
 	began := time.Now()
 	response, err := service.Do(ctx, request)
@@ -90,8 +87,64 @@ func (p *Pipeline) call(ctx context.Context, x *Exchange) *fieldgate.Problem {
 		}
 		return &fieldgate.Problem{Code: fieldgate.ProblemUpstreamUnreachable, Cause: err}
 	}
-	x.Answer = answerOf(response)
+	if x.Caches() {
+		if answered, problem := p.KeepHead(x, response.Status, response.Fields); answered {
+			return problem
+		}
+	}
+	x.Answer = answerFrom(response.Status, response.Fields, response.Body)
+	if x.Caches() {
+		x.KeepContent(response.Body)
+		p.KeepEnd(x)
+	}
+	if o := x.Operation; o.policies != nil && o.policies.response != nil {
+		return x.transformAnswer()
+	}
 	return nil
+}
+
+// newCall is the exchange as a call of its upstream.
+func (p *Pipeline) newCall(x *Exchange) (*upstream.Request, *fieldgate.Problem) {
+	o := x.Operation
+	body, contentType, problem := x.upstreamBody()
+	if problem != nil {
+		return nil, problem
+	}
+	request := &upstream.Request{Method: x.upstreamMethod(), Target: x.upstreamTarget(), Lines: p.AppendUpstreamFields(nil, x), Body: body,
+		Timeout: o.Timeout, Idempotent: o.Idempotent}
+	if o.policies != nil && o.policies.request != nil {
+		var lines []byte
+		if lines, request.Body, contentType, problem = x.transformRequest(body, contentType); problem != nil {
+			return nil, problem
+		}
+		request.Lines = append(request.Lines, lines...)
+	}
+	if contentType != "" {
+		request.Fields = append(request.Fields, upstream.Field{Name: "Content-Type", Value: contentType})
+	}
+	if x.HTTP != nil {
+		request.Lines = x.HTTP.AppendForwarded(request.Lines, o.dropsField)
+	} else {
+		request.Fields = append(request.Fields, upstream.Field{Name: "Accept", Value: "application/json, */*;q=0.5"})
+	}
+	return request, nil
+}
+
+// dropsField says which of a caller's fields the service does not get. Answers that are read must not be compressed.
+func (o *Operation) dropsField(name []byte) bool {
+	var lower [64]byte
+	key := appendLower(lower[:0], name)
+	return o.readsAnswers() && string(key) == "accept-encoding" || o.policies != nil && o.policies.request != nil && o.policies.request.remove[string(key)]
+}
+
+func appendLower(dst, name []byte) []byte {
+	for _, c := range name {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		dst = append(dst, c)
+	}
+	return dst
 }
 
 // NoUpstream is the problem of an operation whose upstream the node does not know.
@@ -188,10 +241,10 @@ func (x *Exchange) upstreamTarget() string {
 	return string(target)
 }
 
-// answerOf takes from an upstream's answer what every protocol can say; the rest stays as fields for HTTP.
-func answerOf(response *upstream.Response) Answer {
-	answer := Answer{Status: response.Status, Body: response.Body}
-	for _, f := range response.Fields {
+// answerFrom takes from an upstream's answer what every protocol can say; the rest stays as fields for HTTP.
+func answerFrom(status int, fields []cache.Field, body []byte) Answer {
+	answer := Answer{Status: status, Body: body}
+	for _, f := range fields {
 		switch strings.ToLower(f.Name) {
 		case "content-type":
 			answer.ContentType = f.Value
@@ -200,12 +253,12 @@ func answerOf(response *upstream.Response) Answer {
 			answer.Location = f.Value
 		case "etag":
 			answer.ETag = strings.Trim(strings.TrimPrefix(f.Value, "W/"), `"`)
-			answer.Fields = append(answer.Fields, AnswerField{f.Name, f.Value})
+			answer.Fields = append(answer.Fields, AnswerField{Name: f.Name, Value: f.Value})
 		case "cache-control":
 			answer.MaxAge = maxAge(f.Value)
-			answer.Fields = append(answer.Fields, AnswerField{f.Name, f.Value})
+			answer.Fields = append(answer.Fields, AnswerField{Name: f.Name, Value: f.Value})
 		default:
-			answer.Fields = append(answer.Fields, AnswerField{f.Name, f.Value})
+			answer.Fields = append(answer.Fields, AnswerField{Name: f.Name, Value: f.Value})
 		}
 	}
 	return answer

@@ -24,6 +24,11 @@ func (p *Pipeline) match(x *Exchange) *fieldgate.Problem {
 	case fieldgate.ProtocolCoAP:
 		return x.matchRoute(&x.program.coap)
 	}
+	return x.matchSites()
+}
+
+// matchSites finds the operation of an HTTP request.
+func (x *Exchange) matchSites() *fieldgate.Problem {
 	// Contracts of the named host come before those for every host.
 	if len(x.Host) != 0 {
 		if site := x.program.sites[string(x.Host)]; site != nil {

@@ -4,7 +4,7 @@
 //
 // A protocol front frames the bytes, fills an Exchange, and calls in this order:
 //
-//	problem := p.Begin(x)          // match, identify, admit, limit: all that needs no body
+//	problem := p.Begin(x)          // match, identify, admit, limit: all that needs no body; x.Answered() when nothing is left to do
 //	x.Body = …                     // read it, at most x.MaxBody() bytes, if x.Buffered()
 //	problem = p.Check(x)           // content type and schema, if x.Buffered()
 //	problem = p.Forward(x)         // upstream, mock or broker; fills x.Answer
@@ -25,6 +25,7 @@ import (
 
 	"fieldgate"
 	"fieldgate/gateway/broker"
+	"fieldgate/gateway/cache"
 	"fieldgate/gateway/directory"
 	"fieldgate/gateway/upstream"
 )
@@ -42,6 +43,7 @@ type Config struct {
 	Upstreams *upstream.Set
 	Broker    *broker.Broker
 	Recorder  Recorder
+	Cache     *cache.Cache // nil: one of the default size
 }
 
 // Pipeline is safe for concurrent use.
@@ -49,6 +51,10 @@ type Pipeline struct {
 	Directory *directory.Directory
 	Upstreams *upstream.Set
 	Broker    *broker.Broker
+	Cache     *cache.Cache
+
+	commands      *commands
+	revalidations chan struct{} // one token for each under way
 
 	node     string
 	epoch    uint64
@@ -64,6 +70,10 @@ type Pipeline struct {
 func New(config Config) *Pipeline {
 	p := &Pipeline{Directory: config.Directory, Upstreams: config.Upstreams, Broker: config.Broker, node: config.Node,
 		epoch: config.Epoch, recorder: config.Recorder, limits: newLimiter()}
+	if p.Cache = config.Cache; p.Cache == nil {
+		p.Cache = cache.New(cache.DefaultSize)
+	}
+	p.commands, p.revalidations = newCommands(), make(chan struct{}, maxRevalidations)
 	p.program.Store(&Program{})
 	return p
 }
@@ -81,6 +91,10 @@ func (p *Pipeline) Begin(x *Exchange) *fieldgate.Problem {
 	problem := p.match(x)
 	x.offer()
 	if problem != nil {
+		if x.matchPreflight() {
+			x.Leave()
+			return nil
+		}
 		x.Fail(problem)
 		p.recognise(x) // who knocks at doors that do not exist is worth knowing
 		return problem
@@ -104,6 +118,9 @@ func (p *Pipeline) run(x *Exchange, steps []step) *fieldgate.Problem {
 		if problem := steps[i].run(p, x); problem != nil {
 			x.Fail(problem)
 			return problem
+		}
+		if x.answered {
+			break
 		}
 	}
 	x.Leave()

@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"fieldgate"
 	"fieldgate/contract/schema"
@@ -22,6 +23,7 @@ type Program struct {
 	filters   []filter // of pass-through APIs
 
 	contracts     map[*fieldgate.Contract][]*Operation
+	caches        bool // some operation keeps answers
 	anonymousMQTT bool // some MQTT operation lets callers in without a credential
 	foreignMQTT   bool // some pass-through API lets foreign credentials in over MQTT
 }
@@ -42,14 +44,18 @@ type Operation struct {
 	withBody   []step
 	buffered   bool
 	rules      rules
-	limits     []linkedLimit
-	parameters []linkedParameter
-	request    []linkedMedia
-	mock       Answer
-	publish    *target // topic that calls are heard on
-	name       string  // API, version and operation, for upstreams
-	subscribe  *target // topic that subscribers of the operation hear
-	messages   *Messages
+	policies   *policies // nil: none
+
+	versionFields []byte                 // field lines of a version on its way out
+	successor     atomic.Pointer[string] // path of the operation that follows it
+	limits        []linkedLimit
+	parameters    []linkedParameter
+	request       []linkedMedia
+	mock          Answer
+	publish       *target // topic that calls are heard on
+	name          string  // API, version and operation, for upstreams
+	subscribe     *target // topic that subscribers of the operation hear
+	messages      *Messages
 }
 
 // step is one question about an exchange, as part of a stage. A nil answer lets it pass on.
@@ -87,12 +93,14 @@ func Link(snapshot *fieldgate.Snapshot, previous *Program) (*Program, error) {
 		program.contracts[contract] = operations
 		program.Operations = append(program.Operations, operations...)
 		for _, operation := range operations {
+			program.caches = program.caches || operation.policies != nil && operation.policies.cache != nil
 			if err := program.add(operation); err != nil {
 				return nil, fmt.Errorf("%s %s, operation %s: %w", contract.API, contract.Version, operation.ID, err)
 			}
 		}
 	}
 	program.sortPrefixes()
+	program.linkSuccessors()
 	return program, nil
 }
 
@@ -157,6 +165,10 @@ func (o *Operation) link(schemas *schemas) error {
 		return err
 	}
 	o.mock = mockAnswer(o.Operation)
+	if err := o.linkPolicies(); err != nil {
+		return err
+	}
+	o.linkVersionFields()
 	o.linkStages(bound, checked)
 	return nil
 }
@@ -180,11 +192,14 @@ func (o *Operation) linkStages(bound, checkedParameters bool) {
 	use(&o.beforeBody, o.MQTT != nil && !o.PassThrough, fieldgate.StageAdmit, admitMessage)
 	use(&o.beforeBody, len(o.limits) > 0, fieldgate.StageLimit, limit)
 	use(&o.beforeBody, checkedParameters, fieldgate.StageCheck, checkParameters)
+	use(&o.beforeBody, o.policies != nil && o.policies.redirect != nil, fieldgate.StageForward, redirect)
+	use(&o.beforeBody, o.policies != nil && o.policies.cache != nil, fieldgate.StageForward, cacheLookup)
 
 	use(&o.withBody, !o.PassThrough, fieldgate.StageCheck, checkSize)
 	use(&o.withBody, !o.PassThrough, fieldgate.StageCheck, checkBody)
+	use(&o.withBody, o.policies != nil && o.policies.Idempotency != nil, fieldgate.StageForward, idempotency)
 	// Without an upstream the answer is made here; with a topic the body is needed twice; a schema needs it whole.
-	o.buffered = !o.PassThrough && (o.Upstream == "" || o.publish != nil || o.checksBody())
+	o.buffered = !o.PassThrough && (o.Upstream == "" || o.publish != nil || o.checksBody() || o.readsRequests())
 }
 
 func (o *Operation) checksBody() bool {

@@ -36,6 +36,10 @@ func (p *Pipeline) Release(record *fieldgate.Record) {
 // complete ends the exchange and makes its Record.
 func (p *Pipeline) complete(x *Exchange) *fieldgate.Record {
 	x.finished = true
+	if x.command != nil {
+		p.finishCommand(x)
+	}
+	p.forget(x)
 	x.Enter(fieldgate.StageRecord) // and whatever stage is under way ends
 	record := &x.record
 	*record = fieldgate.Record{

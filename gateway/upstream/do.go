@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"fieldgate"
+	"fieldgate/gateway/cache"
 	"fieldgate/protocol/h1"
 )
 
@@ -12,7 +13,7 @@ import (
 const MaxBufferedAnswer = 4 << 20
 
 // Field is one header field.
-type Field struct{ Name, Value string }
+type Field = cache.Field
 
 // Request is a call with a buffered body.
 type Request struct {
@@ -86,7 +87,7 @@ func (u *Upstream) Do(ctx context.Context, request *Request) (*Response, error) 
 	answer := &Response{Status: call.Response.Status}
 	for i := range call.Response.Fields {
 		if f := &call.Response.Fields[i]; !f.Hop && f.Kind == h1.KindOther {
-			answer.Fields = append(answer.Fields, Field{string(f.Name), string(f.Value)})
+			answer.Fields = append(answer.Fields, Field{Name: string(f.Name), Value: string(f.Value)})
 		}
 	}
 	var err error

@@ -94,7 +94,7 @@ func TestDo(t *testing.T) {
 	content := strings.Repeat("x", 100_000)
 	for _, body := range []string{"", "small", content} {
 		answer, err := u.Do(context.Background(), &Request{Method: "POST", Target: "/a?b=c", Host: "api.example",
-			Fields: []Field{{"X-Device", "d1"}, {"Content-Length", "7"}, {"Connection", "X-Device"}}, Body: []byte(body)})
+			Fields: []Field{{Name: "X-Device", Value: "d1"}, {Name: "Content-Length", Value: "7"}, {Name: "Connection", Value: "X-Device"}}, Body: []byte(body)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -394,8 +394,8 @@ func TestHeaderInjection(t *testing.T) {
 	u := newSet(t, fieldgate.Upstream{Addresses: []string{"http://127.0.0.1:1"}})
 	for _, request := range []Request{
 		{Method: "GET", Target: "/a b"}, {Method: "GET", Target: "a"}, {Method: "GET", Target: "/\r\nX: y"}, {Method: "G T", Target: "/"},
-		{Method: "GET", Target: "/", Host: "a\r\nX: y"}, {Method: "GET", Target: "/", Fields: []Field{{"A", "b\r\nC: d"}}},
-		{Method: "GET", Target: "/", Fields: []Field{{"A: b\r\nC", "d"}}},
+		{Method: "GET", Target: "/", Host: "a\r\nX: y"}, {Method: "GET", Target: "/", Fields: []Field{{Name: "A", Value: "b\r\nC: d"}}},
+		{Method: "GET", Target: "/", Fields: []Field{{Name: "A: b\r\nC", Value: "d"}}},
 	} {
 		if _, err := u.Do(context.Background(), &request); codeOf(err) != fieldgate.ProblemBadRequest {
 			t.Errorf("%+v: %v", request, err)

@@ -1,0 +1,340 @@
+// Package cache keeps answers of services for the next caller that asks the same, as RFC 9111 allows.
+//
+// It owns the stored answers, in memory and within a bound of bytes: the ones that were used longest ago make room. It promises that
+// nothing is answered from it that the service has forbidden to keep, that a stale answer is only used where the service or
+// the contract allows it, and that a request is answered by what was said to one that the service would not tell from it (Vary).
+// Keys are the caller's: they hold the operation, the path and query, and whose answers they are.
+package cache
+
+import (
+	"container/list"
+	"hash/maphash"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Field is one header field.
+type Field struct{ Name, Value string }
+
+// Fields looks up fields of a request by lower-case name.
+type Fields interface {
+	Field(name string) (value []byte, found bool) // all lines of the field, joined
+}
+
+// Answer is a stored answer. It is immutable but for what its methods change.
+type Answer struct {
+	Status int
+	Fields []Field // end-to-end fields
+	Body   []byte
+
+	stored     time.Time // when it was got or last found valid
+	age        time.Duration
+	freshness  freshness
+	vary       []variant
+	revalidate atomic.Bool // somebody is asking the service whether it still holds
+}
+
+// variant is a request field that the answer depends on (RFC 9111 section 4.1).
+type variant struct {
+	name, value string
+	present     bool
+}
+
+// Verdict says what a stored answer is good for.
+type Verdict uint8
+
+const (
+	Miss       Verdict = iota // there is none
+	Fresh                     // it is the answer
+	Tolerable                 // it is the answer for now, and has to be revalidated meanwhile (RFC 5861 section 3)
+	Stale                     // the service must be asked whether it still holds
+	Impossible                // the caller wants a stored answer or none, and there is none (RFC 9111 section 5.2.1.7)
+)
+
+const (
+	shards      = 16
+	maxVariants = 8        // answers of one key that differ by Vary
+	overhead    = 512      // bytes that an answer takes besides its texts
+	maxShare    = 8        // an answer takes at most this part of a shard
+	DefaultSize = 64 << 20 // bytes of all answers
+)
+
+// Cache is safe for concurrent use.
+type Cache struct {
+	seed   maphash.Seed
+	shards [shards]shard
+
+	Hits, Misses, Revalidated, Evicted atomic.Uint64
+}
+
+type shard struct {
+	mu    sync.Mutex
+	most  int // bytes
+	bytes int
+	byKey map[string]*slot
+	order list.List // of *slot, the one used last in front
+}
+
+// slot holds the answers of one key.
+type slot struct {
+	key     string
+	group   string
+	answers []*Answer
+	bytes   int
+	element *list.Element
+}
+
+// New makes a cache of so many bytes.
+func New(size int) *Cache {
+	c := &Cache{seed: maphash.MakeSeed()}
+	for i := range c.shards {
+		c.shards[i].most, c.shards[i].byKey = size/shards, make(map[string]*slot)
+	}
+	return c
+}
+
+// shard is where a group's answers lie; the keys of one group are together, so that they can be dropped together.
+func (c *Cache) shard(group []byte) *shard { return &c.shards[maphash.Bytes(c.seed, group)%shards] }
+
+// Lookup finds the stored answer to a request. The key begins with its group: the first length bytes, which name a resource, whoever asks
+// and whatever the query. request are the fields of the request.
+func (c *Cache) Lookup(key []byte, group int, request Fields, now time.Time) (*Answer, Verdict) {
+	asked := directivesOf(field(request, "cache-control"))
+	if asked.empty() && field(request, "pragma") == "no-cache" { // RFC 9111 section 5.4
+		asked.noCache = true
+	}
+	answer := c.find(key, group, request)
+	verdict := answer.verdict(asked, now)
+	switch {
+	case verdict == Miss && asked.onlyIfCached, verdict == Stale && asked.onlyIfCached:
+		verdict = Impossible
+	case verdict == Fresh, verdict == Tolerable:
+		c.Hits.Add(1)
+		return answer, verdict
+	}
+	c.Misses.Add(1)
+	return answer, verdict
+}
+
+func (c *Cache) find(key []byte, group int, request Fields) *Answer {
+	s := c.shard(key[:group])
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found := s.byKey[string(key)]
+	if found == nil {
+		return nil
+	}
+	for _, answer := range found.answers {
+		if answer.suits(request) {
+			s.order.MoveToFront(found.element)
+			return answer
+		}
+	}
+	return nil
+}
+
+// suits: RFC 9111 section 4.1.
+func (a *Answer) suits(request Fields) bool {
+	for _, v := range a.vary {
+		value, present := lookup(request, v.name)
+		if present != v.present || value != v.value {
+			return false
+		}
+	}
+	return true
+}
+
+func (a *Answer) verdict(asked directives, now time.Time) Verdict {
+	if a == nil {
+		return Miss
+	}
+	age := a.Age(now)
+	switch {
+	case asked.noCache, a.freshness.always, asked.maxAge >= 0 && age > asked.maxAge:
+		return Stale
+	case age < a.freshness.lifetime:
+		if asked.minFresh > 0 && a.freshness.lifetime-age < asked.minFresh {
+			return Stale
+		}
+		return Fresh
+	case a.freshness.mustRevalidate:
+		return Stale
+	case age < a.freshness.lifetime+max(a.freshness.staleWhileRevalidate, asked.maxStale):
+		return Tolerable
+	}
+	return Stale
+}
+
+// Age is RFC 9111 section 4.2.3: since the service wrote the answer or found it valid.
+func (a *Answer) Age(now time.Time) time.Duration { return max(now.Sub(a.stored), 0) + a.age }
+
+// Claim says that the caller is the one who revalidates the answer; Release gives that up.
+func (a *Answer) Claim() bool { return a.revalidate.CompareAndSwap(false, true) }
+
+// Release is Claim's end.
+func (a *Answer) Release() { a.revalidate.Store(false) }
+
+// Validators are the values for If-None-Match and If-Modified-Since; empty where the service gave none (RFC 9110 section 13).
+func (a *Answer) Validators() (entityTag, lastModified string) {
+	return a.Field("etag"), a.Field("last-modified")
+}
+
+// Field is the value of the first field of that lower-case name.
+func (a *Answer) Field(name string) string { return valueOf(a.Fields, name) }
+
+// Store keeps an answer, if the service and the policy let it be kept. It says whether it did. The answer's slices are kept.
+func (c *Cache) Store(key []byte, group int, policy *Policy, request Fields, status int, fields []Field, body []byte, now time.Time) bool {
+	answer := newAnswer(policy, request, status, fields, now)
+	if answer == nil {
+		return false
+	}
+	answer.Body = body
+	return c.put(key, group, answer)
+}
+
+// Keeps says whether Store would keep an answer with such a head, so that nobody gathers its content in vain.
+func Keeps(policy *Policy, request Fields, status int, fields []Field, now time.Time) bool {
+	return newAnswer(policy, request, status, fields, now) != nil
+}
+
+func newAnswer(policy *Policy, request Fields, status int, fields []Field, now time.Time) *Answer {
+	fresh, ok := policy.freshness(request, status, fields, now)
+	if !ok {
+		return nil
+	}
+	answer := &Answer{Status: status, stored: now, freshness: fresh}
+	if seconds, ok := deltaSeconds(valueOf(fields, "age")); ok {
+		answer.age = seconds
+	}
+	for _, f := range fields {
+		switch strings.ToLower(f.Name) {
+		case "age":
+			continue
+		case "vary":
+			for name := range strings.SplitSeq(f.Value, ",") {
+				name = strings.ToLower(strings.TrimSpace(name))
+				if name == "*" {
+					return nil
+				}
+				if name != "" {
+					value, present := lookup(request, name)
+					answer.vary = append(answer.vary, variant{name, value, present})
+				}
+			}
+		}
+		answer.Fields = append(answer.Fields, f)
+	}
+	return answer
+}
+
+// Refresh renews an answer that the service has found to hold still (304): RFC 9111 section 4.3.4. What it returns is to be sent.
+func (c *Cache) Refresh(key []byte, group int, policy *Policy, request Fields, old *Answer, fields []Field, now time.Time) *Answer {
+	c.Revalidated.Add(1)
+	merged := slices.Clone(old.Fields)
+	for _, f := range fields {
+		if strings.EqualFold(f.Name, "content-length") {
+			continue
+		}
+		merged = slices.DeleteFunc(merged, func(o Field) bool { return strings.EqualFold(o.Name, f.Name) })
+	}
+	for _, f := range fields {
+		if !strings.EqualFold(f.Name, "content-length") {
+			merged = append(merged, f)
+		}
+	}
+	answer := newAnswer(policy, request, old.Status, merged, now)
+	if answer == nil { // the service does not want it kept any more
+		c.drop(key, group, old)
+		return &Answer{Status: old.Status, Fields: merged, Body: old.Body, stored: now}
+	}
+	answer.Body = old.Body
+	c.put(key, group, answer)
+	return answer
+}
+
+func (c *Cache) put(key []byte, group int, answer *Answer) bool {
+	s := c.shard(key[:group])
+	size := answer.size()
+	if size > s.most/maxShare {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	held := s.byKey[string(key)]
+	if held == nil {
+		held = &slot{key: string(key), group: string(key[:group])}
+		held.element = s.order.PushFront(held)
+		s.byKey[held.key] = held
+	}
+	held.answers = slices.DeleteFunc(held.answers, func(a *Answer) bool { return sameVariant(a, answer) })
+	held.answers = append(held.answers, answer)
+	if len(held.answers) > maxVariants {
+		held.answers = slices.Delete(held.answers, 0, 1)
+	}
+	s.bytes -= held.bytes
+	held.bytes = len(held.key)
+	for _, a := range held.answers {
+		held.bytes += a.size()
+	}
+	s.bytes += held.bytes
+	s.order.MoveToFront(held.element)
+	for s.bytes > s.most {
+		s.remove(s.order.Back().Value.(*slot))
+		c.Evicted.Add(1)
+	}
+	return true
+}
+
+func sameVariant(a, b *Answer) bool { return slices.Equal(a.vary, b.vary) }
+
+func (a *Answer) size() int {
+	size := overhead + len(a.Body)
+	for _, f := range a.Fields {
+		size += len(f.Name) + len(f.Value)
+	}
+	for _, v := range a.vary {
+		size += len(v.name) + len(v.value)
+	}
+	return size
+}
+
+func (s *shard) remove(held *slot) {
+	delete(s.byKey, held.key)
+	s.order.Remove(held.element)
+	s.bytes -= held.bytes
+}
+
+func (c *Cache) drop(key []byte, group int, answer *Answer) {
+	s := c.shard(key[:group])
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if held := s.byKey[string(key)]; held != nil && slices.Contains(held.answers, answer) {
+		s.remove(held)
+	}
+}
+
+// Invalidate drops all answers of a group, because somebody has changed the resource (RFC 9111 section 4.4).
+func (c *Cache) Invalidate(group []byte) {
+	s := c.shard(group)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, held := range s.byKey {
+		if held.group == string(group) {
+			s.remove(held)
+		}
+	}
+}
+
+// Bytes is how much the stored answers take.
+func (c *Cache) Bytes() (bytes int) {
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		bytes += s.bytes
+		s.mu.Unlock()
+	}
+	return bytes
+}

@@ -1,0 +1,132 @@
+package cache
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+)
+
+type request map[string]string
+
+func (r request) Field(name string) ([]byte, bool) { value, found := r[name]; return []byte(value), found }
+
+var start = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+
+func fields(pairs ...string) (list []Field) {
+	for i := 0; i < len(pairs); i += 2 {
+		list = append(list, Field{pairs[i], pairs[i+1]})
+	}
+	return list
+}
+
+// What may be kept, and what it is good for some time later.
+func TestFreshness(t *testing.T) {
+	private, shared := &Policy{TTL: time.Minute}, &Policy{TTL: time.Minute, Shared: true}
+	for _, test := range []struct {
+		clause string
+		policy *Policy
+		asked  request
+		status int
+		said   []Field
+		after  time.Duration
+		want   Verdict
+	}{
+		{"contract's TTL", shared, nil, 200, nil, 59 * time.Second, Fresh},
+		{"contract's TTL is over", shared, nil, 200, nil, time.Minute, Miss},
+		{"TTL is for successes only", shared, nil, 404, nil, 0, Miss},
+		{"§4.2.1 max-age before the contract", shared, nil, 200, fields("Cache-Control", "max-age=10"), 11 * time.Second, Miss},
+		{"§4.2.1 max-age of a 404", shared, nil, 404, fields("Cache-Control", "max-age=10"), 9 * time.Second, Fresh},
+		{"§4.2.1 the stricter of two", shared, nil, 200, fields("Cache-Control", "max-age=100", "Cache-Control", "max-age=10"), 11 * time.Second, Miss},
+		{"§4.2.1 a number that is none", shared, nil, 200, fields("Cache-Control", "max-age=ten"), 0, Miss},
+		{"§5.2.2.10 s-maxage for all", shared, nil, 200, fields("Cache-Control", "max-age=10, s-maxage=100"), 50 * time.Second, Fresh},
+		{"§5.2.2.10 not for one", private, nil, 200, fields("Cache-Control", "max-age=10, s-maxage=100"), 50 * time.Second, Miss},
+		{"§5.2.2.5 no-store", private, nil, 200, fields("Cache-Control", "no-store, max-age=10"), 0, Miss},
+		{"§5.2.1.5 no-store asked", private, request{"cache-control": "no-store"}, 200, nil, 0, Miss},
+		{"§5.2.2.7 private for all", shared, nil, 200, fields("Cache-Control", "private"), 0, Miss},
+		{"§5.2.2.7 private for one", private, nil, 200, fields("Cache-Control", "private"), 0, Fresh},
+		{"§7.3 a cookie for all", shared, nil, 200, fields("Set-Cookie", "a=b"), 0, Miss},
+		{"§5.2.2.4 no-cache", private, nil, 200, fields("Cache-Control", "no-cache", "ETag", `"1"`), 0, Stale},
+		{"§5.2.2.4 no-cache of what cannot be revalidated", private, nil, 200, fields("Cache-Control", "no-cache"), 0, Miss},
+		{"§5.3 Expires", private, nil, 200, fields("Expires", start.Add(time.Hour).Format(http.TimeFormat)), 50 * time.Minute, Fresh},
+		{"§5.3 Expires by the service's clock", private, nil, 200, fields("Date", start.Add(-time.Hour).Format(http.TimeFormat), "Expires", start.Format(http.TimeFormat)), 50 * time.Minute, Fresh},
+		{"§5.3 Expires: 0", private, nil, 200, fields("Expires", "0"), 0, Miss},
+		{"§5.1 Age counts", private, nil, 200, fields("Cache-Control", "max-age=100", "Age", "90"), 11 * time.Second, Miss},
+		{"§3 206", private, nil, 206, fields("Cache-Control", "max-age=100"), 0, Miss},
+		{"§4.1 Vary: *", private, nil, 200, fields("Vary", "*"), 0, Miss},
+		{"stale with a validator", private, nil, 200, fields("ETag", `"1"`), time.Hour, Stale},
+		{"RFC 5861 §3", private, nil, 200, fields("Cache-Control", "max-age=10, stale-while-revalidate=30"), 39 * time.Second, Tolerable},
+		{"RFC 5861 §3 is over", private, nil, 200, fields("Cache-Control", "max-age=10, stale-while-revalidate=30", "ETag", "x"), 41 * time.Second, Stale},
+		{"§5.2.2.2 must-revalidate", private, nil, 200, fields("Cache-Control", "max-age=10, stale-while-revalidate=30, must-revalidate"), 11 * time.Second, Stale},
+		{"§5.2.1.1 max-age asked", private, request{"cache-control": "max-age=5"}, 200, nil, 6 * time.Second, Stale},
+		{"§5.2.1.2 max-stale asked", private, request{"cache-control": "max-stale=100"}, 200, fields("ETag", "x"), 90 * time.Second, Tolerable},
+		{"§5.2.1.3 min-fresh asked", private, request{"cache-control": "min-fresh=30"}, 200, nil, 40 * time.Second, Stale},
+		{"§5.4 Pragma", private, request{"pragma": "no-cache"}, 200, nil, 0, Stale},
+		{"§5.2 quoted comma", private, nil, 200, fields("Cache-Control", `community="a, no-store", max-age=10`), 5 * time.Second, Fresh},
+	} {
+		c := New(DefaultSize)
+		c.Store([]byte("key"), 1, test.policy, test.asked, test.status, test.said, []byte("body"), start)
+		_, got := c.Lookup([]byte("key"), 1, test.asked, start.Add(test.after))
+		if got == Stale && test.want == Miss { // it is never used as it is
+			answer, _ := c.Lookup([]byte("key"), 1, test.asked, start.Add(test.after))
+			if tag, modified := answer.Validators(); tag == "" && modified == "" {
+				continue
+			}
+		}
+		if got != test.want {
+			t.Errorf("%s: verdict %d, want %d", test.clause, got, test.want)
+		}
+	}
+}
+
+func TestVariants(t *testing.T) { // RFC 9111 section 4.1
+	c := New(DefaultSize)
+	policy := &Policy{TTL: time.Hour, Shared: true}
+	for _, language := range []string{"de", "en"} {
+		c.Store([]byte("k"), 1, policy, request{"accept-language": language}, 200, fields("Vary", "Accept-Language"), []byte(language), start)
+	}
+	for _, language := range []string{"de", "en"} {
+		if a, v := c.Lookup([]byte("k"), 1, request{"accept-language": language}, start); v != Fresh || string(a.Body) != language {
+			t.Errorf("%s: %v", language, v)
+		}
+	}
+	if _, v := c.Lookup([]byte("k"), 1, nil, start); v != Miss {
+		t.Errorf("without the field: %v", v)
+	}
+	for i := range 100 {
+		c.Store([]byte("k"), 1, policy, request{"accept-language": fmt.Sprint(i)}, 200, fields("Vary", "Accept-Language"), nil, start)
+	}
+	if _, v := c.Lookup([]byte("k"), 1, request{"accept-language": "de"}, start); v != Miss {
+		t.Error("variants of one resource are not bounded")
+	}
+}
+
+// Memory is bounded whatever comes, and what was used last stays.
+func TestMemoryIsBounded(t *testing.T) {
+	const size = 1 << 20
+	c := New(size)
+	policy := &Policy{TTL: time.Hour, Shared: true}
+	for i := range 20_000 {
+		key := fmt.Appendf(nil, "/%d", i)
+		c.Store(key, len(key), policy, nil, 200, fields("X", "y"), make([]byte, 1000), start)
+		if c.Bytes() > size {
+			t.Fatalf("%d bytes after %d answers", c.Bytes(), i+1)
+		}
+	}
+	if _, v := c.Lookup([]byte("/19999"), 6, nil, start); v != Fresh {
+		t.Error("the newest is gone")
+	}
+	if c.Store([]byte("big"), 3, policy, nil, 200, nil, make([]byte, size), start) {
+		t.Error("one answer took all the room")
+	}
+	c.Invalidate([]byte("/19999"))
+	if _, v := c.Lookup([]byte("/19999"), 6, nil, start); v != Miss {
+		t.Error("it outlived its resource")
+	}
+	for i := range 20_000 {
+		c.Invalidate(fmt.Appendf(nil, "/%d", i))
+	}
+	if c.Bytes() != 0 {
+		t.Errorf("%d bytes of nothing", c.Bytes())
+	}
+}
