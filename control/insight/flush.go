@@ -163,30 +163,31 @@ func (p *pending) trafficOf(span int, retention time.Duration, now time.Time) ma
 		if key.start < oldest {
 			continue
 		}
-		sum := sums[key]
-		if sum == nil {
-			sum = &trafficSum{operations: make(map[string]*operationSum)}
-			sums[key] = sum
+		if before := sums[key]; before != nil {
+			part = before.plus(part)
 		}
-		sum.counts.add(part.counts)
-		for name, operation := range part.operations {
-			if before := sum.operations[name]; before == nil {
-				sum.operations[name] = operation
-			} else {
-				sum.operations[name] = before.plus(operation)
-			}
-		}
+		sums[key] = part
 	}
 	return sums
 }
 
 // plus is a new sum of both.
-func (o *operationSum) plus(more *operationSum) *operationSum {
-	sum := &operationSum{counts: o.counts, findings: o.findings}
+func (s *trafficSum) plus(more *trafficSum) *trafficSum {
+	sum := &trafficSum{counts: s.counts, operations: maps.Clone(s.operations)}
 	sum.counts.add(more.counts)
-	for i, n := range more.findings {
-		sum.findings[i] += n
+	for name, operation := range more.operations {
+		if before := sum.operations[name]; before != nil {
+			operation = before.plus(operation)
+		}
+		sum.operations[name] = operation
 	}
+	return sum
+}
+
+// plus is a new sum of both.
+func (o *operationSum) plus(more *operationSum) *operationSum {
+	sum := &operationSum{packedOperation: o.packedOperation}
+	sum.packedOperation.add(&more.packedOperation)
 	sum.latency.merge(&o.latency)
 	sum.latency.merge(&more.latency)
 	return sum
@@ -238,49 +239,6 @@ func trafficRows(ctx context.Context, tx *store.Tx, p *pending, now time.Time) (
 
 func (c *counts) values() []any {
 	return []any{int64(c.exchanges), int64(c.refused), int64(c.failed), int64(c.bytesIn), int64(c.bytesOut)}
-}
-
-// packedTraffic is the columns of a row of traffic that are packed.
-type packedTraffic struct{ operations, latencies []byte }
-
-// pack adds the operations of a sum to those that are stored.
-func (s *trafficSum) pack(stored packedTraffic) (packed packedTraffic, err error) {
-	operations, latencies := make(map[string]*packedOperation, len(s.operations)), make(map[string][]byte, len(s.operations))
-	err = unpackOperations(stored.operations, func(name []byte, o *packedOperation) error {
-		stored := *o
-		operations[string(name)] = &stored
-		return nil
-	})
-	if err != nil {
-		return packed, err
-	}
-	err = unpackLatencies(stored.latencies, func(name, latency []byte) error {
-		latencies[string(name)] = latency
-		return nil
-	})
-	if err != nil {
-		return packed, err
-	}
-	for name, sum := range s.operations {
-		if operations[name] == nil && len(operations) >= maxPacked {
-			name = other
-		}
-		if operations[name] == nil {
-			operations[name] = &packedOperation{}
-		}
-		o := operations[name]
-		o.counts.add(sum.counts)
-		for i, n := range sum.findings {
-			o.findings[i] += n
-		}
-		var merged latency
-		if err := merged.mergeEncoded(latencies[name]); err != nil {
-			return packed, err
-		}
-		merged.merge(&sum.latency)
-		latencies[name] = merged.appendTo(nil)
-	}
-	return packedTraffic{packOperations(operations), packLatencies(latencies)}, nil
 }
 
 func totalRows(p *pending, now time.Time) (rows [][]any) {

@@ -69,15 +69,41 @@ func (l *latency) merge(more *latency) {
 
 // appendTo encodes the bins that hold something: how far each is from the one before, and its count.
 func (l *latency) appendTo(dst []byte) []byte {
-	before := 0
-	for i, n := range l.bins {
+	dst, _ = l.appendMerged(dst, nil) // only what is stored can be damaged
+	return dst
+}
+
+// appendMerged encodes the sum with what appendTo encoded.
+func (l *latency) appendMerged(dst, stored []byte) ([]byte, error) {
+	before, next := 0, 0 // in bins
+	emit := func(bin int, n uint64) {
 		if n > 0 {
-			dst = binary.AppendUvarint(dst, uint64(l.first+i-before))
+			dst = binary.AppendUvarint(dst, uint64(bin-before))
 			dst = binary.AppendUvarint(dst, n)
-			before = l.first + i
+			before = bin
 		}
 	}
-	return dst
+	d := unpacker{rest: stored}
+	bin := uint64(0)
+	for len(d.rest) > 0 {
+		bin += min(d.uint(), latencyBins)
+		n := d.uint()
+		if d.bad || bin >= latencyBins {
+			return nil, errPacked
+		}
+		for ; next < len(l.bins) && l.first+next < int(bin); next++ {
+			emit(l.first+next, l.bins[next])
+		}
+		if next < len(l.bins) && l.first+next == int(bin) {
+			n += l.bins[next]
+			next++
+		}
+		emit(int(bin), n)
+	}
+	for ; next < len(l.bins); next++ {
+		emit(l.first+next, l.bins[next])
+	}
+	return dst, nil
 }
 
 // mergeEncoded adds what appendTo encoded.

@@ -3,11 +3,7 @@ package insight
 import (
 	"encoding/binary"
 	"errors"
-	"maps"
 	"math/bits"
-	"slices"
-
-	"fieldgate"
 )
 
 // The columns traffic.operations, traffic.latencies and firmware_use.uses hold many small things in one value: a version byte, a count, then the
@@ -47,29 +43,39 @@ type packedOperation struct {
 	findings [findingKinds]uint64
 }
 
-func packOperations(operations map[string]*packedOperation) []byte {
-	packed := []byte{packForm}
-	packed = binary.AppendUvarint(packed, uint64(len(operations)))
-	for _, name := range slices.Sorted(maps.Keys(operations)) {
-		o := operations[name]
-		packed = appendText(packed, name)
-		for _, n := range o.fields() {
-			packed = binary.AppendUvarint(packed, *n)
-		}
-		var mask fieldgate.Findings
-		for i, n := range o.findings {
-			if n > 0 {
-				mask |= 1 << i
-			}
-		}
-		packed = binary.AppendUvarint(packed, uint64(mask))
-		for _, n := range o.findings {
-			if n > 0 {
-				packed = binary.AppendUvarint(packed, n)
-			}
+func (o *packedOperation) add(more *packedOperation) {
+	o.counts.add(more.counts)
+	for i, n := range more.findings {
+		o.findings[i] += n
+	}
+}
+
+func (o *packedOperation) appendTo(dst []byte) []byte {
+	for _, n := range o.fields() {
+		dst = binary.AppendUvarint(dst, *n)
+	}
+	var mask uint32
+	for i, n := range o.findings {
+		if n > 0 {
+			mask |= 1 << i
 		}
 	}
-	return packed
+	dst = binary.AppendUvarint(dst, uint64(mask))
+	for ; mask != 0; mask &= mask - 1 {
+		dst = binary.AppendUvarint(dst, o.findings[bits.TrailingZeros32(mask)])
+	}
+	return dst
+}
+
+// read takes what appendTo wrote.
+func (o *packedOperation) read(d *unpacker) {
+	o.findings = [findingKinds]uint64{}
+	for _, field := range o.fields() {
+		*field = d.uint()
+	}
+	for mask := uint32(d.uint()); mask != 0; mask &= mask - 1 {
+		o.findings[bits.TrailingZeros32(mask)] = d.uint()
+	}
 }
 
 // unpackOperations hands each operation to do. What it gets is valid until it returns.
@@ -82,13 +88,7 @@ func unpackOperations(packed []byte, do func(name []byte, o *packedOperation) er
 	var o packedOperation
 	for range n {
 		name := d.bytes(maxPackedText)
-		o.findings = [findingKinds]uint64{}
-		for _, field := range o.fields() {
-			*field = d.uint()
-		}
-		for mask := uint32(d.uint()); mask != 0; mask &= mask - 1 {
-			o.findings[bits.TrailingZeros32(mask)] = d.uint()
-		}
+		o.read(&d)
 		if d.bad {
 			return errPacked
 		}
@@ -97,18 +97,6 @@ func unpackOperations(packed []byte, do func(name []byte, o *packedOperation) er
 		}
 	}
 	return d.end()
-}
-
-// packLatencies packs the encoded sketches of operations.
-func packLatencies(latencies map[string][]byte) []byte {
-	packed := []byte{packForm}
-	packed = binary.AppendUvarint(packed, uint64(len(latencies)))
-	for _, name := range slices.Sorted(maps.Keys(latencies)) {
-		packed = appendText(packed, name)
-		packed = binary.AppendUvarint(packed, uint64(len(latencies[name])))
-		packed = append(packed, latencies[name]...)
-	}
-	return packed
 }
 
 // unpackLatencies hands each encoded sketch to do. What it gets is a part of packed.

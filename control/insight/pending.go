@@ -17,7 +17,8 @@ const (
 	day    = 24 * hour
 
 	maxPendingRecords = 1 << 18 // read but not stored; then reading waits for the store
-	maxPendingThings  = 2_000   // rows and parts of rows that one flush changes, so that no flush takes the store for long
+	maxPendingThings  = 2_000   // rows that one flush changes, so that no flush takes the store for long
+	maxPendingPlaces  = 20_000  // parts of them
 	maxUses           = 1_000   // models and firmware versions by operation that are told apart in a day of a version
 
 	other = "(other)" // stands for what is beyond a bound
@@ -51,12 +52,12 @@ type trafficKey struct {
 type trafficSum struct {
 	counts
 	operations map[string]*operationSum
+	byName     []namedSum // see sorted
 }
 
 type operationSum struct {
-	counts
-	findings [findingKinds]uint64
-	latency  latency
+	packedOperation
+	latency latency
 }
 
 type totalKey struct {
@@ -147,7 +148,7 @@ type place struct {
 	operation *operationSum
 	callers   *hyperloglog.Sketch
 	uses      map[use]*useCount
-	findings  [findingKinds]*finding
+	findings  *[findingKinds]*finding
 
 	// Of the Record before, which the next is often like.
 	caller   string
@@ -164,7 +165,9 @@ func newPending() *pending {
 		firsts: make(map[firstKey]time.Time), places: make(map[placeKey]*place)}
 }
 
-func (p *pending) full() bool { return p.records >= maxPendingRecords || p.things >= maxPendingThings }
+func (p *pending) full() bool {
+	return p.records >= maxPendingRecords || p.things >= maxPendingThings || len(p.places) >= maxPendingPlaces
+}
 
 // add counts Records of a batch. Routes, models and firmware versions that are new are listed while there is place.
 func (p *pending) add(batch *fieldgate.RecordBatch, records []fieldgate.Record, listed *listing, known *firsts) {
@@ -228,7 +231,6 @@ func (p *pending) newPlace(key placeKey) *place {
 	}
 	operation := &operationSum{}
 	sum.operations[key.operation] = operation
-	p.things++
 	return &place{placeKey: key, traffic: sum, operation: operation}
 }
 
@@ -241,7 +243,7 @@ func (at *place) addTraffic(r *fieldgate.Record) {
 		one.refused = 1
 	}
 	at.traffic.add(one)
-	at.operation.add(one)
+	at.operation.counts.add(one)
 	for rest := uint32(r.Findings); rest != 0; rest &= rest - 1 {
 		at.operation.findings[bits.TrailingZeros32(rest)]++
 	}
@@ -309,6 +311,9 @@ func (n *useCount) add(more useCount) {
 }
 
 func (p *pending) addFinding(at *place, r *fieldgate.Record, kind int, name string) {
+	if at.findings == nil {
+		at.findings = &[findingKinds]*finding{}
+	}
 	f := at.findings[kind]
 	if f == nil {
 		key := findingKey{at.operationKey, name}
