@@ -191,7 +191,7 @@ func (c *Certificates) Run(ctx context.Context) error {
 	defer ticker.Stop()
 	for again := true; ; {
 		c.look(time.Now(), again)
-		c.issue(ctx, &issuing, again)
+		c.issue(ctx, &issuing, time.Now(), again)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -222,12 +222,12 @@ func (c *Certificates) look(now time.Time, again bool) {
 }
 
 // issue lets the ACME server issue what is due, one goroutine for each certificate.
-func (c *Certificates) issue(ctx context.Context, issuing *sync.WaitGroup, again bool) {
+func (c *Certificates) issue(ctx context.Context, issuing *sync.WaitGroup, now time.Time, again bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, s := range c.sources {
 		wanted, ok := s.(*acmeSource)
-		if !ok || !wanted.due(time.Now(), again) {
+		if !ok || !wanted.due(now, again) {
 			continue
 		}
 		wanted.busy = true
