@@ -64,7 +64,7 @@ func (u *Upstream) rebuild(t int64) {
 	}
 	if !u.share(p) {
 		for _, a := range u.members { // all count as well, so that nothing is left out
-			a.weightBits.Store(math.Float64bits(float64(a.target.Weight)))
+			a.weightBits.Store(math.Float64bits(u.weightOf(a)))
 		}
 		p.panics, p.levels = true, []level{newLevel(u.members)}
 		p.levels[0].upTo, p.levels[0].ring = 1, u.rings[nil]
@@ -78,7 +78,7 @@ func (u *Upstream) level(members []*address, p *pool, t int64) level {
 	for _, a := range members {
 		weight := 0.0
 		if a.healthy() {
-			weight = float64(a.target.Weight)
+			weight = u.weightOf(a)
 			healthy = append(healthy, a)
 			if slow := int64(u.Config.SlowStart); t-a.freshSince < slow {
 				weight *= max(slowStartFrom, float64(t-a.freshSince)/float64(slow))
@@ -90,6 +90,14 @@ func (u *Upstream) level(members []*address, p *pool, t int64) level {
 	l := newLevel(healthy)
 	l.upTo = min(1, u.Config.Overprovisioning*float64(len(healthy))/float64(len(members)))
 	return l
+}
+
+// weightOf is the whole weight of an address.
+func (u *Upstream) weightOf(a *address) float64 {
+	if u.Config.Algorithm == fieldgate.AlgorithmRoundRobin {
+		return 1
+	}
+	return float64(a.target.Weight)
 }
 
 func newLevel(addresses []*address) level {
