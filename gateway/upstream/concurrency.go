@@ -16,8 +16,10 @@ const (
 
 	concurrencyWindow  = 250 * time.Millisecond // the limit changes once in it at the most,
 	concurrencySamples = 10                     // and after that many calls at the least
-	latencyTolerance   = 1.5                    // latency may be this much above the usual one
-	latencyMemory      = 100                    // windows over which the usual latency is averaged
+	latencyTolerance   = 2                      // latency may be this many times the usual one
+	shrink             = 0.8                    // besides the gradient, to see what latency is below the usual one, if it still is
+	forget             = 1.005                  // what the usual latency grows by in a window, so that a better past is forgotten,
+	forgetAtLeast      = 1.05                   // and when the limit cannot shrink any more: what does not help is no queue
 )
 
 // load counts the calls of an upstream that are under way, and refuses those that it should not be asked to carry.
@@ -64,10 +66,11 @@ func (l *load) answered(now time.Time, took time.Duration) {
 	}
 }
 
-// adaptive is a limit of calls under way that follows the upstream's latency, after the "gradient 2" algorithm of Netflix'
-// concurrency-limits: latency of now beside that of the last half minute. As long as it is the usual one the limit grows by its
-// square root, room for a short queue; when it rises by more than the tolerance, which is what a queue at the upstream looks
-// like, the limit shrinks in proportion. Unlike the original it works on windows, so that a call costs two additions.
+// adaptive is a limit of calls under way that follows the upstream's latency, after the gradient algorithm of Netflix'
+// concurrency-limits (Vegas, for calls): the gradient is the usual latency, the least that was seen of late, divided by that of now.
+// As long as it is high enough the limit grows by its square root, room for a short queue; else calls wait at the upstream, and the
+// limit shrinks by the gradient, which empties the queue and so shows again what latency is without one. Unlike the original it
+// works on windows, so that a call costs two additions.
 type adaptive struct {
 	min, max float64
 	limit    atomic.Int64
@@ -77,7 +80,7 @@ type adaptive struct {
 
 	mu    sync.Mutex // of the step
 	exact float64    // the limit before rounding
-	usual float64    // latency, nanoseconds
+	usual float64    // latency, nanoseconds; 0: not known yet
 }
 
 func newAdaptive(least, most int) *adaptive {
@@ -126,18 +129,18 @@ func (a *adaptive) sample(now time.Time, took time.Duration, underWay int64) {
 
 // step sets the limit by the mean latency of a window and the most calls that were under way in it.
 func (a *adaptive) step(latency, peak float64) {
-	if a.usual == 0 {
+	switch {
+	case a.usual == 0 || latency < a.usual:
 		a.usual = latency
-	}
-	a.usual += (latency - a.usual) * 2 / (latencyMemory + 1)
-	if a.usual > 2*latency { // it is over: what was measured in it must not pass for the usual
-		a.usual *= 0.95
+	case a.exact == a.min:
+		a.usual *= forgetAtLeast
+	default:
+		a.usual *= forget
 	}
 	next := a.exact
-	switch gradient := latencyTolerance * a.usual / latency; {
-	case gradient < 1:
-		shrunk := a.exact*max(gradient, 0.5) + math.Sqrt(a.exact)
-		next = min(next, (a.exact+shrunk)/2)
+	switch gradient := a.usual / latency; {
+	case gradient*latencyTolerance < 1:
+		next *= shrink * max(gradient, 0.5)
 	case peak >= a.exact/2: // a limit that nobody comes near proves nothing
 		next += math.Sqrt(a.exact)
 	}

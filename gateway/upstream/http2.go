@@ -154,13 +154,17 @@ func (c *Call) http2Request(a *address, s *stream) *http.Request {
 	if c.Host != nil {
 		r.Host = string(c.Host)
 	}
-	if bytes.HasPrefix(c.Path, []byte("//")) { // which Opaque would take for an authority
-		r.URL.RawPath = string(c.Path)
+	path, query, queried := c.Path, c.Query, c.Query != nil
+	if !queried {
+		path, query, queried = bytes.Cut(path, []byte{'?'})
+	}
+	if bytes.HasPrefix(path, []byte("//")) { // which Opaque would take for an authority
+		r.URL.RawPath = string(path)
 		r.URL.Path, _ = url.PathUnescape(r.URL.RawPath)
 	} else {
-		r.URL.Opaque = string(c.Path)
+		r.URL.Opaque = string(path)
 	}
-	r.URL.RawQuery, r.URL.ForceQuery = string(c.Query), c.Query != nil
+	r.URL.RawQuery, r.URL.ForceQuery = string(query), queried
 	for line := range bytes.SplitSeq(c.Fields, []byte("\r\n")) {
 		if name, value, found := bytes.Cut(line, []byte(": ")); found {
 			r.Header.Add(string(name), string(value))
