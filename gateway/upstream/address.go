@@ -17,7 +17,7 @@ import (
 
 // endpoint is what tells addresses apart.
 type endpoint struct {
-	secure    bool
+	https     bool
 	dial      string // host:port
 	authority string // Host field
 	name      string // that a certificate must have

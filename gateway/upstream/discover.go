@@ -240,7 +240,7 @@ func (l *lookup) add(ip net.IP, port, authority string, target fieldgate.Target)
 		e.name = host
 	}
 	scheme := "http"
-	if e.secure {
+	if e.https {
 		scheme = "https"
 	}
 	target.Address = (&url.URL{Scheme: scheme, Host: e.dial}).String()

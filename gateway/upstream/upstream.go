@@ -244,7 +244,7 @@ func parseAddress(text string) (endpoint, error) {
 		if port == "" {
 			port = "443"
 		}
-		e.secure = true
+		e.https = true
 	default:
 		return endpoint{}, fmt.Errorf("address %q: the scheme must be http or https", text)
 	}
@@ -254,7 +254,7 @@ func parseAddress(text string) (endpoint, error) {
 
 func (u *Upstream) newAddress(e endpoint) *address {
 	a := &address{endpoint: e, maxOpen: u.Config.MaxConnections, maxWaiting: u.Config.MaxWaiting, connectTimeout: u.Config.ConnectTimeout, shared: u.shared}
-	if e.secure {
+	if e.https {
 		a.tls = u.tls
 	}
 	if u.Config.Protocol == fieldgate.UpstreamHTTP2 {
