@@ -18,7 +18,7 @@ type FieldSource interface {
 // HTTPFields are all that the HTTP front knows about the fields of a request.
 type HTTPFields interface {
 	FieldSource
-	Each(visit func(name, value []byte))         // end-to-end fields, as they were sent
+	Each(visit func(name, value []byte)) // end-to-end fields, as they were sent
 	// AppendForwarded appends the field lines that the service gets: end-to-end fields but Content-Type, credentials and what only the
 	// gateway may say, and where the request comes from. Fields for which drop answers true are left out.
 	AppendForwarded(dst []byte, drop func(name []byte) bool) []byte
