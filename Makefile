@@ -7,7 +7,7 @@ export GOFLAGS := -trimpath -buildvcs=false
 
 # What the tests use besides Go, as Debian packages. Each is needed by the command that it stands for.
 TEST_COMMANDS := curl:curl mosquitto_pub:mosquitto-clients mosquitto:mosquitto coap-client-notls:libcoap3-bin \
-	/usr/lib/postgresql/15/bin/postgres:postgresql-15 chromium:chromium
+	haproxy:haproxy nginx:nginx-light /usr/lib/postgresql/15/bin/postgres:postgresql-15 chromium:chromium
 BENCH_COMMANDS := nginx:nginx-light haproxy:haproxy caddy:caddy wrk:wrk h2load:nghttp2-client
 
 .PHONY: help

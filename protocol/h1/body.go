@@ -211,7 +211,8 @@ func (b *Body) readChunkSize() error {
 		if b.extensions += len(extension); b.extensions > maxChunkExtensions {
 			return ErrChunkExtension
 		}
-		if extension = trimSpace(extension); len(extension) < 2 || extension[0] != ';' || !validValue(extension) {
+		// The whitespace that the grammar allows before ";" is refused: nobody writes it, and not all take it for the same.
+		if extension = trimSpace(extension); len(extension) < 2 || line[digits] != ';' || !validValue(extension) {
 			return ErrChunk
 		}
 	}

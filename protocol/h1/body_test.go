@@ -33,7 +33,7 @@ func TestChunks(t *testing.T) {
 		{"RFC 9112 §7.1 size overflows", "ffffffffffffffff1\r\nabc\r\n0\r\n\r\n", "", ErrChunk},
 		{"RFC 9112 §7.1 data longer than size", "2\r\nabc\r\n0\r\n\r\n", "ab", ErrChunk},
 		{"RFC 9112 §7.1.1 extensions", "3;a=b;c=\"d\"\r\nabc\r\n0;x\r\n\r\n", "abc", nil},
-		{"RFC 9112 §7.1.1 BWS before extension", "3 \t;a\r\nabc\r\n0\r\n\r\n", "abc", nil},
+		{"RFC 9112 §7.1.1 whitespace before extension", "3 \t;a\r\nabc\r\n0\r\n\r\n", "", ErrChunk},
 		{"RFC 9112 §7.1.1 empty extension", "3;\r\nabc\r\n0\r\n\r\n", "", ErrChunk},
 		{"RFC 9112 §7.1.1 bare LF in extension", "3;a\nb\r\nabc\r\n0\r\n\r\n", "", ErrChunk},
 		{"RFC 9112 §7.1.1 CR in extension", "3;a\rb\r\nabc\r\n0\r\n\r\n", "", ErrChunk},

@@ -142,3 +142,9 @@ func (r *Reader) ReadHead(limit int) ([]byte, error) {
 		}
 	}
 }
+
+// ReadAnswerHead is ReadHead for answers: only servers ignore an empty line before a message (RFC 9112 §2.2).
+func (r *Reader) ReadAnswerHead(limit int) ([]byte, error) {
+	r.blank = true
+	return r.ReadHead(limit)
+}

@@ -77,7 +77,7 @@ func namesEndToEnd(fields Fields) bool {
 // parseLine reads method SP request-target SP HTTP-version (RFC 9112 §3), with exactly one SP each.
 func (r *Request) parseLine(line []byte) error {
 	space := bytes.IndexByte(line, ' ')
-	if space <= 0 || !allOf(tokenByte, line[:space]) {
+	if space <= 0 || !validMethod(line[:space]) {
 		return ErrRequestLine
 	}
 	r.Method = line[:space]
@@ -94,6 +94,9 @@ func (r *Request) parseLine(line []byte) error {
 	r.Minor = minor
 	return nil
 }
+
+// validMethod: PRI is none, so that nobody takes a request for the preface of HTTP/2 (RFC 9113 §11.6).
+func validMethod(b []byte) bool { return ValidName(b) && string(b) != "PRI" }
 
 // parseVersion accepts HTTP/1.0 and HTTP/1.1, which are all that exist of version 1 (RFC 9112 §2.3).
 func parseVersion(b []byte) (minor uint8, err error) {

@@ -49,6 +49,7 @@ func TestRequestRefused(t *testing.T) {
 		{"RFC 9112 §3 trailing space", "GET / HTTP/1.1 \r\n" + host + "\r\n", ErrRequestLine},
 		{"RFC 9112 §3 tab as separator", "GET\t/ HTTP/1.1\r\n" + host + "\r\n", ErrRequestLine},
 		{"RFC 9112 §3.1 method is no token", "G{T / HTTP/1.1\r\n" + host + "\r\n", ErrRequestLine},
+		{"RFC 9113 §11.6 PRI is no method", "PRI / HTTP/1.1\r\n" + host + "\r\n", ErrRequestLine},
 		{"RFC 9112 §3.1 empty method", " / HTTP/1.1\r\n" + host + "\r\n", ErrRequestLine},
 		{"RFC 9112 §3 TLS handshake", "\x16\x03\x01\x02\x00\x01\x00", ErrRequestLine},
 		{"RFC 9112 §3 long request line", "GET /" + strings.Repeat("a", DefaultRequestLine) + " HTTP/1.1\r\n" + host + "\r\n", ErrRequestLineLength},

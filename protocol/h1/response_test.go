@@ -10,7 +10,7 @@ import (
 
 func readResponse(src io.Reader, method string) (*Response, string, error) {
 	reader := NewReader(src, DefaultBuffer)
-	head, err := reader.ReadHead(DefaultHead)
+	head, err := reader.ReadAnswerHead(DefaultHead)
 	if err != nil {
 		return nil, "", err
 	}
@@ -44,6 +44,7 @@ func TestResponse(t *testing.T) {
 		{clause: "RFC 9112 §4 control in reason", message: "HTTP/1.1 200 O\x00K\r\n\r\n", err: ErrStatusLine},
 		{clause: "RFC 9112 §2.3 version", message: "HTTP/2.0 200 OK\r\n\r\n", err: ErrVersion},
 		{clause: "RFC 9112 §4 garbage", message: "SSH-2.0-OpenSSH_9.2\r\n\r\n", err: ErrStatusLine},
+		{clause: "RFC 9112 §2.2 empty line before", message: "\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", err: ErrStatusLine},
 		{clause: "RFC 9112 §5.2 obs-fold", message: "HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", err: ErrFold},
 		{clause: "RFC 9112 §6.3 HEAD has no content", method: "HEAD", message: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", status: 200, framing: NoBody, declared: 2},
 		{clause: "RFC 9112 §6.3 204 has no content", message: "HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1", status: 204, framing: NoBody, declared: -1},

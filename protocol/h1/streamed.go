@@ -6,7 +6,7 @@ package h1
 // content ends with the stream. A caller that knows that there is none sets NoBody, and it refuses a stream whose content is
 // not as long as Length says (RFC 9113 §8.1.1). Minor is 1. It returns an *Error.
 func (r *Request) Set(method, scheme, authority, path []byte, fields Fields, limits *Limits) error {
-	if !ValidName(method) {
+	if !validMethod(method) {
 		return ErrRequestLine
 	}
 	if len(method)+len(path)+len(" HTTP/1.1")+1 > limits.RequestLine {
