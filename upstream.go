@@ -200,7 +200,7 @@ type UpstreamState struct {
 	Algorithm  Algorithm      `json:"algorithm"`
 	Circuit    CircuitState   `json:"circuit,omitempty"`   // empty: there is none
 	Panic      bool           `json:"panic,omitempty"`     // so few addresses are healthy that all are used
-	Problem    string         `json:"problem,omitempty"`   // of discovery; the addresses are those of before
+	Problem    string         `json:"problem,omitempty"`   // of discovery, or of TLS files; what is used is that of before
 	Discovered time.Time      `json:"discovered,omitzero"` // when discovery last gave an answer that counts
 	Addresses  []AddressState `json:"addresses"`           // all upstreams of a gateway show MaxTargets at the most
 	NotShown   int            `json:"notShown,omitempty"`  // addresses beyond that

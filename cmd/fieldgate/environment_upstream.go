@@ -34,6 +34,8 @@ type upstream struct {
 	Health         healthSettings   `yaml:"health"`
 	Outlier        outlierSettings  `yaml:"outlier"`
 	Circuit        circuitSettings  `yaml:"circuit"`
+
+	callSettings `yaml:",inline"`
 }
 
 // target is an address with more than its text.
@@ -172,7 +174,7 @@ func (u *upstream) check() error {
 	return cmp.Or(u.Discover.check(), u.Sticky.check(), u.Health.check(),
 		between("hash-load", u.HashLoad, 1.01, 100), between("overprovision", u.Overprovision, 1, 10),
 		between("slow-start", u.SlowStart, time.Second, time.Hour), percent("panic-percent", u.PanicPercent, 0),
-		u.Outlier.check(), u.Circuit.check())
+		u.Outlier.check(), u.Circuit.check(), u.callSettings.check(u))
 }
 
 func algorithms() string {
@@ -312,7 +314,9 @@ func percent(setting string, value *int, low int) error {
 func (e *environment) upstreamList() []fieldgate.Upstream {
 	list := make([]fieldgate.Upstream, 0, len(e.Upstreams))
 	for name, u := range e.Upstreams {
-		list = append(list, u.configured(name, e.Zone))
+		config := u.configured(name, e.Zone)
+		u.configure(&config, filepath.Dir(e.path))
+		list = append(list, config)
 	}
 	slices.SortFunc(list, func(a, b fieldgate.Upstream) int { return cmp.Compare(a.Name, b.Name) })
 	return list
