@@ -145,7 +145,6 @@ func TestAllAtOnce(t *testing.T) {
 				now := time.Now().Add(time.Duration(i) * 100 * time.Millisecond)
 				if a := u.choose(now, &Choice{Key: uint64(i)}, &tried); a != nil {
 					a.begin()
-					_ = u.StickyCookie(a, &Choice{})
 					a.end(now, time.Millisecond, outcome((i+worker)%6))
 					u.checked(a, now, nil)
 				}
