@@ -105,7 +105,7 @@ type Operation struct {
 type HTTPBinding struct {
 	Host      string `json:"host,omitempty"` // lower case without port; empty matches every host
 	Method    Method `json:"method"`
-	Path      string `json:"path"`                // template with {name} segments, base path included; of a pass-through API a prefix
+	Path      string `json:"path"`                // template with {name} segments, text before or after the parameter, base path included; of a pass-through API a prefix
 	WebSocket bool   `json:"webSocket,omitempty"` // an upgrade request is passed through to the upstream
 	// Conditions tell apart operations with the same host, method and path. One without conditions takes what is left.
 	Conditions []Condition `json:"conditions,omitempty"`
@@ -155,7 +155,28 @@ type Parameter struct {
 	// Bound: the value must be the calling device's own id (x-fieldgate-bind: principal). Where a protocol's path or
 	// topic does not carry the parameter, the caller's id is its value.
 	Bound bool `json:"bound,omitempty"`
+
+	// How arrays and objects are written (OpenAPI 3.1 section 4.8.12.2). The zero Style is the default of the place: simple in paths
+	// and headers, form in queries and cookies.
+	Style      ParameterStyle `json:"style,omitempty"`
+	Explode    bool           `json:"explode,omitempty"`
+	AllowEmpty bool           `json:"allowEmpty,omitempty"` // of queries: a value of no characters passes unchecked
+	JSON       bool           `json:"json,omitempty"`       // the value is a JSON text (content: application/json)
 }
+
+// ParameterStyle is how a parameter's value is written.
+type ParameterStyle string
+
+const (
+	StyleDefault        ParameterStyle = ""
+	StyleSimple         ParameterStyle = "simple"         // blue,black
+	StyleLabel          ParameterStyle = "label"          // .blue,black
+	StyleMatrix         ParameterStyle = "matrix"         // ;color=blue,black
+	StyleForm           ParameterStyle = "form"           // color=blue,black, or with explode color=blue&color=black
+	StyleSpaceDelimited ParameterStyle = "spaceDelimited" // color=blue%20black
+	StylePipeDelimited  ParameterStyle = "pipeDelimited"  // color=blue|black
+	StyleDeepObject     ParameterStyle = "deepObject"     // color[R]=100
+)
 
 // Payload is a body: its media types in the contract's order.
 type Payload struct {
@@ -169,6 +190,17 @@ type MediaType struct {
 	Schema   SchemaRef       `json:"schema,omitempty"`
 	Example  json.RawMessage `json:"example,omitempty"`  // first valid example, answered by the mock
 	Examples []Example       `json:"examples,omitempty"` // all, with what they are expected to lead to
+
+	Encoding []PartEncoding `json:"encoding,omitempty"` // of forms: properties that are not written in the default way
+}
+
+// PartEncoding is how one property of a form is written (OpenAPI 3.1 section 4.8.15).
+type PartEncoding struct {
+	Property string         `json:"property"`
+	Types    []string       `json:"types,omitempty"`   // media types of the part, lower case; type/* matches as a range
+	Headers  []Parameter    `json:"headers,omitempty"` // of the part
+	Style    ParameterStyle `json:"style,omitempty"`   // of application/x-www-form-urlencoded: form, or deepObject and the like
+	Joined   bool           `json:"joined,omitempty"`  // explode: false: an array in one value
 }
 
 // Example is a named example of a payload; Expect is the status that x-fieldgate-expect demands (0: success).
@@ -183,6 +215,7 @@ type Response struct {
 	Status      string      `json:"status"` // "204", "2XX" or "default"
 	Description string      `json:"description,omitempty"`
 	Media       []MediaType `json:"media,omitempty"`
+	Headers     []Parameter `json:"headers,omitempty"`
 }
 
 // Access says who may use an operation.

@@ -84,6 +84,7 @@ func (r *asyncReader) readOperation() {
 	if n.find("x-fieldgate", "websocket") != nil {
 		r.fail(n.find("x-fieldgate", "websocket"), "remove it; what is sent can be heard over WebSocket in any case", "websocket passes upgrades to an upstream, which messages do not have")
 	}
+	r.readBindings(&op, n.get("x-fieldgate-bindings"))
 	r.readOperationWords(&op, levels...)
 	if mqtt.Action == fieldgate.ActionSubscribe && op.Upstream != "" {
 		if own := levels[0].get("upstream"); own != nil {
@@ -91,7 +92,6 @@ func (r *asyncReader) readOperation() {
 		}
 		op.Upstream = ""
 	}
-	r.readBindings(&op, n.get("x-fieldgate-bindings"))
 	r.readAccess(&op, r.entry, r.requirement(), levels)
 	r.checkOwnerless(&op, r.entry)
 	r.addOperation(op, r.entry, r.entry)

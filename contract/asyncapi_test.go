@@ -101,7 +101,7 @@ components:
 	}
 
 	dimmed := operation(t, k, "dimmed")
-	if dimmed.MQTT.Retain || dimmed.Message.Media[0].Type != "text/plain" || dimmed.Message.Media[0].Schema != "" {
+	if dimmed.MQTT.Retain || dimmed.Message.Media[0].Type != "text/plain" || dimmed.Message.Media[0].Schema == "" {
 		t.Errorf("operation %+v %+v", dimmed, dimmed.MQTT)
 	}
 	if want := []fieldgate.PrincipalKind{fieldgate.PrincipalDevice, fieldgate.PrincipalApp}; !reflect.DeepEqual(dimmed.Access.Kinds, want) {

@@ -8,6 +8,7 @@ package contract
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"strings"
 	"sync"
 
 	"fieldgate"
@@ -15,7 +16,7 @@ import (
 
 // Form numbers what Compile makes of a document. It is raised with every change after which the same document compiles to something
 // else, so that contracts that were compiled before are compiled anew.
-const Form = 2
+const Form = 3
 
 // turn lets one document be read at a time: the largest ones take hundreds of megabytes while they are, and libopenapi's caches
 // belong to the process and are cleared with each document.
@@ -114,17 +115,24 @@ func (c *compiler) write(at *node, bytes int) {
 // size is how many bytes the texts of an operation take, its examples and schemas aside, and at least what its structure does.
 func size(op *fieldgate.Operation) int {
 	bytes := len(op.ID) + len(op.Summary)
+	parameters := func(list []fieldgate.Parameter) {
+		for _, p := range list {
+			bytes += len(`{"name":"","in":"header","schema":""},`) + len(p.Name) + len(p.Schema)
+		}
+	}
 	media := func(types []fieldgate.MediaType) {
 		for _, m := range types {
+			for _, e := range m.Encoding {
+				bytes += len(`{"property":""},`) + len(e.Property) + len(strings.Join(e.Types, `","`))
+				parameters(e.Headers)
+			}
 			bytes += len(`{"type":"","schema":""},`) + len(m.Type) + len(m.Schema)
 			for _, e := range m.Examples {
 				bytes += len(`{"name":"","value":},`) + len(e.Name)
 			}
 		}
 	}
-	for _, p := range op.Parameters {
-		bytes += len(`{"name":"","in":"path","schema":""},`) + len(p.Name) + len(p.Schema)
-	}
+	parameters(op.Parameters)
 	for _, payload := range []*fieldgate.Payload{op.Request, op.Message} {
 		if payload != nil {
 			media(payload.Media)
@@ -133,6 +141,7 @@ func size(op *fieldgate.Operation) int {
 	for _, r := range op.Responses {
 		bytes += len(`{"status":"200","description":""},`) + len(r.Description)
 		media(r.Media)
+		parameters(r.Headers)
 	}
 	if op.HTTP != nil {
 		bytes += len(op.HTTP.Path)

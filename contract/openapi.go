@@ -281,21 +281,14 @@ func (r *openAPIReader) readParameter(op *fieldgate.Operation, parameter *openap
 		r.fail(n, "add required: true", "the path parameter %s must be required", excerpt(p.Name))
 	}
 	r.readBinding(&p, n)
-	switch {
-	case n.get("content") != nil:
-		r.warn(n.get("content"), "use schema", "a parameter with content is not checked")
-	case !simpleStyle(parameter):
-		r.warn(n, "leave style and explode out", "a parameter in the style %q is not checked", excerpt(parameter.Style))
-	default:
-		p.Schema = r.schemaRef(n.get("schema"), op.ID+".parameter."+p.Name, r.dialect)
-		for i, example := range append(n.get("examples").all(), n.get("example")) {
-			if value := example; value != nil && p.Schema != "" {
-				if i < len(n.get("examples").all()) {
-					value = r.resolve(example).get("value")
-				}
-				r.checkParameterExample(p, value)
-			}
+	schema := r.readStyle(&p, n)
+	p.Schema = r.schemaRef(schema, op.ID+".parameter."+p.Name, r.dialect)
+	if p.Schema != "" {
+		for _, example := range append(n.get("examples").all(), n.get("content").all()...) {
+			r.checkParameterExample(p, r.resolve(example).get("value"))
+			r.checkParameterExample(p, example.get("example"))
 		}
+		r.checkParameterExample(p, n.get("example"))
 	}
 	op.Parameters = append(op.Parameters, p)
 }
@@ -304,19 +297,6 @@ func (r *openAPIReader) checkParameterExample(p fieldgate.Parameter, value *node
 	if value != nil {
 		r.examples = append(r.examples, pendingExample{value, p.Schema, r.toJSON(value), 0})
 	}
-}
-
-// simpleStyle says whether the parameter is written in the default style of its place.
-func simpleStyle(p *openapi.Parameter) bool {
-	switch p.Style {
-	case "":
-		return true
-	case "simple":
-		return p.In == "path" || p.In == "header"
-	case "form":
-		return p.In == "query" || p.In == "cookie"
-	}
-	return false
 }
 
 // checkPathParameters holds the path and its parameters against each other.
@@ -363,6 +343,11 @@ func (r *openAPIReader) readMedia(name string, media *openapi.MediaType, schemaN
 	m := fieldgate.MediaType{Type: r.mediaType(n, name)}
 	if checked(m.Type) {
 		m.Schema = r.schemaRef(n.get("schema"), schemaName, r.dialect)
+	} else if n.get("schema") != nil && isXML(m.Type) {
+		r.warn(n, "use JSON where the payload must be checked", "of payloads of the type %s only the type is checked", m.Type)
+	}
+	if m.Schema != "" && isForm(m.Type) {
+		r.readEncodings(&m, n, schemaName)
 	}
 	r.addExample(&m, "example", n.get("example"), nil)
 	for exampleName, example := range media.Examples.FromOldest() {
@@ -405,6 +390,14 @@ func (r *openAPIReader) readResponse(op *fieldgate.Operation, status string, res
 	for name, media := range response.Content.FromOldest() {
 		number++
 		answer.Media = append(answer.Media, r.readMedia(name, media, op.ID+".response."+status+"."+strconv.Itoa(number), false))
+	}
+	for _, header := range n.get("headers").all() {
+		if strings.EqualFold(header.name, "content-type") { // OpenAPI 3.1 section 4.8.17: it shall be ignored
+			continue
+		}
+		if p, ok := r.readHeader(header, op.ID+".response."+status+".header."+header.name); ok {
+			answer.Headers = append(answer.Headers, p)
+		}
 	}
 	op.Responses = append(op.Responses, answer)
 }

@@ -32,10 +32,19 @@ func (c *compiler) mediaType(at *node, name string) string {
 // checked says whether payloads of the type are read, and so checked, by Fieldgate.
 func checked(mediaType string) bool {
 	switch mediaType {
-	case "application/json", "text/json", "application/cbor", "*/*", "application/*":
+	case "application/json", "text/json", "application/cbor", "text/plain", "*/*", "application/*":
 		return true
 	}
-	return strings.HasSuffix(mediaType, "+json") || strings.HasSuffix(mediaType, "+cbor")
+	return strings.HasSuffix(mediaType, "+json") || strings.HasSuffix(mediaType, "+cbor") || isForm(mediaType)
+}
+
+// isForm says whether the type is one of the two of HTML forms (RFC 1866 section 8.2.1, RFC 7578).
+func isForm(mediaType string) bool {
+	return mediaType == "application/x-www-form-urlencoded" || mediaType == "multipart/form-data"
+}
+
+func isXML(mediaType string) bool {
+	return mediaType == "application/xml" || mediaType == "text/xml" || strings.HasSuffix(mediaType, "+xml")
 }
 
 // addExample reads one example. expectation is its x-fieldgate-expect, if the place allows one.

@@ -1,7 +1,6 @@
 package contract
 
 import (
-	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -325,33 +324,6 @@ func (c *compiler) fieldName(at *node, name string) string {
 	return lower
 }
 
-// whenWords say what a request must have besides its route.
-var whenWords = closed(fields{"headers": atMost(4, mapOf(text)), "media-type": text})
-
-// readConditions reads what x-fieldgate.when says of the operation's HTTP route.
-func (c *compiler) readConditions(op *fieldgate.Operation, levels []*node) {
-	when := inherited("when", levels...)
-	if when == nil || op.HTTP == nil {
-		return
-	}
-	for _, header := range when.get("headers").all() {
-		if header.string() == "" {
-			c.fail(header, "write the value that the field must have", "the value of %s is missing", excerpt(header.name))
-		}
-		op.HTTP.Conditions = append(op.HTTP.Conditions, fieldgate.Condition{Field: c.fieldName(header, header.name), Value: header.string()})
-	}
-	if n := when.get("media-type"); n != nil {
-		op.HTTP.Conditions = append(op.HTTP.Conditions, fieldgate.Condition{MediaType: c.mediaType(n, n.string())})
-	}
-	// In one order, so that equal conditions are equal routes.
-	slices.SortFunc(op.HTTP.Conditions, func(a, b fieldgate.Condition) int {
-		return strings.Compare(fmt.Sprint(a), fmt.Sprint(b))
-	})
-	for _, condition := range op.HTTP.Conditions {
-		c.write(when, len(condition.Field)+len(condition.Value)+len(condition.MediaType))
-	}
-}
-
 // webSocketWords are true, or the schemas of the messages.
 var webSocketWords = booleanOr(closed(fields{"from-client": schemaShape, "from-service": schemaShape, "max-message": text}))
 
@@ -362,15 +334,22 @@ func (c *compiler) readWebSocket(op *fieldgate.Operation, n *node, d dialect) {
 		return
 	}
 	op.WebSocket = &fieldgate.WebSocketMessages{MaxMessage: fieldgate.DefaultWebSocket}
-	for name, ref := range map[string]*fieldgate.SchemaRef{"from-client": &op.WebSocket.FromClient, "from-service": &op.WebSocket.FromService} {
-		sound := true
-		if c.checkReferencesIn(n.get(name), false, &sound); sound {
-			*ref = c.schemaRef(n.get(name), op.ID+".websocket."+name, d)
-		}
-	}
+	op.WebSocket.FromClient = c.messageSchema(op, n.get("from-client"), d)
+	op.WebSocket.FromService = c.messageSchema(op, n.get("from-service"), d)
 	if most := n.get("max-message"); most != nil {
 		if op.WebSocket.MaxMessage = c.size(most); op.WebSocket.MaxMessage > fieldgate.MaxWebSocketMessage {
 			c.fail(most, "write 4MiB or less", "a checked message has at most %d MiB", fieldgate.MaxWebSocketMessage>>20)
 		}
 	}
+}
+
+func (c *compiler) messageSchema(op *fieldgate.Operation, n *node, d dialect) fieldgate.SchemaRef {
+	if n == nil || n.kind != mapping && n.tag != "!!bool" {
+		return "" // which has been said
+	}
+	sound := true
+	if c.checkReferencesIn(n, false, &sound); !sound {
+		return ""
+	}
+	return c.schemaRef(n, op.ID+".websocket."+n.name, d)
 }

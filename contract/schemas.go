@@ -348,15 +348,26 @@ func (b *bundle) source(pointer string) *node {
 // references lists the schemas that the contract's operations refer to.
 func (c *compiler) references() []fieldgate.SchemaRef {
 	var refs []fieldgate.SchemaRef
-	for i := range c.contract.Operations {
-		for _, p := range c.contract.Operations[i].Parameters {
+	parameters := func(list []fieldgate.Parameter) {
+		for _, p := range list {
 			refs = append(refs, p.Schema)
+		}
+	}
+	for i := range c.contract.Operations {
+		parameters(c.contract.Operations[i].Parameters)
+		for _, response := range c.contract.Operations[i].Responses {
+			parameters(response.Headers)
 		}
 		if messages := c.contract.Operations[i].WebSocket; messages != nil {
 			refs = append(refs, messages.FromClient, messages.FromService)
 		}
 	}
-	c.eachMediaType(func(m *fieldgate.MediaType) { refs = append(refs, m.Schema) })
+	c.eachMediaType(func(m *fieldgate.MediaType) {
+		refs = append(refs, m.Schema)
+		for _, encoding := range m.Encoding {
+			parameters(encoding.Headers)
+		}
+	})
 	return slices.DeleteFunc(refs, func(r fieldgate.SchemaRef) bool { return r == "" })
 }
 

@@ -131,7 +131,11 @@ func (c *compiler) conforms(n *node, s *shape) bool {
 		}
 	}
 	if !right && s.kind != shapeWord {
-		c.fail(n, "write it as "+shapeNames[s.kind], "%s must be %s", n.title(), shapeNames[s.kind])
+		name := shapeNames[s.kind]
+		if s.orBoolean {
+			name = shapeNames[shapeBoolean] + ", or " + name
+		}
+		c.fail(n, "write it as "+name, "%s must be %s", n.title(), name)
 	}
 	return right
 }

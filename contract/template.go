@@ -8,11 +8,13 @@ import (
 	"fieldgate"
 )
 
-// Segment is one step of a path or level of a topic template: a literal, or a parameter that takes any one non-empty
-// segment.
+// Segment is one step of a path or level of a topic template: a literal, or a parameter that takes any non-empty text. In a path,
+// literal text may stand before and after the parameter ("{id}.json"); in a topic it takes the whole level.
 type Segment struct {
 	Literal   string
 	Parameter string // name without braces; empty for a literal
+
+	Prefix, Suffix string // around the parameter
 }
 
 // SplitPath splits a path template ("/devices/{deviceId}/telemetry") into segments. Literals are made of characters that
@@ -31,6 +33,8 @@ func SplitPath(path string) ([]Segment, error) {
 	}
 	for i, s := range segments {
 		switch {
+		case strings.ContainsFunc(s.Prefix+s.Suffix, notInPath):
+			return nil, fmt.Errorf("%q holds a character that has to be escaped in a path", excerpt(s.Prefix+s.Suffix))
 		case s.Parameter != "":
 		case s.Literal == "" && i < len(segments)-1:
 			return nil, errors.New("a path has no empty segment")
@@ -63,7 +67,13 @@ func SplitTopic(topic string) ([]Segment, error) {
 	case strings.ContainsFunc(topic, control):
 		return nil, errors.New("a topic has no control characters")
 	}
-	return split(topic)
+	segments, err := split(topic)
+	for _, s := range segments {
+		if s.Prefix+s.Suffix != "" {
+			return nil, fmt.Errorf("%q mixes text and a parameter; a parameter takes a whole level", excerpt(s.Prefix+"{"+s.Parameter+"}"+s.Suffix))
+		}
+	}
+	return segments, err
 }
 
 var errReplies = errors.New("topics below " + fieldgate.ReplyPrefix + " carry answers to requests")
@@ -107,23 +117,23 @@ func split(template string) ([]Segment, error) {
 	segments := make([]Segment, len(parts))
 	seen := make(map[string]bool, len(parts))
 	for i, part := range parts {
-		name, isParameter := strings.CutPrefix(part, "{")
-		if !isParameter {
-			if strings.ContainsAny(part, "{}") {
-				return nil, fmt.Errorf("%q mixes text and a parameter; a parameter takes a whole segment", excerpt(part))
-			}
+		prefix, rest, opens := strings.Cut(part, "{")
+		if !opens && !strings.Contains(part, "}") {
 			segments[i].Literal = part
 			continue
 		}
-		name, complete := strings.CutSuffix(name, "}")
-		if !complete || name == "" || strings.ContainsAny(name, "{}") {
-			return nil, fmt.Errorf("%q is no parameter; write {name} as a whole segment", excerpt(part))
+		name, suffix, closes := strings.Cut(rest, "}")
+		if !closes || name == "" || strings.ContainsAny(prefix+name, "{}") {
+			return nil, fmt.Errorf("%q is no parameter; write {name}", excerpt(part))
+		}
+		if strings.ContainsAny(suffix, "{}") {
+			return nil, fmt.Errorf("%q has more than one parameter; a segment takes one", excerpt(part))
 		}
 		if seen[name] {
 			return nil, fmt.Errorf("{%s} stands twice in the template", excerpt(name))
 		}
 		seen[name] = true
-		segments[i].Parameter = name
+		segments[i] = Segment{Parameter: name, Prefix: prefix, Suffix: suffix}
 	}
 	return segments, nil
 }
@@ -133,8 +143,9 @@ func split(template string) ([]Segment, error) {
 func templateShape(template string) string {
 	parts := strings.Split(template, "/")
 	for i, part := range parts {
-		if strings.HasPrefix(part, "{") {
-			parts[i] = "{}"
+		if prefix, rest, opens := strings.Cut(part, "{"); opens {
+			_, suffix, _ := strings.Cut(rest, "}")
+			parts[i] = prefix + "{}" + suffix
 		}
 	}
 	return strings.Join(parts, "/")

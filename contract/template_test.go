@@ -21,8 +21,16 @@ func TestSplitPath(t *testing.T) {
 		{"/a%20b", "! has to be escaped"},
 		{"/ä", "! has to be escaped"},
 		{"/a?b", "! has to be escaped"},
-		{"/{a}.json", "! whole segment"},
-		{"/x{a}", "! whole segment"},
+		{"/{a}.json", "{a}.json"},
+		{"/x{a}", "x{a}"},
+		{"/reports/{name}:cancel", "reports {name}:cancel"},
+		{"/v{version}.{minor}", "! more than one parameter"},
+		{"/{a}{b}", "! more than one parameter"},
+		{"/}a{", "! no parameter"},
+		{"/{{a}}", "! no parameter"},
+		{"/a}", "! no parameter"},
+		{"/ä{a}", "! has to be escaped"},
+		{"/x{a}/{a}.json", "! twice"},
 		{"/{}", "! no parameter"},
 		{"/{a", "! no parameter"},
 		{"/{a}/{a}", "! twice"},
@@ -46,6 +54,8 @@ func TestSplitTopic(t *testing.T) {
 		{"fg/d7/x", "! answers to requests"},
 		{"a\x00b", "! control characters"},
 		{"a/{b", "! no parameter"},
+		{"a/{b}.json", "! whole level"},
+		{"a/x{b}", "! whole level"},
 	}
 	for _, test := range tests {
 		segments, err := SplitTopic(test.topic)
@@ -64,7 +74,7 @@ func check(t *testing.T, template, want string, segments []Segment, err error) {
 	var parts []string
 	for _, s := range segments {
 		if s.Parameter != "" {
-			parts = append(parts, "{"+s.Parameter+"}")
+			parts = append(parts, s.Prefix+"{"+s.Parameter+"}"+s.Suffix)
 		} else {
 			parts = append(parts, s.Literal)
 		}

@@ -227,9 +227,7 @@ func (c *compiler) readOperationWords(op *fieldgate.Operation, levels ...*node) 
 			c.policies(op).Priority = fieldgate.PriorityBackground
 		}
 	}
-	if n := inherited("check-answers", levels...); n != nil && n.string() != "off" {
-		c.policies(op).Answers = fieldgate.AnswerCheck(n.string())
-	}
+	c.readAnswerCheck(op, levels)
 	c.checkPolicies(op, levels[0])
 }
 

@@ -75,7 +75,7 @@ func (d *document) pointer(at uint32) string {
 	return pointer
 }
 
-var kindWords = [...]string{"null", "a boolean", "a number", "a string", "an array", "an object", "a byte string", "a CBOR time"}
+var kindWords = [...]string{"null", "a boolean", "a number", "a string", "an array", "an object", "a byte string", "a CBOR time", "a file"}
 
 func (n *number) String() string { return excerpt(n.append(nil)) }
 

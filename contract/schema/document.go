@@ -20,6 +20,7 @@ const (
 	kindObject
 	kindBytes // CBOR byte string that no schema has yet called a text
 	kindEpoch // CBOR tag 1 that no schema has yet called a date-time
+	kindFile  // content of a part of a form that its schema calls opaque: a string of which only the type counts
 )
 
 const (

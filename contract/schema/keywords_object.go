@@ -166,6 +166,8 @@ func (b *builder) formatKeyword(keyword string, i uint32) error {
 		b.epoch = true
 	case "byte":
 		b.binary = encodingStd
+	case "binary":
+		b.opaque = true
 	}
 	if b.options.IgnoreFormats {
 		return nil
@@ -190,6 +192,13 @@ func (b *builder) contentEncoding(keyword string, i uint32) error {
 	case "base64url":
 		b.binary = encodingURL
 	}
+	return err
+}
+
+// contentMediaType says nothing of a string in JSON, but that a part of a form is content of its own (OpenAPI 3.1 §4.8.14.2).
+func (b *builder) contentMediaType(keyword string, i uint32) error {
+	_, err := b.textValue(keyword, i)
+	b.opaque = true
 	return err
 }
 

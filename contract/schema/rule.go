@@ -56,6 +56,7 @@ type rule struct {
 
 	epoch   bool     // format date-time: takes CBOR tag 1
 	binary  encoding // takes a CBOR byte string
+	opaque  bool     // format binary or contentMediaType: of a form's part, any bytes
 	problem string   // why this schema needs the fallback; "" if it does not
 
 	mark int  // Compiler.survey: the last walk that came by

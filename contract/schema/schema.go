@@ -72,8 +72,8 @@ func (s *Schema) validate(d *document) error {
 }
 
 // ValidateText checks a bare text such as a path, query or header value: it is taken
-// as a number or a boolean where the schema allows one and the text is one, else as a
-// string. The error, if any, is a *Violation.
+// as a number, a boolean or null where the schema allows one and the text is one, else
+// as a string. The error, if any, is a *Violation.
 func (s *Schema) ValidateText(text string) error {
 	d := newDocument(s.limits)
 	err := s.validateText(d, text)
@@ -89,7 +89,7 @@ func (s *Schema) validateText(d *document, text string) error {
 	d.arena = append(d.arena, text...)
 	d.src = d.arena // for the scanners; a text without escapes stays where it is
 	var first error
-	if scalar := len(text) > 0 && (isDigit(text[0]) || text[0] == '-' || text == "true" || text == "false"); scalar {
+	if mayBeScalar(d.src) {
 		if pos := d.jsonValue(0, 1); pos == len(text) && d.values[0].kind <= kindNumber {
 			if first = s.validate(d); first == nil {
 				return nil
@@ -112,4 +112,9 @@ func (s *Schema) validateText(d *document, text string) error {
 		return first // no string is wanted: what is wrong with the number or boolean counts
 	}
 	return err
+}
+
+// mayBeScalar says whether a text could be a number, a boolean or null.
+func mayBeScalar(text []byte) bool {
+	return len(text) > 0 && (isDigit(text[0]) || text[0] == '-' || string(text) == "true" || string(text) == "false" || string(text) == "null")
 }

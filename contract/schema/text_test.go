@@ -25,7 +25,11 @@ func TestValidateText(t *testing.T) {
 		{`{"enum":["1","2"]}`, "2", ""},
 		{`{"type":["integer","string"],"maximum":5}`, "9", ""}, // the string "9" is allowed
 		{`{"type":"array"}`, "[1]", "a string is not of type array"},
-		{`{"type":"null"}`, "null", "a string is not of type null"},
+		{`{"type":"null"}`, "null", ""},
+		{`{"type":["integer","null"]}`, "null", ""},
+		{`{"type":["string","null"],"maxLength":3}`, "null", ""},
+		{`{"type":"integer"}`, "null", "null is not of type integer"},
+		{`{"type":"string","maxLength":4}`, "null", ""},
 		{`{"$ref":"#/$defs/n","$defs":{"n":{"type":"integer","minimum":3}}}`, "2", "2 is less than the minimum 3"},
 		{`{"type":"string","format":"uuid"}`, "123e4567-e89b-12d3-a456-426614174000", ""},
 	}

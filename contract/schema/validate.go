@@ -46,7 +46,7 @@ func typeOf(v *value) types {
 		return typeBoolean
 	case kindNumber:
 		return typeNumber
-	case kindString:
+	case kindString, kindFile:
 		return typeString
 	case kindArray:
 		return typeArray
