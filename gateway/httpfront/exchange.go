@@ -81,7 +81,7 @@ func (c *connection) exchangeBuffered() {
 // relaysBuffered says whether a checked body goes to the upstream as it came, and nowhere else. The front then relays it itself:
 // all end-to-end fields of request and answer pass, and the answer is streamed.
 func (c *connection) relaysBuffered() bool {
-	return c.exchange.Operation.Relays() && !bytes.Contains(c.exchange.ContentType, []byte("cbor"))
+	return c.exchange.Operation.Relays() && !c.exchange.NeedsWholeAnswer() && !bytes.Contains(c.exchange.ContentType, []byte("cbor"))
 }
 
 func (c *connection) readContent() *fieldgate.Problem {

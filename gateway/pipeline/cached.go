@@ -96,6 +96,11 @@ func (x *Exchange) answerCached(stored *cache.Answer, now time.Time) *fieldgate.
 	} else if x.notModified(stored) {
 		x.Answer.Status, x.Answer.Body = 304, nil
 	}
+	if x.toCBOR {
+		if problem := x.transcodeAnswer(); problem != nil {
+			return problem
+		}
+	}
 	x.BytesOut = uint64(len(x.Answer.Body))
 	return nil
 }
@@ -121,8 +126,8 @@ func (p *Pipeline) revalidate(x *Exchange, answer *cache.Answer) {
 		answer.Release()
 		return
 	}
+	call, problem := p.newCall(x)
 	service := p.Service(x)
-	call, problem := p.newCall(x, service)
 	key, group, policy, fields := x.cached.key, x.cached.group, x.Operation.policies.cache, x.copyFields()
 	go func() {
 		defer func() { <-p.revalidations }()

@@ -16,6 +16,9 @@ const (
 	encodingOther encoding = iota
 	encodingJSON
 	encodingCBOR
+	encodingText
+	encodingForm
+	encodingMultipart
 )
 
 var (
@@ -64,16 +67,12 @@ func (x *Exchange) checkMedia() *fieldgate.Problem {
 	if media == nil {
 		return &fieldgate.Problem{Code: fieldgate.ProblemUnsupportedMedia, Detail: "The contract has " + x.Operation.mediaTypes() + "."}
 	}
-	x.schema = media.schema
-	if media.schema == nil {
+	if x.schema = media.schema; media.schema == nil {
 		return nil
 	}
-	var err error
-	switch x.encoding {
-	case encodingJSON:
-		err = media.schema.ValidateJSON(x.Body)
-	case encodingCBOR:
-		err = media.schema.ValidateCBOR(x.Body)
+	err := media.check(x.encoding, x.ContentType, x.Body)
+	if err == errParameters {
+		return errParameters
 	}
 	return x.violation(fieldgate.ProblemInvalidPayload, "", err)
 }
@@ -98,35 +97,39 @@ func (x *Exchange) violation(code fieldgate.ProblemCode, parameter string, err e
 	return problem
 }
 
-// media finds the contract's media type for the body and notes how it is encoded. A schema for JSON checks CBOR too.
+// media finds the contract's media type for the body and notes how it is encoded.
 func (x *Exchange) media() *linkedMedia {
 	var lower [128]byte
 	given := mediaType(lower[:0], x.ContentType)
-	operation := x.Operation
-	if len(given) == 0 {
-		media := &operation.request[0]
-		x.encoding = encodingOf(media.mediaType)
-		if x.encoding == encodingJSON && !startsLikeJSON(x.Body) && x.Protocol != fieldgate.ProtocolHTTP {
-			x.encoding = encodingCBOR
-		}
-		return media
+	if len(given) > 0 {
+		x.encoding = encodingOfBytes(given)
+		return mediaOf(x.Operation.request, given, x.encoding)
 	}
-	x.encoding = encodingOfBytes(given)
-	for i := range operation.request {
-		if operation.request[i].mediaType == string(given) {
-			return &operation.request[i]
+	media := &x.Operation.request[0]
+	x.encoding = encodingOf(media.mediaType)
+	if x.encoding == encodingJSON && !startsLikeJSON(x.Body) && x.Protocol != fieldgate.ProtocolHTTP {
+		x.encoding = encodingCBOR
+	}
+	return media
+}
+
+// mediaOf finds a media type among those that the contract has for a payload; nil: it has none. A schema for JSON checks CBOR too.
+func mediaOf(declared []linkedMedia, given []byte, written encoding) *linkedMedia {
+	for i := range declared {
+		if declared[i].mediaType == string(given) {
+			return &declared[i]
 		}
 	}
-	if x.encoding == encodingCBOR {
-		for i := range operation.request {
-			if encodingOf(operation.request[i].mediaType) == encodingJSON {
-				return &operation.request[i]
+	if written == encodingCBOR {
+		for i := range declared {
+			if encodingOf(declared[i].mediaType) == encodingJSON {
+				return &declared[i]
 			}
 		}
 	}
-	for i := range operation.request {
-		if inRange(operation.request[i].mediaType, given) {
-			return &operation.request[i]
+	for i := range declared {
+		if inRange(declared[i].mediaType, given) {
+			return &declared[i]
 		}
 	}
 	return nil
@@ -162,10 +165,16 @@ func encodingOf(mediaType string) encoding { return encodingOfBytes([]byte(media
 
 func encodingOfBytes(mediaType []byte) encoding {
 	switch {
-	case string(mediaType) == "application/json", bytes.HasSuffix(mediaType, []byte("+json")):
+	case string(mediaType) == "application/json", bytes.HasSuffix(mediaType, []byte("+json")), string(mediaType) == "text/json":
 		return encodingJSON
 	case string(mediaType) == "application/cbor", bytes.HasSuffix(mediaType, []byte("+cbor")):
 		return encodingCBOR
+	case string(mediaType) == "text/plain":
+		return encodingText
+	case string(mediaType) == "application/x-www-form-urlencoded":
+		return encodingForm
+	case string(mediaType) == "multipart/form-data":
+		return encodingMultipart
 	}
 	return encodingOther
 }

@@ -58,7 +58,8 @@ type Exchange struct {
 	Findings  fieldgate.Findings
 	Limit     LimitState // of the tightest limit, for RateLimit fields; zero when the operation has none
 	Answer    Answer
-	Copy      Copy // nil unless the exchange is captured; the front gives it fields, and content that it streams
+	Vary      string // names of the request's fields that decided, for the Vary field of the answer (RFC 9110 section 12.5.5); mostly empty
+	Copy      Copy   // nil unless the exchange is captured; the front gives it fields, and content that it streams
 
 	// Counted by the front where it streams, by the pipeline where it buffers.
 	BytesIn, BytesOut uint64
@@ -76,6 +77,9 @@ type Exchange struct {
 	number   uint64
 	schema   *schema.Schema // that the body was checked by
 	encoding encoding       // of the body
+	read     bool           // parameters outside of the path were looked for
+	misread  *misread       // the first whose value cannot be told
+	toCBOR   bool           // the caller takes an answer as CBOR only
 	caller   *Caller
 	own      Caller                             // storage of caller for callers that are looked up for this exchange only
 	values   [fieldgate.MaxParameters][]byte    // by the operation's parameter number; nil: absent
@@ -112,7 +116,7 @@ type Caller struct {
 func (x *Exchange) Reset() { *x = Exchange{route: x.route} }
 
 // Buffered says whether the front has to read the whole body and hand it to Check and Forward. Otherwise it may stream.
-func (x *Exchange) Buffered() bool { return x.Operation.buffered }
+func (x *Exchange) Buffered() bool { return x.Operation.buffered || x.toCBOR }
 
 // MaxBody is how many bytes the request body may have.
 func (x *Exchange) MaxBody() int64 { return x.Operation.MaxBody }

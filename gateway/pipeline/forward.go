@@ -34,7 +34,11 @@ var (
 // It fills x.Answer. It returns when the upstream has answered and the message is durable.
 func (p *Pipeline) Forward(ctx context.Context, x *Exchange) *fieldgate.Problem {
 	x.Enter(fieldgate.StageForward)
-	if problem := p.forward(ctx, x); problem != nil {
+	problem := p.forward(ctx, x)
+	if problem == nil && x.toCBOR {
+		problem = x.transcodeAnswer()
+	}
+	if problem != nil {
 		x.Fail(problem)
 		return problem
 	}
@@ -71,12 +75,9 @@ func (p *Pipeline) call(ctx context.Context, x *Exchange) *fieldgate.Problem {
 	if service == nil {
 		return x.NoUpstream()
 	}
-	request, problem := p.newCall(x, service)
+	request, problem := p.newCall(x)
 	if problem != nil {
 		return problem
-	}
-	if x.Mirrors() {
-		p.mirror(x, request)
 	}
 	if x.Caches() {
 		request.Lines = x.AppendValidators(request.Lines)
@@ -96,8 +97,10 @@ func (p *Pipeline) call(ctx context.Context, x *Exchange) *fieldgate.Problem {
 		}
 	}
 	x.Answer = answerFrom(response.Status, response.Fields, response.Body)
-	if response.Cookie != "" {
-		x.Answer.Fields = append(x.Answer.Fields, AnswerField{Name: "Set-Cookie", Value: response.Cookie})
+	if x.Operation.checksAnswers() {
+		if problem := p.checkAnswer(x); problem != nil {
+			return problem
+		}
 	}
 	if x.Caches() {
 		x.KeepContent(response.Body)
@@ -109,8 +112,8 @@ func (p *Pipeline) call(ctx context.Context, x *Exchange) *fieldgate.Problem {
 	return nil
 }
 
-// newCall is the exchange as a call of an upstream; nil: of one that is chosen later.
-func (p *Pipeline) newCall(x *Exchange, service *upstream.Upstream) (*upstream.Request, *fieldgate.Problem) {
+// newCall is the exchange as a call of its upstream.
+func (p *Pipeline) newCall(x *Exchange) (*upstream.Request, *fieldgate.Problem) {
 	o := x.Operation
 	body, contentType, problem := x.upstreamBody()
 	if problem != nil {
@@ -118,12 +121,6 @@ func (p *Pipeline) newCall(x *Exchange, service *upstream.Upstream) (*upstream.R
 	}
 	request := &upstream.Request{Method: x.upstreamMethod(), Target: x.upstreamTarget(), Lines: p.AppendUpstreamFields(nil, x), Body: body,
 		Timeout: o.Timeout, Idempotent: o.Idempotent}
-	if service != nil {
-		request.Choice = x.Choice(service)
-	}
-	if o.policies != nil {
-		request.Retry, request.Hedge, request.Priority = o.policies.Retry, o.policies.Hedge, o.policies.Priority
-	}
 	if o.policies != nil && o.policies.request != nil {
 		var lines []byte
 		if lines, request.Body, contentType, problem = x.transformRequest(body, contentType); problem != nil {
@@ -134,9 +131,13 @@ func (p *Pipeline) newCall(x *Exchange, service *upstream.Upstream) (*upstream.R
 	if contentType != "" {
 		request.Fields = append(request.Fields, upstream.Field{Name: "Content-Type", Value: contentType})
 	}
-	if x.HTTP != nil {
+	switch {
+	case x.HTTP != nil && x.toCBOR: // from JSON, which the service has
+		request.Lines = x.HTTP.AppendForwarded(request.Lines, o.dropsNegotiation)
+		request.Fields = append(request.Fields, upstream.Field{Name: "Accept", Value: "application/json, application/cbor;q=0.5"})
+	case x.HTTP != nil:
 		request.Lines = x.HTTP.AppendForwarded(request.Lines, o.dropsField)
-	} else {
+	default:
 		request.Fields = append(request.Fields, upstream.Field{Name: "Accept", Value: "application/json, */*;q=0.5"})
 	}
 	return request, nil
@@ -147,6 +148,11 @@ func (o *Operation) dropsField(name []byte) bool {
 	var lower [64]byte
 	key := appendLower(lower[:0], name)
 	return o.readsAnswers() && string(key) == "accept-encoding" || o.policies != nil && o.policies.request != nil && o.policies.request.remove[string(key)]
+}
+
+// dropsNegotiation also takes away which answers the caller wants.
+func (o *Operation) dropsNegotiation(name []byte) bool {
+	return equalFold(name, "accept") || equalFold(name, "accept-encoding") || o.dropsField(name)
 }
 
 func appendLower(dst, name []byte) []byte {
@@ -216,41 +222,6 @@ func (x *Exchange) upstreamMethod() string {
 		return "PATCH"
 	}
 	return x.Method.String()
-}
-
-// upstreamTarget is the path and query that the upstream sees: over HTTP the caller's own, otherwise those of the operation's
-// HTTP binding with the parameters filled in.
-func (x *Exchange) upstreamTarget() string {
-	if x.Protocol == fieldgate.ProtocolHTTP || x.Operation.PassThrough {
-		if len(x.Query) == 0 {
-			return string(x.Path)
-		}
-		return string(x.Path) + "?" + string(x.Query)
-	}
-	o := x.Operation
-	target := make([]byte, 0, 128)
-	for level := range strings.SplitSeq(strings.TrimPrefix(o.HTTP.Path, "/"), "/") {
-		target = append(target, '/')
-		name, variable := parameterName(level)
-		if !variable {
-			target = append(target, level...)
-			continue
-		}
-		if number := o.parameterNumber(name); number >= 0 {
-			target = appendPercent(target, x.values[number])
-		}
-	}
-	mark := byte('?')
-	for i := range o.Parameters {
-		if o.Parameters[i].In == fieldgate.InQuery && x.values[i] != nil {
-			target = append(target, mark)
-			target = appendPercent(target, []byte(o.Parameters[i].Name))
-			target = append(target, '=')
-			target = appendPercent(target, x.values[i])
-			mark = '&'
-		}
-	}
-	return string(target)
 }
 
 // answerFrom takes from an upstream's answer what every protocol can say; the rest stays as fields for HTTP.

@@ -32,7 +32,14 @@ func (x *Exchange) matchSites() *fieldgate.Problem {
 	// Contracts of the named host come before those for every host.
 	if len(x.Host) != 0 {
 		if site := x.program.sites[string(x.Host)]; site != nil {
-			if problem := x.matchRoute(site); problem == nil || problem.Code == fieldgate.ProblemMethodNotAllowed {
+			problem := x.matchRoute(site)
+			if problem == nil || problem.Code == fieldgate.ProblemMethodNotAllowed {
+				return problem
+			}
+			if problem != errNotFound { // it knows the path: what it says counts, unless another site serves the request
+				if x.matchRoute(&x.program.everySite) == nil {
+					return nil
+				}
 				return problem
 			}
 		}
@@ -91,13 +98,19 @@ func (x *Exchange) matchPrefix(prefixes []prefix) bool {
 
 // take notes the operation and the values of its variable levels.
 func (x *Exchange) take(t *target, s *search) *fieldgate.Problem {
+	if t.choice != nil {
+		c := t.choice
+		if t = x.choose(c); t == nil {
+			return c.none
+		}
+	}
 	x.Operation = t.operation
 	for i, number := range t.numbers {
 		if number < 0 {
 			continue
 		}
 		value := s.values[i]
-		if x.Protocol != fieldgate.ProtocolMQTT {
+		if x.Protocol != fieldgate.ProtocolMQTT && !t.operation.parameters[number].wire {
 			var ok bool
 			if value, ok = percentDecoded(value, false); !ok {
 				return x.by("percent-encoding", errPercent)

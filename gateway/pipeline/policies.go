@@ -93,7 +93,7 @@ func linkRedirect(o *Operation, r *fieldgate.Redirect) func(*Exchange) string {
 		for _, p := range pieces {
 			location = append(location, p.text...)
 			if p.number >= 0 {
-				location = appendPercent(location, x.values[p.number])
+				location = x.appendWire(location, p.number)
 			}
 		}
 		if len(x.Query) > 0 && !strings.Contains(r.To, "?") {
@@ -120,9 +120,12 @@ func parseDate(text string) (time.Time, error) {
 	return time.Parse(time.DateOnly, text)
 }
 
-// AppendVersionFields appends the field lines that tell a caller that the version it uses is on its way out: Deprecation (RFC 9745),
-// Sunset (RFC 8594) and a link to the successor (RFC 5829).
+// AppendVersionFields appends the field lines that tell which fields of a request the version depends on, and a caller that the version
+// it uses is on its way out: Deprecation (RFC 9745), Sunset (RFC 8594) and a link to the successor (RFC 5829).
 func (x *Exchange) AppendVersionFields(dst []byte) []byte {
+	if x.Vary != "" {
+		dst = append(append(append(dst, "Vary: "...), x.Vary...), "\r\n"...)
+	}
 	if x.Findings&fieldgate.FindingDeprecated == 0 {
 		return dst
 	}
@@ -138,11 +141,7 @@ func (x *Exchange) appendSuccessor(dst []byte) []byte {
 	dst = append(dst, "Link: <"...)
 	for level := range strings.SplitSeq(strings.TrimPrefix(*template, "/"), "/") {
 		dst = append(dst, '/')
-		if name, variable := parameterName(level); !variable {
-			dst = append(dst, level...)
-		} else if number := x.Operation.parameterNumber(name); number >= 0 {
-			dst = appendPercent(dst, x.values[number])
-		}
+		dst = x.appendLevel(dst, level)
 	}
 	return append(dst, ">; rel=\"successor-version\"\r\n"...)
 }

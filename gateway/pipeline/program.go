@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 
 	"fieldgate"
-	"fieldgate/contract/schema"
 )
 
 // Program is a Snapshot linked for execution. It is immutable.
@@ -51,6 +50,9 @@ type Operation struct {
 	limits        []linkedLimit
 	parameters    []linkedParameter
 	request       []linkedMedia
+	queried       bool     // a parameter may stand in the query
+	offers        *offers  // nil: the contract does not say what success is answered with
+	answers       *answers // nil: nothing is held against them
 	mock          Answer
 	publish       *target // topic that calls are heard on
 	name          string  // API, version and operation, for upstreams
@@ -62,17 +64,6 @@ type Operation struct {
 type step struct {
 	stage fieldgate.Stage
 	run   func(p *Pipeline, x *Exchange) *fieldgate.Problem
-}
-
-type linkedParameter struct {
-	*fieldgate.Parameter
-	schema *schema.Schema // nil: anything goes
-	field  string         // lower-case name of a header parameter
-}
-
-type linkedMedia struct {
-	mediaType string
-	schema    *schema.Schema // nil: anything goes
 }
 
 // Link compiles a Snapshot. Contracts that the previous program (nil: none) holds too are taken over as they are, so that a
@@ -100,6 +91,10 @@ func Link(snapshot *fieldgate.Snapshot, previous *Program) (*Program, error) {
 		}
 	}
 	program.sortPrefixes()
+	program.everySite.root.finish()
+	for _, s := range program.sites {
+		s.root.finish()
+	}
 	program.linkSuccessors()
 	return program, nil
 }
@@ -127,25 +122,25 @@ func (o *Operation) link(schemas *schemas) error {
 		return fmt.Errorf("%d parameters, more than %d", len(o.Parameters), fieldgate.MaxParameters)
 	}
 	o.rules = linkRules(o.Operation)
-	bound, checked := false, false
 	for i := range o.Parameters {
-		parameter := linkedParameter{Parameter: &o.Parameters[i], field: strings.ToLower(o.Parameters[i].Name)}
-		var err error
-		if parameter.schema, err = schemas.compile(parameter.Schema); err != nil {
+		parameter, err := linkParameter(&o.Parameters[i], schemas)
+		if err != nil {
 			return err
 		}
 		o.parameters = append(o.parameters, parameter)
-		bound = bound || parameter.Bound
-		checked = checked || parameter.schema != nil || parameter.Required || parameter.In != fieldgate.InPath
+		o.queried = o.queried || parameter.In == fieldgate.InQuery || parameter.In == fieldgate.InPath
 	}
 	if o.Request != nil {
-		for _, media := range o.Request.Media {
-			compiled, err := schemas.compile(media.Schema)
-			if err != nil {
-				return err
-			}
-			o.request = append(o.request, linkedMedia{media.Type, compiled})
+		var err error
+		if o.request, err = linkMedia(o.Request.Media, schemas); err != nil {
+			return err
 		}
+	}
+	if !o.PassThrough {
+		o.offers = linkOffers(o.Operation)
+	}
+	if err := o.linkAnswers(schemas); err != nil {
+		return err
 	}
 	for i, l := range o.Limits {
 		if l.Count < 1 || l.Burst < 1 || l.Period <= 0 {
@@ -169,11 +164,15 @@ func (o *Operation) link(schemas *schemas) error {
 		return err
 	}
 	o.linkVersionFields()
-	o.linkStages(bound, checked)
+	o.linkStages()
 	return nil
 }
 
-func (o *Operation) linkStages(bound, checkedParameters bool) {
+func (o *Operation) linkStages() {
+	anyOf := slices.ContainsFunc[[]linkedParameter]
+	bound := anyOf(o.parameters, func(p linkedParameter) bool { return p.Bound })
+	elsewhere := anyOf(o.parameters, func(p linkedParameter) bool { return p.Bound && (p.In != fieldgate.InPath || o.CoAP != nil) })
+	checkedParameters := anyOf(o.parameters, func(p linkedParameter) bool { return p.schema != nil || p.Required || p.In != fieldgate.InPath })
 	use := func(steps *[]step, needed bool, stage fieldgate.Stage, run func(*Pipeline, *Exchange) *fieldgate.Problem) {
 		if needed {
 			*steps = append(*steps, step{stage, run})
@@ -188,10 +187,12 @@ func (o *Operation) linkStages(bound, checkedParameters bool) {
 	use(&o.beforeBody, true, fieldgate.StageIdentify, identify)
 	use(&o.beforeBody, true, fieldgate.StageAdmit, admitState)
 	use(&o.beforeBody, true, fieldgate.StageAdmit, admitKind)
+	use(&o.beforeBody, elsewhere, fieldgate.StageAdmit, readBound)
 	use(&o.beforeBody, bound, fieldgate.StageAdmit, own)
 	use(&o.beforeBody, o.MQTT != nil && !o.PassThrough, fieldgate.StageAdmit, admitMessage)
 	use(&o.beforeBody, len(o.limits) > 0, fieldgate.StageLimit, limit)
 	use(&o.beforeBody, checkedParameters, fieldgate.StageCheck, checkParameters)
+	use(&o.beforeBody, o.offers != nil && o.HTTP != nil, fieldgate.StageCheck, negotiate)
 	use(&o.beforeBody, o.policies != nil && o.policies.redirect != nil, fieldgate.StageForward, redirect)
 	use(&o.beforeBody, o.policies != nil && o.policies.cache != nil, fieldgate.StageForward, cacheLookup)
 
@@ -226,12 +227,12 @@ func (program *Program) add(o *Operation) error {
 				program.sites[o.HTTP.Host] = s
 			}
 		}
-		if err := s.add(o, o.HTTP.Method, o.HTTP.Path); err != nil {
+		if err := s.add(o, o.HTTP.Method, o.HTTP.Path, o.HTTP.Conditions); err != nil {
 			return err
 		}
 	}
 	if o.CoAP != nil {
-		if err := program.coap.add(o, o.CoAP.Method, o.CoAP.Path); err != nil {
+		if err := program.coap.add(o, o.CoAP.Method, o.CoAP.Path, nil); err != nil {
 			return err
 		}
 	}
@@ -255,10 +256,10 @@ func (program *Program) add(o *Operation) error {
 		n.subscribe = append(n.subscribe, t)
 		return nil
 	}
-	return n.claim(fieldgate.MethodPublish, t)
+	return n.claim(fieldgate.MethodPublish, nil, t)
 }
 
-func (s *site) add(o *Operation, method fieldgate.Method, path string) error {
+func (s *site) add(o *Operation, method fieldgate.Method, path string, conditions []fieldgate.Condition) error {
 	if o.PassThrough {
 		s.prefixes = append(s.prefixes, prefix{strings.TrimSuffix(path, "/"), o})
 		return nil
@@ -268,21 +269,34 @@ func (s *site) add(o *Operation, method fieldgate.Method, path string) error {
 		return fmt.Errorf("path %q has more than %d segments", path, fieldgate.MaxPathSegments)
 	}
 	n := s.root.at(t.levels)
-	return n.claim(method, t)
+	return n.claim(method, conditions, t)
 }
 
-// claim gives a route to an operation. A retired version gives way to whoever serves the route today.
-func (n *node) claim(method fieldgate.Method, t *target) error {
-	taken := n.operations[method]
+// claim gives a route to an operation, as far as its conditions go.
+func (n *node) claim(method fieldgate.Method, conditions []fieldgate.Condition, t *target) (err error) {
+	there := n.operations[method]
+	switch {
+	case there != nil && there.choice != nil:
+		return there.choice.add(conditions, t)
+	case len(conditions) > 0:
+		c := &choice{otherwise: there}
+		n.operations[method] = &target{choice: c}
+		return c.add(conditions, t)
+	}
+	n.operations[method], err = heir(there, t)
+	return err
+}
+
+// heir is which of two operations has a route. A retired version gives way to whoever serves the route today.
+func heir(taken, t *target) (*target, error) {
 	switch {
 	case taken == nil || taken.operation.Contract.State == fieldgate.LifecycleRetired:
-		n.operations[method] = t
-		return nil
+		return t, nil
 	case t.operation.Contract.State == fieldgate.LifecycleRetired:
-		return nil
+		return taken, nil
 	}
 	other := taken.operation
-	return fmt.Errorf("%v %s is taken by %s %s, operation %s", method, strings.Join(t.levels, "/"), other.Contract.API, other.Contract.Version, other.ID)
+	return taken, fmt.Errorf("%s is taken by %s %s, operation %s", strings.Join(t.levels, "/"), other.Contract.API, other.Contract.Version, other.ID)
 }
 
 func (program *Program) sortPrefixes() {

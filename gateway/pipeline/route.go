@@ -2,15 +2,17 @@ package pipeline
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
 	"fieldgate"
 )
 
-// node is one level of a router for paths or topics. Literal children come before the parameter child, so that
-// /devices/all wins over /devices/{deviceId}.
+// node is one level of a router for paths or topics. Literal children come before those with a parameter, so that /devices/all wins
+// over /devices/{deviceId}, and of these the ones with more text around it, so that {id}.json wins over {id}.
 type node struct {
 	literals  map[string]*node
+	affixed   []affixed // the most text first
 	parameter *node
 	// operations that end here, by method: requests over HTTP and CoAP, MethodPublish for MQTT publishes. Subscriptions to a
 	// topic stand apart, since many operations may offer the same one.
@@ -23,47 +25,100 @@ type target struct {
 	operation *Operation
 	levels    []string // the template's levels; "{name}" is a parameter
 	numbers   []int    // parameter number of each variable level; -1 where the operation declares none
+	choice    *choice  // instead of all that, where requests with this route mean different operations
+}
+
+// affixed are the children with text before or after the parameter, of certain lengths in bytes. However many there are, one costs a
+// look-up for each pair of lengths.
+type affixed struct {
+	before, after int
+	children      map[string]*node // by the text before and after, joined
 }
 
 func newTarget(operation *Operation, template string) *target {
 	t := &target{operation: operation, levels: strings.Split(template, "/")}
 	for _, level := range t.levels {
-		if name, ok := parameterName(level); ok {
+		if _, name, _, ok := cutParameter(level); ok {
 			t.numbers = append(t.numbers, operation.parameterNumber(name))
 		}
 	}
 	return t
 }
 
-// parameterName is the name within "{name}".
-func parameterName(level string) (string, bool) {
-	if len(level) > 2 && level[0] == '{' && level[len(level)-1] == '}' {
-		return level[1 : len(level)-1], true
-	}
-	return "", false
+// cutParameter takes a level of a template apart: "prefix-{name}.suffix".
+func cutParameter(level string) (before, name, after string, ok bool) {
+	before, rest, opens := strings.Cut(level, "{")
+	name, after, closes := strings.Cut(rest, "}")
+	return before, name, after, opens && closes && name != ""
 }
 
 // at finds or makes the node of a template.
 func (n *node) at(levels []string) *node {
 	for _, level := range levels {
-		if _, ok := parameterName(level); ok {
+		before, _, after, ok := cutParameter(level)
+		switch {
+		case !ok:
+			n = childAt(&n.literals, level)
+		case before != "" || after != "":
+			n = n.affixedAt(before, after)
+		default:
 			if n.parameter == nil {
 				n.parameter = &node{}
 			}
 			n = n.parameter
-			continue
 		}
-		child := n.literals[level]
-		if child == nil {
-			child = &node{}
-			if n.literals == nil {
-				n.literals = make(map[string]*node)
-			}
-			n.literals[level] = child
-		}
-		n = child
 	}
 	return n
+}
+
+func childAt(children *map[string]*node, name string) *node {
+	child := (*children)[name]
+	if child == nil {
+		child = &node{}
+		if *children == nil {
+			*children = make(map[string]*node)
+		}
+		(*children)[name] = child
+	}
+	return child
+}
+
+// affixedAt finds or makes the child with that text around its parameter. Two that explain the same level differ in how much text
+// they have, or in how much of it stands before the parameter: so the order says which wins.
+func (n *node) affixedAt(before, after string) *node {
+	i := slices.IndexFunc(n.affixed, func(a affixed) bool { return a.before == len(before) && a.after == len(after) })
+	if i < 0 {
+		i = len(n.affixed)
+		n.affixed = append(n.affixed, affixed{before: len(before), after: len(after)})
+	}
+	child := childAt(&n.affixed[i].children, before+after)
+	slices.SortFunc(n.affixed, func(a, b affixed) int {
+		if a.before+a.after != b.before+b.after {
+			return b.before + b.after - a.before - a.after
+		}
+		return b.before - a.before
+	})
+	return child
+}
+
+// finish completes the choices below the node.
+func (n *node) finish() {
+	for _, t := range n.operations {
+		if t != nil && t.choice != nil {
+			t.choice.finish()
+		}
+	}
+	for _, child := range n.literals {
+		child.finish()
+	}
+	for i := range n.affixed {
+		for _, child := range n.affixed[i].children {
+			child.finish()
+		}
+	}
+	if n.parameter != nil {
+		n.parameter.finish()
+	}
 }
 
 // search is one walk through a router.
@@ -83,16 +138,44 @@ func (n *node) find(rest []byte, s *search) *target {
 		}
 	}
 	// A variable level is never empty: "/devices//telemetry" names no device.
-	if n.parameter == nil || len(level) == 0 || s.depth == len(s.values) {
+	if len(level) == 0 || s.depth == len(s.values) {
 		return nil
 	}
-	s.values[s.depth] = level
-	s.depth++
-	if t := n.parameter.descend(rest, more, s); t != nil {
-		return t
+	for i := range n.affixed {
+		if t := n.affixed[i].find(level, rest, more, s); t != nil {
+			return t
+		}
 	}
-	s.depth--
-	return nil
+	if n.parameter == nil {
+		return nil
+	}
+	return n.parameter.descendBy(level, rest, more, s)
+}
+
+// find looks for a child whose text stands around the level's value.
+func (a *affixed) find(level, rest []byte, more bool, s *search) *target {
+	last := len(level) - a.after
+	if last <= a.before {
+		return nil // nothing is left for the value
+	}
+	var buffer [128]byte
+	around := append(append(buffer[:0], level[:a.before]...), level[last:]...)
+	child := a.children[string(around)]
+	if child == nil {
+		return nil
+	}
+	return child.descendBy(level[a.before:last], rest, more, s)
+}
+
+// descendBy goes on with the value of a variable level.
+func (n *node) descendBy(value, rest []byte, more bool, s *search) *target {
+	s.values[s.depth] = value
+	s.depth++
+	t := n.descend(rest, more, s)
+	if t == nil {
+		s.depth--
+	}
+	return t
 }
 
 var separator = []byte{'/'}

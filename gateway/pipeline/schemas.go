@@ -9,10 +9,11 @@ import (
 type schemas struct {
 	compiler *schema.Compiler
 	compiled map[fieldgate.SchemaRef]*schema.Schema
+	numbered bool // members have numbers in CBOR
 }
 
 func newSchemas(contract *fieldgate.Contract) (*schemas, error) {
-	s := &schemas{compiled: make(map[fieldgate.SchemaRef]*schema.Schema)}
+	s := &schemas{compiled: make(map[fieldgate.SchemaRef]*schema.Schema), numbered: usesNumbers(contract)}
 	if len(contract.Schemas) == 0 {
 		return s, nil
 	}

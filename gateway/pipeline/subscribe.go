@@ -25,7 +25,7 @@ func (x *Exchange) topic(t *target, missing string) (string, *fieldgate.Problem)
 		if i > 0 {
 			topic.WriteByte('/')
 		}
-		if _, variable := parameterName(level); !variable {
+		if _, _, _, variable := cutParameter(level); !variable {
 			topic.WriteString(level)
 			continue
 		}
