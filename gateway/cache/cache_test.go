@@ -9,7 +9,10 @@ import (
 
 type request map[string]string
 
-func (r request) Field(name string) ([]byte, bool) { value, found := r[name]; return []byte(value), found }
+func (r request) Field(name string) ([]byte, bool) {
+	value, found := r[name]
+	return []byte(value), found
+}
 
 var start = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 

@@ -332,3 +332,50 @@ func TestCanary(t *testing.T) {
 		}
 	}
 }
+
+// A mirror hears a copy of each request, and nobody waits for what it says.
+func TestMirror(t *testing.T) {
+	heard := make(chan string, 4)
+	mirror := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		content, _ := io.ReadAll(r.Body)
+		heard <- r.Method + " " + r.RequestURI + " " + string(content) + " " + r.Header.Get("X-Unit")
+		w.WriteHeader(http.StatusInternalServerError)
+	}))
+	t.Cleanup(mirror.Close)
+	g := newContracts(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "original") }, policiesHead+`
+  /things/{id}:
+    parameters: [{name: id, in: path, required: true, schema: {type: string}}]
+    get: {operationId: read, x-fieldgate: {policies: [{mirror: {upstream: other}}]}, responses: {'200': {description: ok}}}
+    post: {operationId: write, requestBody: {content: {text/plain: {}}}, x-fieldgate: {policies: [{mirror: {upstream: other}}]}, responses: {'200': {description: ok}}}
+`)
+	g.replaceUpstream(t, "dead", mirror.URL)
+	for _, test := range []struct{ method, body, want string }{{"GET", "", "GET /things/7?a=b  F"}, {"POST", "content", "POST /things/7?a=b content F"}} {
+		if r, body := g.do(t, test.method, "/things/7?a=b", test.body, "X-Unit", "F", "Content-Type", "text/plain"); r.StatusCode != 200 || body != "original" {
+			t.Errorf("%s: %s %q", test.method, r.Status, body)
+		}
+		select {
+		case got := <-heard:
+			if got != test.want {
+				t.Errorf("the mirror heard %q, not %q", got, test.want)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("the mirror heard nothing")
+		}
+	}
+}
+
+// replaceUpstream gives an upstream another address.
+func (g *gateway) replaceUpstream(t *testing.T, name, address string) {
+	t.Helper()
+	var configs []fieldgate.Upstream
+	for _, other := range []string{"service", "dead"} {
+		config := g.pipeline.Upstreams.Upstream(other).Config
+		if other == name {
+			config.Addresses = []string{address}
+		}
+		configs = append(configs, config)
+	}
+	if err := g.pipeline.Upstreams.Replace(configs); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -38,7 +38,10 @@ func (c *connection) relay() {
 		return
 	}
 	upgrade := c.request.WantsWebSocket() && (o.PassThrough || o.HTTP.WebSocket)
-	c.prepare(upgrade)
+	c.prepare(service, upgrade)
+	if x.Mirrors() {
+		c.front.pipeline.Mirror(x)
+	}
 	if x.Copy != nil && !x.Buffered() { // otherwise Check has seen it
 		x.Copy.Request(c.call.Content)
 	}
@@ -90,12 +93,15 @@ func (c *connection) readSmall() *fieldgate.Problem {
 }
 
 // prepare makes the request that the upstream sees.
-func (c *connection) prepare(upgrade bool) {
+func (c *connection) prepare(service *upstream.Upstream, upgrade bool) {
 	r, x, call := &c.request, &c.exchange, &c.call
 	o := x.Operation
 	*call = upstream.Call{Method: r.Method, Path: r.Path, Query: r.Query, Framing: r.Framing, Length: r.Length,
 		Timeout: o.Timeout, Idempotent: o.Idempotent || idempotent(x.Method), Handle: &c.handle,
-		Context: c.front.context}
+		Context: c.front.context, Choice: x.Choice(service)}
+	if p := o.Policies; p != nil {
+		call.Retry, call.Hedge, call.Priority = p.Retry, p.Hedge, p.Priority
+	}
 	if r.Form == h1.AsteriskForm {
 		call.Path = r.Target
 	}
@@ -263,6 +269,9 @@ func (c *connection) appendAnswerHead(framing h1.Framing, length int64) []byte {
 		out = c.appendVisible(out, r.Fields)
 	} else {
 		out = h1.AppendEndToEnd(out, r.Fields)
+	}
+	if cookie := c.call.StickyCookie(); cookie != "" {
+		out = h1.AppendField(out, "Set-Cookie", cookie)
 	}
 	if r.Fields.Get("Date") == nil { // RFC 9110 §6.6.1
 		out = appendDate(out)

@@ -126,8 +126,8 @@ func (p *Pipeline) revalidate(x *Exchange, answer *cache.Answer) {
 		answer.Release()
 		return
 	}
-	call, problem := p.newCall(x)
 	service := p.Service(x)
+	call, problem := p.newCall(x, service)
 	key, group, policy, fields := x.cached.key, x.cached.group, x.Operation.policies.cache, x.copyFields()
 	go func() {
 		defer func() { <-p.revalidations }()

@@ -75,9 +75,12 @@ func (p *Pipeline) call(ctx context.Context, x *Exchange) *fieldgate.Problem {
 	if service == nil {
 		return x.NoUpstream()
 	}
-	request, problem := p.newCall(x)
+	request, problem := p.newCall(x, service)
 	if problem != nil {
 		return problem
+	}
+	if x.Mirrors() {
+		p.mirror(x, request)
 	}
 	if x.Caches() {
 		request.Lines = x.AppendValidators(request.Lines)
@@ -97,6 +100,9 @@ func (p *Pipeline) call(ctx context.Context, x *Exchange) *fieldgate.Problem {
 		}
 	}
 	x.Answer = answerFrom(response.Status, response.Fields, response.Body)
+	if response.Cookie != "" {
+		x.Answer.Fields = append(x.Answer.Fields, AnswerField{Name: "Set-Cookie", Value: response.Cookie})
+	}
 	if x.Operation.checksAnswers() {
 		if problem := p.checkAnswer(x); problem != nil {
 			return problem
@@ -112,8 +118,8 @@ func (p *Pipeline) call(ctx context.Context, x *Exchange) *fieldgate.Problem {
 	return nil
 }
 
-// newCall is the exchange as a call of its upstream.
-func (p *Pipeline) newCall(x *Exchange) (*upstream.Request, *fieldgate.Problem) {
+// newCall is the exchange as a call of an upstream; nil: of one that is chosen later.
+func (p *Pipeline) newCall(x *Exchange, service *upstream.Upstream) (*upstream.Request, *fieldgate.Problem) {
 	o := x.Operation
 	body, contentType, problem := x.upstreamBody()
 	if problem != nil {
@@ -121,6 +127,12 @@ func (p *Pipeline) newCall(x *Exchange) (*upstream.Request, *fieldgate.Problem) 
 	}
 	request := &upstream.Request{Method: x.upstreamMethod(), Target: x.upstreamTarget(), Lines: p.AppendUpstreamFields(nil, x), Body: body,
 		Timeout: o.Timeout, Idempotent: o.Idempotent}
+	if service != nil {
+		request.Choice = x.Choice(service)
+	}
+	if o.policies != nil {
+		request.Retry, request.Hedge, request.Priority = o.policies.Retry, o.policies.Hedge, o.policies.Priority
+	}
 	if o.policies != nil && o.policies.request != nil {
 		var lines []byte
 		if lines, request.Body, contentType, problem = x.transformRequest(body, contentType); problem != nil {

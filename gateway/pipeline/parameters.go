@@ -235,22 +235,51 @@ func deepMember(name []byte, parameter string) (member []byte, ok bool) {
 	return rest[1 : len(rest)-1], true
 }
 
-// readCookie finds a cookie (RFC 6265 §4.2.1).
+// readCookie finds a cookie.
 func (x *Exchange) readCookie(i int, p *linkedParameter) {
 	cookies, _ := x.Fields.Field("cookie")
+	value, rest := nextCookie(cookies, p.Name)
+	if again, _ := nextCookie(rest, p.Name); again != nil {
+		x.misreads(p, false)
+		return
+	}
+	x.values[i] = value
+}
+
+// queryValue is the first value of that name; nil when there is none.
+func queryValue(query []byte, name string) (value []byte, ok bool) {
+	for len(query) > 0 {
+		var pair []byte
+		pair, query, _ = bytes.Cut(query, []byte{'&'})
+		key, value, _ := bytes.Cut(pair, []byte{'='})
+		key, ok := percentDecoded(key, true)
+		if !ok {
+			return nil, false
+		}
+		if string(key) == name {
+			value, ok = percentDecoded(value, true)
+			return present(value), ok
+		}
+	}
+	return nil, true
+}
+
+// cookieValue is the first value of a cookie (RFC 6265 §4.2.1); nil when there is none.
+func cookieValue(cookies []byte, name string) []byte {
+	value, _ := nextCookie(cookies, name)
+	return value
+}
+
+// nextCookie is the value of the next cookie of that name, and what follows it.
+func nextCookie(cookies []byte, name string) (value, rest []byte) {
 	for len(cookies) > 0 {
 		var pair []byte
 		pair, cookies, _ = bytes.Cut(cookies, []byte{';'})
-		key, value, ok := bytes.Cut(bytes.TrimSpace(pair), []byte{'='})
-		if !ok || string(key) != p.Name {
-			continue
+		if key, value, ok := bytes.Cut(bytes.TrimSpace(pair), []byte{'='}); ok && string(key) == name {
+			return present(value), cookies
 		}
-		if x.values[i] != nil {
-			x.misreads(p, false)
-			return
-		}
-		x.values[i] = value
 	}
+	return nil, nil
 }
 
 // text is the bytes as a string without a copy, for callees that do not keep it.

@@ -30,11 +30,11 @@ func stickyCookie(config *fieldgate.Upstream, address string) (value, cookie str
 	return value, cookie
 }
 
-// StickyCookie is the value of the Set-Cookie field that names the address to a caller; empty when the upstream has no sticky
-// cookie or the caller sent this one.
-func (u *Upstream) StickyCookie(a *address, c *Choice) string {
-	if a.cookieValue == c.Sticky {
+// StickyCookie is the value of the Set-Cookie field that names the address which answered to the caller; empty when the upstream has
+// no sticky cookie or the caller sent this one. After Answer.
+func (c *Call) StickyCookie() string {
+	if c.address == nil || c.address.cookieValue == c.Choice.Sticky {
 		return ""
 	}
-	return a.cookie
+	return c.address.cookie
 }

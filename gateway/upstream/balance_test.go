@@ -262,7 +262,7 @@ func TestSticky(t *testing.T) {
 	now := time.Now()
 	var first tried
 	a := u.choose(now, &Choice{}, &first)
-	cookie := u.StickyCookie(a, &Choice{})
+	cookie := (&Call{try: try{address: a}}).StickyCookie()
 	value, rest, _ := strings.Cut(strings.TrimPrefix(cookie, "service="), "; ")
 	if rest != "Path=/; HttpOnly; SameSite=Lax; Max-Age=3600; Secure" || len(value) != 32 {
 		t.Errorf("Set-Cookie: %s", cookie)
@@ -270,18 +270,18 @@ func TestSticky(t *testing.T) {
 	choice := &Choice{Sticky: value}
 	for range 20 {
 		var tried tried
-		if b := u.choose(now, choice, &tried); b != a || u.StickyCookie(b, choice) != "" {
+		if b := u.choose(now, choice, &tried); b != a || (&Call{try: try{address: b}, Choice: *choice}).StickyCookie() != "" {
 			t.Fatal("the caller was sent elsewhere, or got the cookie again")
 		}
 	}
 	a.begin()
 	a.end(now, 0, unreachable)
 	var next tried
-	if b := u.choose(now, choice, &next); b == a || u.StickyCookie(b, choice) == "" {
+	if b := u.choose(now, choice, &next); b == a || (&Call{try: try{address: b}, Choice: *choice}).StickyCookie() == "" {
 		t.Error("the caller sticks to an address that is gone, or gets no new cookie")
 	}
 	var other tried
-	if b := u.choose(now, &Choice{Sticky: "forged"}, &other); b == nil || u.StickyCookie(b, &Choice{Sticky: "forged"}) == "" {
+	if b := u.choose(now, &Choice{Sticky: "forged"}, &other); b == nil || (&Call{try: try{address: b}, Choice: Choice{Sticky: "forged"}}).StickyCookie() == "" {
 		t.Error("a cookie that names nothing")
 	}
 	guessable := pretend(t, 5, fieldgate.Upstream{Sticky: fieldgate.Sticky{Cookie: "service", Secret: "s"}})
@@ -432,7 +432,7 @@ func TestChooseAllocatesNothing(t *testing.T) {
 			a := u.choose(now, &c, &tried)
 			a.begin()
 			a.end(now, time.Millisecond, answered)
-			_ = u.StickyCookie(a, &c)
+			_ = (&Call{try: try{address: a}, Choice: c}).StickyCookie()
 			c.Sticky = ""
 		}); n != 0 {
 			t.Errorf("%s: %v allocations", algorithm, n)

@@ -371,7 +371,7 @@ func (c *Call) readHead() error {
 	}
 	link := c.conn
 	for i := range maxInterim {
-		head, err := link.reader.ReadHead(answerLimits.Head)
+		head, err := link.reader.ReadAnswerHead(answerLimits.Head)
 		if err != nil {
 			if i == 0 && len(link.reader.Buffered()) == 0 && !errors.Is(err, os.ErrDeadlineExceeded) {
 				return errors.Join(errNoAnswer, err)

@@ -38,6 +38,7 @@ type Response struct {
 	Status int
 	Fields []Field // end-to-end fields only
 	Body   []byte
+	Cookie string // value of a Set-Cookie field that keeps the caller on the address; empty: none is needed
 }
 
 // Field is the value of the first field of that name, compared without case.
@@ -84,7 +85,7 @@ func (u *Upstream) Do(ctx context.Context, request *Request) (*Response, error) 
 	if problem := call.Answer(); problem != nil {
 		return nil, problem
 	}
-	answer := &Response{Status: call.Response.Status}
+	answer := &Response{Status: call.Response.Status, Cookie: call.StickyCookie()}
 	for i := range call.Response.Fields {
 		if f := &call.Response.Fields[i]; !f.Hop && f.Kind == h1.KindOther {
 			answer.Fields = append(answer.Fields, Field{Name: string(f.Name), Value: string(f.Value)})

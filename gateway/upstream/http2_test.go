@@ -90,7 +90,7 @@ func TestHTTP2(t *testing.T) {
 				{"PURGE", "/x", "", "PURGE /x api.example 0 0 d1 trailers "},
 			} {
 				answer, err := u.Do(context.Background(), &Request{Method: test.method, Target: test.target, Host: "api.example", Body: []byte(test.body),
-					Fields: []Field{{"X-Device", "d1"}, {"Connection", "X-Device"}, {"Transfer-Encoding", "chunked"}}})
+					Fields: []Field{{Name: "X-Device", Value: "d1"}, {Name: "Connection", Value: "X-Device"}, {Name: "Transfer-Encoding", Value: "chunked"}}})
 				if err != nil {
 					t.Fatal(test, err)
 				}

@@ -32,7 +32,7 @@ func TestMirror(t *testing.T) {
 		t.Fatal(err)
 	}
 	u := s.Upstream("shadow")
-	request := &Request{Method: "POST", Target: "/copy", Body: []byte("content"), Fields: []Field{{"X-A", "1"}}}
+	request := &Request{Method: "POST", Target: "/copy", Body: []byte("content"), Fields: []Field{{Name: "X-A", Value: "1"}}}
 	for range maxMirrors + 10 {
 		s.Mirror(u, request)
 	}

@@ -38,6 +38,9 @@ func (u *Upstream) state(now time.Time) fieldgate.UpstreamState {
 	}
 	state := fieldgate.UpstreamState{Name: u.Config.Name, Algorithm: u.Config.Algorithm, Circuit: u.circuit.state(t), Panic: p.panics,
 		Problem: u.problem, Discovered: u.discovered, Addresses: make([]fieldgate.AddressState, 0, len(u.members))}
+	if state.Problem == "" {
+		state.Problem = u.tls.problem()
+	}
 	for _, a := range u.members {
 		state.Addresses = append(state.Addresses, a.state(t))
 	}

@@ -71,6 +71,16 @@ func (t *clientTLS) current(now time.Time) *tls.Config {
 	return t.loaded
 }
 
+// problem says why files that changed are not used; empty: they are.
+func (t *clientTLS) problem() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.failure == nil {
+		return ""
+	}
+	return "TLS files: " + t.failure.Error()
+}
+
 // state changes whenever a file does.
 func (t *clientTLS) state() (string, error) {
 	state := ""

@@ -121,11 +121,11 @@ func TestMutualTLS(t *testing.T) {
 	if err := os.WriteFile(keyFile, []byte("no key"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := name(); got != "second" || u.tls.failure == nil {
+	if got := name(); got != "second" || u.state(time.Now()).Problem == "" {
 		t.Errorf("with a broken key the service knows the gateway as %q, %v", got, u.tls.failure)
 	}
 	write(t, folder, ca.issue(t, "third"))
-	if got := name(); got != "third" || u.tls.failure != nil {
+	if got := name(); got != "third" || u.state(time.Now()).Problem != "" {
 		t.Errorf("with a new key the service knows the gateway as %q, %v", got, u.tls.failure)
 	}
 
