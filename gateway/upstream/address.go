@@ -15,14 +15,6 @@ import (
 	"fieldgate"
 )
 
-// endpoint is what tells addresses apart.
-type endpoint struct {
-	https     bool
-	dial      string // host:port
-	authority string // Host field
-	name      string // that a certificate must have
-}
-
 // address is one host and port with its connections.
 type address struct {
 	endpoint

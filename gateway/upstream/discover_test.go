@@ -219,6 +219,24 @@ func TestRunDiscovers(t *testing.T) {
 	<-ended
 }
 
+// Short names are completed as /etc/resolv.conf says (resolv.conf(5): search, ndots); a server of our own takes them as they are.
+func TestSearchDomains(t *testing.T) {
+	config, err := dns.ClientConfigFromReader(strings.NewReader("search plant.test\nnameserver 10.0.0.2\noptions ndots:1\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &resolver{search: config}
+	if got := r.names("ingest"); !slices.Equal(got, []string{"ingest.plant.test.", "ingest."}) {
+		t.Errorf("a short name means %v", got)
+	}
+	if got := r.names("ingest.other.test"); got[0] != "ingest.other.test." {
+		t.Errorf("a long name means %v", got)
+	}
+	if r, err = newResolver("10.0.0.2:53"); err != nil || !slices.Equal(r.names("ingest"), []string{"ingest."}) {
+		t.Errorf("%v, %v", r, err)
+	}
+}
+
 func TestRegisteredTargets(t *testing.T) {
 	s, err := NewSet([]fieldgate.Upstream{{Name: "a", Addresses: []string{"http://10.0.0.1"}, Discovery: fieldgate.Discovery{Registered: true}},
 		{Name: "b", Addresses: []string{"http://10.0.0.1"}}})

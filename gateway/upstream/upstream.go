@@ -14,8 +14,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
 	"reflect"
 	"sync"
 	"sync/atomic"
@@ -25,10 +23,6 @@ import (
 )
 
 const (
-	defaultConnectTimeout = 2 * time.Second
-	defaultMaxConnections = 512
-	defaultMaxWaiting     = 1024
-
 	idleTimeout = 60 * time.Second // an idle connection is closed after this
 	maxLifetime = 30 * time.Minute // a connection is not reused after this, so that changes of address take effect
 	sweepEvery  = 10 * time.Second
@@ -76,19 +70,6 @@ type shared struct {
 	mu       sync.Mutex
 	inFlight atomic.Int64 // calls under way on all addresses
 }
-
-// candidate is an address that a source has named and that was checked.
-type candidate struct {
-	endpoint
-	target fieldgate.Target
-}
-
-// The sources of members.
-const (
-	configured = iota
-	discovered
-	registered
-)
 
 // NewSet makes the upstreams of a node; it opens no connection.
 func NewSet(configs []fieldgate.Upstream) (*Set, error) {
@@ -170,188 +151,6 @@ func newUpstream(config fieldgate.Upstream) (*Upstream, error) {
 		u.sources[configured] = append(u.sources[configured], c)
 	}
 	return u, checkDiscovery(config.Discovery)
-}
-
-// fillIn puts the defaults in place of what is left out.
-func fillIn(config *fieldgate.Upstream) {
-	orDefault(&config.ConnectTimeout, defaultConnectTimeout)
-	orDefault(&config.Timeout, fieldgate.DefaultTimeout)
-	orDefault(&config.MaxConnections, defaultMaxConnections)
-	orDefault(&config.MaxWaiting, defaultMaxWaiting)
-	orDefault(&config.Algorithm, fieldgate.AlgorithmRoundRobin)
-	orDefault(&config.HashLoad, 1.25)
-	orDefault(&config.Overprovisioning, 1.4)
-	orDefault(&config.PanicPercent, 20)
-
-	orDefault(&config.Health.Path, "/")
-	orDefault(&config.Health.Interval, 10*time.Second)
-	orDefault(&config.Health.Timeout, 2*time.Second)
-	orDefault(&config.Health.Healthy, 2)
-	orDefault(&config.Health.Unhealthy, 3)
-
-	orDefault(&config.Outlier.Consecutive, 5)
-	orDefault(&config.Outlier.MinimumCalls, 20)
-	orDefault(&config.Outlier.Window, 10*time.Second)
-	orDefault(&config.Outlier.Ejection, 5*time.Second)
-	orDefault(&config.Outlier.MaxEjection, 60*time.Second)
-	orDefault(&config.Outlier.MaxEjected, 50)
-
-	orDefault(&config.Circuit.MinimumCalls, 20)
-	orDefault(&config.Circuit.Window, 10*time.Second)
-	orDefault(&config.Circuit.Open, 5*time.Second)
-}
-
-func orDefault[T comparable](setting *T, value T) {
-	var zero T
-	if *setting == zero {
-		*setting = value
-	}
-}
-
-// newCandidate checks what came from a file or a service, and fills in the weight.
-func newCandidate(target fieldgate.Target) (candidate, error) {
-	e, err := parseAddress(target.Address)
-	if err != nil {
-		return candidate{}, err
-	}
-	orDefault(&target.Weight, 1)
-	switch {
-	case target.Weight < 0 || target.Weight > fieldgate.MaxWeight:
-		err = fmt.Errorf("address %s: the weight must be 1 to %d", target.Address, fieldgate.MaxWeight)
-	case target.Priority < 0 || target.Priority > fieldgate.MaxPriority:
-		err = fmt.Errorf("address %s: the priority must be 0 to %d", target.Address, fieldgate.MaxPriority)
-	case len(target.Zone) > fieldgate.MaxZone:
-		err = fmt.Errorf("address %s: the zone's name is longer than %d bytes", target.Address, fieldgate.MaxZone)
-	}
-	return candidate{e, target}, err
-}
-
-// parseAddress reads http://host[:port] or https://host[:port].
-func parseAddress(text string) (endpoint, error) {
-	parsed, err := url.Parse(text)
-	if err != nil || len(text) > 300 || parsed.Hostname() == "" || parsed.User != nil || parsed.RawQuery != "" || parsed.Fragment != "" ||
-		parsed.Path != "" && parsed.Path != "/" {
-		return endpoint{}, fmt.Errorf("address %.300q is not of the form http://host:port", text)
-	}
-	e := endpoint{authority: parsed.Host, name: parsed.Hostname()}
-	port := parsed.Port()
-	switch parsed.Scheme {
-	case "http":
-		if port == "" {
-			port = "80"
-		}
-	case "https":
-		if port == "" {
-			port = "443"
-		}
-		e.https = true
-	default:
-		return endpoint{}, fmt.Errorf("address %q: the scheme must be http or https", text)
-	}
-	e.dial = net.JoinHostPort(parsed.Hostname(), port)
-	return e, nil
-}
-
-func (u *Upstream) newAddress(e endpoint) *address {
-	a := &address{endpoint: e, maxOpen: u.Config.MaxConnections, maxWaiting: u.Config.MaxWaiting, connectTimeout: u.Config.ConnectTimeout, shared: u.shared}
-	if e.https {
-		a.tls = u.tls
-	}
-	if u.Config.Protocol == fieldgate.UpstreamHTTP2 {
-		a.http2 = newTransport(a)
-	}
-	return a
-}
-
-// update makes the members those that the sources name. Addresses that stay keep all they have; the others drain. The caller holds
-// the lock, or is alone.
-func (u *Upstream) update(now time.Time) {
-	t := sinceStart(now)
-	there := make(map[endpoint]*address, len(u.members))
-	for _, a := range u.members {
-		there[a.endpoint] = a
-	}
-	first := len(u.members) == 0 // nobody is ahead of the first ones, so they need no slow start
-	named := make(map[endpoint]bool)
-	var members []*address
-	for _, candidates := range u.sources {
-		for _, c := range candidates {
-			if named[c.endpoint] || len(members) == fieldgate.MaxTargets {
-				continue
-			}
-			named[c.endpoint] = true
-			a := there[c.endpoint]
-			if a == nil {
-				a = u.newAddress(c.endpoint)
-				a.since, a.freshSince, a.returnedAt = t, t, longAgo
-				if first {
-					a.freshSince = longAgo
-				}
-				a.cookieValue, a.cookie = stickyCookie(&u.Config, c.target.Address)
-			}
-			delete(there, c.endpoint)
-			a.target = c.target
-			a.upstream.Store(u)
-			members = append(members, a)
-		}
-	}
-	u.setMembers(members, t)
-	for _, a := range there {
-		a.drain()
-	}
-}
-
-// longAgo is before anything that a duration is counted from.
-const longAgo = -1 << 62
-
-// takeOver continues another configuration of the same upstream.
-func (u *Upstream) takeOver(old *Upstream, now time.Time) {
-	old.shared.mu.Lock()
-	defer old.shared.mu.Unlock()
-	u.shared = old.shared
-	if sameConnections(old.Config, u.Config) {
-		u.members = old.members
-	} else {
-		for _, a := range old.members {
-			a.drain()
-		}
-	}
-	if u.Config.Discovery == old.Config.Discovery {
-		u.sources[discovered], u.problem, u.discovered = old.sources[discovered], old.problem, old.discovered
-	}
-	if u.Config.Discovery.Registered && old.Config.Discovery.Registered {
-		u.sources[registered] = old.sources[registered]
-	}
-	u.update(now)
-	old.successor.Store(u)
-}
-
-// sameConnections reports whether addresses and their connections can be handed from one configuration to the other.
-func sameConnections(a, b fieldgate.Upstream) bool {
-	for _, c := range []*fieldgate.Upstream{&a, &b} {
-		c.Addresses, c.Targets, c.Discovery, c.Timeout = nil, nil, fieldgate.Discovery{}, 0
-		c.Algorithm, c.HashBy, c.HashLoad, c.SlowStart = "", fieldgate.HashBy{}, 0, 0
-		c.Zone, c.Overprovisioning, c.PanicPercent, c.CountServerErrors = "", 0, 0, false
-		c.Health, c.Outlier, c.Circuit = fieldgate.HealthCheck{}, fieldgate.Outlier{}, fieldgate.Circuit{}
-	}
-	return reflect.DeepEqual(a, b)
-}
-
-// drain closes the connections of an address that is not used any more, those in use after their call.
-func (a *address) drain() { a.closeIdle(time.Now(), true) }
-
-// latest is the upstream, or the one that took over its addresses.
-func (u *Upstream) latest() *Upstream {
-	for next := u.successor.Load(); next != nil; next = u.successor.Load() {
-		u = next
-	}
-	return u
-}
-
-func (u *Upstream) addresses() []*address {
-	u.shared.mu.Lock()
-	defer u.shared.mu.Unlock()
-	return u.members // replaced, never changed in place
 }
 
 // Upstream is the upstream of that name, nil when the environment has none.
