@@ -27,6 +27,7 @@ type upload struct {
 func (c *connection) send(service *upstream.Upstream) *fieldgate.Problem {
 	c.upload = nil
 	if c.body.Ended() {
+		c.call.Waits = true
 		return c.call.Send(service)
 	}
 	if err := c.acceptContent(); err != nil {

@@ -17,7 +17,9 @@ type Conn struct {
 	raw     syscall.RawConn
 	in, out transfer
 	look    func(fd uintptr)
+	ask     func(fd uintptr) bool
 	quiet   bool
+	asked   bool // what Ask had to write
 }
 
 // transfer is the read or write under way.
@@ -35,7 +37,7 @@ func New(tcp *net.TCPConn) net.Conn {
 		return tcp
 	}
 	c := &Conn{TCPConn: tcp, raw: raw}
-	c.in.step, c.out.step, c.look = c.readStep, c.writeStep, c.lookStep
+	c.in.step, c.out.step, c.look, c.ask = c.readStep, c.writeStep, c.lookStep, c.askStep
 	return c
 }
 
@@ -85,6 +87,42 @@ func (c *Conn) lookStep(fd uintptr) {
 	var peeked [1]byte
 	_, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&peeked[0])), 1, syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
 	c.quiet = errno == syscall.EAGAIN
+}
+
+// Ask writes p if the connection is open and has nothing to read, and then waits until it has. Otherwise nothing is written, and quiet is
+// false. What ended the waiting, the next Read tells. To be called by the one that reads, while nobody writes.
+//
+// It looks before it writes and not again after: since the poller was made ready before the look, whatever comes later ends the
+// waiting. A Read behind a Write has to look first, which costs a system call.
+func (c *Conn) Ask(p []byte) (n int, quiet bool, err error) {
+	t := &c.out
+	t.buf, t.n, t.fail = p, 0, 0
+	c.quiet, c.asked = false, false
+	err = c.raw.Read(c.ask)
+	t.buf = nil
+	switch {
+	case !c.asked: // the deadline had passed, or the connection was closed
+		return 0, true, err
+	case !c.quiet:
+		return 0, false, nil
+	case t.fail != 0:
+		return t.n, true, failure("send", t.fail)
+	case t.n < len(p):
+		n = t.n
+		more, err := c.Write(p[n:])
+		return n + more, true, err
+	}
+	return t.n, true, nil
+}
+
+// askStep looks and writes; once that was done something has come. False: wait until it does.
+func (c *Conn) askStep(fd uintptr) bool {
+	if c.asked {
+		return true
+	}
+	c.asked = true
+	c.lookStep(fd)
+	return !c.quiet || !c.writeStep(fd) || c.out.fail != 0
 }
 
 // readStep reads what is there; false: wait until something is.

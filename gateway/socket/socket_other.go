@@ -13,6 +13,15 @@ type Conn struct{ *net.TCPConn }
 // New makes a Conn of a connection.
 func New(connection *net.TCPConn) net.Conn { return &Conn{connection} }
 
+// Ask writes p if the connection is open and has nothing to read. Otherwise nothing is written, and quiet is false.
+func (c *Conn) Ask(p []byte) (n int, quiet bool, err error) {
+	if !c.Quiet() {
+		return 0, false, nil
+	}
+	n, err = c.Write(p)
+	return n, true, err
+}
+
 // Quiet looks, without waiting, whether the connection is open and has nothing to read.
 func (c *Conn) Quiet() bool {
 	raw, err := c.SyscallConn()

@@ -139,3 +139,86 @@ func TestAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// Ask writes only to a connection that is open and silent, and returns when there is something to read.
+func TestAsk(t *testing.T) {
+	const question, answer = "question", "answer"
+	listen := func(far *net.TCPConn) chan error {
+		heard := make(chan error, 1)
+		go func() {
+			got := make([]byte, len(question))
+			_, err := io.ReadFull(far, got)
+			if err == nil && string(got) != question {
+				err = errors.New(string(got))
+			}
+			if err == nil {
+				_, err = io.WriteString(far, answer)
+			}
+			heard <- err
+		}()
+		return heard
+	}
+	t.Run("silent", func(t *testing.T) {
+		near, far := pair(t)
+		for range 1000 {
+			heard := listen(far)
+			n, quiet, err := near.Ask([]byte(question))
+			if n != len(question) || !quiet || err != nil {
+				t.Fatalf("%d, %v, %v", n, quiet, err)
+			}
+			got := make([]byte, 64)
+			if n, err := near.Read(got); err != nil || string(got[:n]) != answer {
+				t.Fatalf("%q, %v", got[:n], err)
+			}
+			if err := <-heard; err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	for name, say := range map[string]func(*net.TCPConn) error{
+		"said something": func(far *net.TCPConn) error { _, err := io.WriteString(far, "x"); return err },
+		"half closed":    func(far *net.TCPConn) error { return far.CloseWrite() },
+		"closed":         func(far *net.TCPConn) error { return far.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			near, far := pair(t)
+			if err := say(far); err != nil {
+				t.Fatal(err)
+			}
+			for near.Quiet() { // until it has arrived
+				time.Sleep(time.Millisecond)
+			}
+			if n, quiet, err := near.Ask([]byte(question)); n != 0 || quiet || err != nil {
+				t.Errorf("%d, %v, %v", n, quiet, err)
+			}
+		})
+	}
+	t.Run("more than the sockets hold", func(t *testing.T) {
+		near, far := pair(t)
+		sent := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
+		read := make(chan error, 1)
+		go func() {
+			_, err := io.CopyN(io.Discard, far, int64(len(sent)))
+			read <- err
+		}()
+		if n, quiet, err := near.Ask(sent); n != len(sent) || !quiet || err != nil {
+			t.Fatalf("%d, %v, %v", n, quiet, err)
+		}
+		if err := <-read; err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Run("no answer", func(t *testing.T) {
+		near, _ := pair(t)
+		near.SetDeadline(time.Now().Add(20 * time.Millisecond))
+		if n, quiet, err := near.Ask([]byte(question)); n != len(question) || !quiet || err != nil {
+			t.Errorf("%d, %v, %v", n, quiet, err)
+		}
+		if _, err := near.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error(err)
+		}
+		if n, quiet, err := near.Ask([]byte(question)); n != 0 || !quiet || !errors.Is(err, os.ErrDeadlineExceeded) { // it has passed
+			t.Errorf("%d, %v, %v", n, quiet, err)
+		}
+	})
+}

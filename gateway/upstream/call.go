@@ -44,6 +44,7 @@ type Call struct {
 	Timeout             time.Duration
 	Began               time.Time // when Timeout begins; zero: with Send
 	Idempotent          bool      // may be sent again when the connection broke before an answer
+	Waits               bool      // Answer follows Send at once, so that Send may wait for the answer to begin
 
 	Retry    *fieldgate.Retry // nil: only what was sent over a connection that broke while it was idle is sent again
 	Hedge    time.Duration    // for an Idempotent call with its content in memory: how late an answer is given company; 0: never
@@ -215,9 +216,8 @@ func (c *Call) sendTo(a *address, now time.Time) (err error) {
 		c.stream, err = c.openStream(a, now)
 		c.sent = true
 		c.Handle.hold(nil, c.stream)
-	} else if c.conn, err = a.connection(c.context(), now, c.tryBy, c.fresh); err == nil {
-		c.Handle.hold(c.conn, nil)
-		err = c.sendHead(now)
+	} else {
+		err = c.sendOver(a, now)
 	}
 	if err != nil {
 		if notConnected(err) && !errors.Is(err, context.Canceled) {
@@ -226,6 +226,20 @@ func (c *Call) sendTo(a *address, now time.Time) (err error) {
 		c.abandon()
 	}
 	return err
+}
+
+// sendOver takes a connection for HTTP/1.1, and sends the head on it.
+func (c *Call) sendOver(a *address, now time.Time) (err error) {
+	for {
+		if c.conn, err = a.connection(c.context(), now, c.tryBy, c.fresh); err != nil {
+			return err
+		}
+		c.Handle.hold(c.conn, nil)
+		if err = c.sendHead(now); !errors.Is(err, errNotQuiet) {
+			return err
+		}
+		a.discard(c.conn)
+	}
 }
 
 // sendHead writes the head over HTTP/1.1, and Content.
@@ -253,7 +267,10 @@ func (c *Call) sendHead(now time.Time) error {
 		out = append(out, c.Content...)
 	}
 	link.out = out
-	n, err := link.Write(out)
+	n, err := link.ask(out, c.Waits && together && c.inMemory() && c.Hedge == 0)
+	if errors.Is(err, errNotQuiet) {
+		return err
+	}
 	c.sent, c.sendErr = n > 0, err
 	if c.sendErr == nil && !together {
 		c.early = link.plain && !link.quiet()

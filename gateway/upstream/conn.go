@@ -120,9 +120,31 @@ func (c *conn) noEnd() error {
 }
 
 // usable reports whether the connection may be used again. One that the upstream has closed, or on which it has said
-// something unasked, may not: that would become the answer to the next request.
+// something unasked, may not: that would become the answer to the next request. Whether one without TLS is, ask sees.
 func (c *conn) usable(now time.Time) bool {
-	return now.Sub(c.created) <= maxLifetime && now.Sub(c.idleSince) < idleTimeout && c.quiet()
+	return now.Sub(c.created) <= maxLifetime && now.Sub(c.idleSince) < idleTimeout && (c.plain || c.quiet())
+}
+
+var errNotQuiet = errors.New("the connection was closed, or said something unasked, while it was idle")
+
+// ask writes a request, unless the connection is none to be used again: errNotQuiet. With wait it waits until the answer begins,
+// or whatever else the next read is going to tell.
+func (c *conn) ask(request []byte, wait bool) (n int, err error) {
+	if !c.reused || !c.plain {
+		return c.Write(request)
+	}
+	link, ok := c.socket.(*socket.Conn)
+	if !ok || !wait {
+		if !c.quiet() {
+			return 0, errNotQuiet
+		}
+		return c.Write(request)
+	}
+	n, quiet, err := link.Ask(request)
+	if !quiet {
+		return 0, errNotQuiet
+	}
+	return n, err
 }
 
 // answering looks, without waiting, whether the answer has begun. Under TLS only what was read already tells.
