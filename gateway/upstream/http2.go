@@ -166,7 +166,8 @@ func (c *Call) http2Request(a *address, s *stream) *http.Request {
 	}
 	r.URL.RawQuery, r.URL.ForceQuery = string(query), queried
 	for line := range bytes.SplitSeq(c.Fields, []byte("\r\n")) {
-		if name, value, found := bytes.Cut(line, []byte(": ")); found {
+		name, value, found := bytes.Cut(line, []byte(": "))
+		if found && h1.KindOf(name) == h1.KindOther { // RFC 9113 §8.2.2: nothing about the connection
 			r.Header.Add(string(name), string(value))
 		}
 	}
