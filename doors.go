@@ -72,6 +72,13 @@ type DirectoryPage struct {
 	More         bool              `json:"more,omitempty"` // another page follows
 }
 
+// AccessLogState is how a gateway's access log stands.
+type AccessLogState struct {
+	Written uint64 `json:"written"` // lines since it was opened
+	Dropped uint64 `json:"dropped"` // the disk did not take them
+	Problem string `json:"problem,omitempty"`
+}
+
 // GatewayStateInterval is how often a gateway says how it stands, when nothing changes.
 const GatewayStateInterval = 5 * time.Second
 
@@ -96,6 +103,8 @@ type GatewayState struct {
 	OutboxOldest time.Time `json:"outboxOldest,omitzero"` // when the oldest of them began; zero when none waits
 
 	Certificates []CertificateState `json:"certificates,omitempty"` // of the TLS listeners
+
+	AccessLog *AccessLogState `json:"accessLog,omitempty"` // nil: none is written
 }
 
 // CertificateSource is where a certificate comes from.

@@ -59,6 +59,7 @@ type Gateway struct {
 
 	certificates *certificates.Certificates
 	web          *httpfront.Front // nil: there is no HTTP listener
+	access       access
 
 	fronts    []func(context.Context) error
 	counts    []func(*fieldgate.GatewayState) // what each front adds to the state
@@ -100,6 +101,13 @@ func New(config Config) (*Gateway, error) {
 	}
 	if err == nil {
 		err = g.listen()
+	}
+	if err == nil {
+		g.access.pipeline = g.pipeline
+		var apply func()
+		if apply, err = g.access.prepare(config.Settings.AccessLog); err == nil {
+			apply()
+		}
 	}
 	if err != nil {
 		g.release()
@@ -297,7 +305,7 @@ func (g *Gateway) state() *fieldgate.GatewayState {
 	records := g.recorder.Stats()
 	state := &fieldgate.GatewayState{Node: g.config.Node, Epoch: g.recorder.Epoch(), NameTaken: g.nameTaken(),
 		Snapshot: g.pipeline.Program().Version, Directory: g.directory.Sequence(), Problem: g.snapshots.why(), Connections: make(map[string]int),
-		Upstreams: g.pipeline.Upstreams.States(), Certificates: g.certificates.States(),
+		Upstreams: g.pipeline.Upstreams.States(), Certificates: g.certificates.States(), AccessLog: g.access.state(),
 		RecordsDropped: records.Dropped, OutboxBytes: records.OutboxBytes, OutboxOldest: records.OutboxOldest}
 	for _, count := range g.counts {
 		count(state)
@@ -309,6 +317,9 @@ func (g *Gateway) state() *fieldgate.GatewayState {
 func (g *Gateway) release() {
 	for _, listener := range g.listeners {
 		listener.Close()
+	}
+	if g.access.pipeline != nil {
+		g.access.end()
 	}
 	if err := g.directory.Close(); err != nil {
 		g.config.Logger.Error("the directory's log was not closed cleanly", "error", err)

@@ -16,6 +16,7 @@ type Settings struct {
 	Upstreams []fieldgate.Upstream
 	TLS       certificates.Settings
 	Web       Web
+	AccessLog AccessLog
 }
 
 // Web is how HTTP clients reach the gateway.
@@ -32,10 +33,15 @@ func (g *Gateway) Reload(settings Settings) error {
 	if err != nil {
 		return err
 	}
+	applyAccessLog, err := g.access.prepare(settings.AccessLog)
+	if err != nil {
+		return err
+	}
 	if err := g.pipeline.Upstreams.Replace(settings.Upstreams); err != nil {
 		return err
 	}
 	applyTLS()
+	applyAccessLog()
 	if g.web != nil {
 		g.web.Replace(g.webSettings(settings))
 	}

@@ -17,6 +17,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"fieldgate"
+	"fieldgate/gateway/accesslog"
 )
 
 const (
@@ -36,6 +37,7 @@ type environment struct {
 	Listen      listen              `yaml:"listen"`
 	TLS         webTLS              `yaml:"tls"`
 	HTTP        web                 `yaml:"http"`
+	AccessLog   accessLog           `yaml:"access-log"`
 	AdminTLS    adminTLS            `yaml:"admin-tls"`
 	AdminHosts  []string            `yaml:"admin-hosts"`
 	AdminSocket string              `yaml:"admin-socket"`
@@ -109,7 +111,7 @@ func defaultEnvironment() environment {
 }
 
 // environmentTemplate is the environment file with a comment for each setting.
-var environmentTemplate = template.Must(template.New("").Parse(webTemplate + upstreamsTemplate + `# The environment of one Fieldgate node: what contracts leave open. What is left out has the value shown here.
+var environmentTemplate = template.Must(template.New("").Parse(webTemplate + accessLogTemplate + upstreamsTemplate + `# The environment of one Fieldgate node: what contracts leave open. What is left out has the value shown here.
 
 # Name of this node in records, and in what callers are told about a refusal.
 node: {{.Node}}
@@ -154,6 +156,7 @@ listen:
 admin-socket: {{.AdminSocket}}
 
 {{template "web" .}}
+{{template "access-log" .}}
 {{template "upstreams" .}}
 log:
   level: {{.LogLevel}} # debug, info, warn or error
@@ -222,8 +225,8 @@ func readEnvironment(path string, overrides ...func(*environment)) (*environment
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	for _, file := range append(e.TLS.files(), &e.Data, &e.Store.PasswordFile, &e.Bus.PasswordFile, &e.Bus.TokenFile,
-		&e.Bus.CredentialsFile, &e.Bus.SeedFile, &e.Bus.CAFile, &e.AdminTLS.Certificate, &e.AdminTLS.Key) {
-		if *file != "" && !filepath.IsAbs(*file) {
+		&e.Bus.CredentialsFile, &e.Bus.SeedFile, &e.Bus.CAFile, &e.AccessLog.File, &e.AdminTLS.Certificate, &e.AdminTLS.Key) {
+		if *file != "" && *file != accesslog.Standard && !filepath.IsAbs(*file) {
 			*file = filepath.Join(filepath.Dir(path), *file)
 		}
 	}
@@ -268,6 +271,9 @@ func (e *environment) check() error {
 	}
 	if err := e.checkEngines(); err != nil {
 		return err
+	}
+	if err := e.AccessLog.check(); err != nil {
+		return fmt.Errorf("access-log.%w", err)
 	}
 	if err := e.checkWeb(); err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"fieldgate/gateway"
 	"fieldgate/gateway/certificates"
 	"fieldgate/gateway/httpfront"
+	"fieldgate/protocol/h1"
 )
 
 // maxNames bounds each list of names and addresses in the environment file.
@@ -55,6 +56,8 @@ type web struct {
 	TrustedProxies []string        `yaml:"trusted-proxies"`
 	ForwardedIn    forwardedFields `yaml:"forwarded-in"`
 	ForwardedOut   forwardedFields `yaml:"forwarded-out"`
+	RequestID      string          `yaml:"request-id"`
+	StartTraces    bool            `yaml:"start-traces"`
 }
 
 type forwardedFields string
@@ -88,6 +91,8 @@ http:
 #  trusted-proxies: [10.0.0.0/8]        # proxies whose word is taken for the client's address and scheme
   forwarded-in: {{.HTTP.ForwardedIn}}   # fields that trusted proxies write: x-forwarded or forwarded (RFC 7239)
   forwarded-out: {{.HTTP.ForwardedOut}}  # fields that upstreams are told by: x-forwarded, forwarded or both
+#  request-id: X-Request-Id             # field that tells callers and upstreams what an exchange is called
+  start-traces: {{.HTTP.StartTraces}}           # requests without a W3C trace context (traceparent) get one
 {{end}}`
 
 // checkWeb checks what HTTP clients meet.
@@ -196,10 +201,19 @@ func (w *web) check() error {
 	if w.ForwardedIn != xForwarded && w.ForwardedIn != forwarded {
 		return fmt.Errorf("forwarded-in: %q is none: write x-forwarded or forwarded, whichever the proxies in front write", w.ForwardedIn)
 	}
+	if w.RequestID != "" && !validFieldName(w.RequestID) {
+		return fmt.Errorf("request-id: %q is no name of a header field of its own: write one such as X-Request-Id", w.RequestID)
+	}
 	if forwardedValues[w.ForwardedOut] == 0 {
 		return fmt.Errorf("forwarded-out: %q is none: write x-forwarded, forwarded or both", w.ForwardedOut)
 	}
 	return nil
+}
+
+// validFieldName says whether a name may be that of a field which Fieldgate adds (RFC 9110 §5.1).
+func validFieldName(name string) bool {
+	return h1.ValidName(name) && len(name) <= 64 && h1.KindOf(name) == h1.KindOther && !strings.EqualFold(name, "authorization") &&
+		!strings.EqualFold(name, "cookie") && !strings.EqualFold(name, "date")
 }
 
 // parsePeer reads an address or a network.
@@ -237,7 +251,7 @@ func (t *webTLS) files() []*string {
 
 // gatewaySettings are those that can be changed while the gateway serves.
 func (e *environment) gatewaySettings() gateway.Settings {
-	settings := gateway.Settings{Upstreams: e.upstreamList()}
+	settings := gateway.Settings{Upstreams: e.upstreamList(), AccessLog: e.AccessLog.settings()}
 	if e.TLS.MinVersion == "1.3" {
 		settings.TLS.MinVersion = tls.VersionTLS13
 	}
@@ -250,7 +264,7 @@ func (e *environment) gatewaySettings() gateway.Settings {
 	}
 	settings.Web = gateway.Web{RedirectToHTTPS: e.HTTP.RedirectToHTTPS, HTTPSPort: e.HTTP.HTTPSPort, Settings: httpfront.Settings{
 		ProxyProtocol: peers(e.HTTP.ProxyProtocol.HTTP), ProxyProtocolTLS: peers(e.HTTP.ProxyProtocol.HTTPS), TrustedProxies: peers(e.HTTP.TrustedProxies),
-		ForwardedIn: forwardedValues[e.HTTP.ForwardedIn], ForwardedOut: forwardedValues[e.HTTP.ForwardedOut],
+		ForwardedIn: forwardedValues[e.HTTP.ForwardedIn], ForwardedOut: forwardedValues[e.HTTP.ForwardedOut], RequestID: e.HTTP.RequestID, StartsTraces: e.HTTP.StartTraces,
 	}}
 	return settings
 }

@@ -153,6 +153,10 @@ func (c *connection) appendVerdict(out []byte) []byte {
 		out = append(out, `Alt-Svc: h3=":`...)
 		out = append(strconv.AppendUint(out, uint64(port), 10), "\"; ma=86400\r\n"...)
 	}
+	if name := c.origin.settings.RequestID; name != "" {
+		out = append(append(out, name...), ": "...)
+		out = append(c.front.pipeline.AppendInstance(out, x), "\r\n"...)
+	}
 	out = x.AppendCORS(out)
 	if limit := &x.Limit; limit.Count > 0 { // draft-ietf-httpapi-ratelimit-headers
 		out = append(out, `RateLimit-Policy: "default";q=`...)

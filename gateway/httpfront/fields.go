@@ -32,6 +32,7 @@ func (f *callerFields) AppendForwarded(dst []byte, drop func(name []byte) bool) 
 func (c *connection) appendForwarded(dst []byte, drop func(name []byte) bool) []byte {
 	r := &c.request
 	dst = c.origin.appendFields(dst, r.Host)
+	dst = c.appendContext(dst)
 	for i := range r.Fields {
 		f := &r.Fields[i]
 		if f.Kind != h1.KindOther || f.Hop || c.withheld(f.Name) || drop != nil && drop(f.Name) {

@@ -140,7 +140,7 @@ func (c *connection) prepare(service *upstream.Upstream, upgrade bool) {
 func (c *connection) withheld(name []byte) bool {
 	x := &c.exchange
 	ours := x.Principal.Kind == fieldgate.PrincipalDevice || x.Principal.Kind == fieldgate.PrincipalApp
-	return reserved(name) || ours && carriesCredential(x.Operation, &c.request, name) ||
+	return reserved(name) || c.ownContext(name) || ours && carriesCredential(x.Operation, &c.request, name) ||
 		bytes.IndexByte(name, '_') >= 0 && passesForDeclared(x.Operation, name)
 }
 

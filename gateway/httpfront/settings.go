@@ -14,6 +14,9 @@ type Settings struct {
 	ForwardedIn    ForwardedFields // that trusted proxies write: XForwarded or Forwarded
 	ForwardedOut   ForwardedFields // that upstreams are told by
 
+	RequestID    string // name of the field that tells callers and upstreams the exchange's instance; empty: none does
+	StartsTraces bool   // requests without a W3C trace context get one
+
 	RedirectPort uint16                   // of the TLS listener that plain requests are sent to; 0: none are
 	Challenge    func(path string) []byte // answers an ACME server that asks the plain listener for a path below challengePath; nil for other paths
 }

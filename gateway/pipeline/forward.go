@@ -188,7 +188,7 @@ func (p *Pipeline) AppendUpstreamFields(dst []byte, x *Exchange) []byte {
 	dst = append(append(dst, "\r\n"+FieldPrincipalKind+": "...), x.Principal.Kind...)
 	dst = append(append(dst, "\r\n"+FieldProtocol+": "...), x.Protocol.String()...)
 	dst = append(append(dst, "\r\n"+FieldOperation+": "...), x.Operation.name...)
-	dst = p.appendInstance(append(dst, "\r\n"+FieldInstance+": "...), x)
+	dst = p.AppendInstance(append(dst, "\r\n"+FieldInstance+": "...), x)
 	return append(dst, "\r\n"...)
 }
 

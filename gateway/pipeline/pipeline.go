@@ -64,6 +64,7 @@ type Pipeline struct {
 	number   atomic.Uint64 // of the newest exchange
 	timed    atomic.Int64  // when the newest exchange began whose stages are timed, in nanoseconds since 1970
 	tap      atomic.Pointer[Tap]
+	access   atomic.Pointer[AccessLog]
 }
 
 // New makes a pipeline that knows no contract until Install.

@@ -14,6 +14,7 @@ func (p *Pipeline) Finish(x *Exchange) {
 	}
 	record := p.complete(x)
 	p.recorder.Add(record)
+	p.logAccess(x)
 	if x.Copy != nil {
 		x.Copy.Finish(x, record)
 	}
@@ -23,6 +24,7 @@ func (p *Pipeline) Finish(x *Exchange) {
 // thousands idle. The Record goes to Release when the exchange has ended. An exchange that is captured cannot be held.
 func (p *Pipeline) Hold(x *Exchange) *fieldgate.Record {
 	record := *p.complete(x)
+	p.logAccess(x)
 	return &record
 }
 
@@ -84,10 +86,11 @@ func (x *Exchange) Status() int {
 
 // Instance names the exchange in problem details, and leads to its Record.
 func (p *Pipeline) Instance(x *Exchange) string {
-	return string(p.appendInstance(nil, x))
+	return string(p.AppendInstance(nil, x))
 }
 
-func (p *Pipeline) appendInstance(dst []byte, x *Exchange) []byte {
+// AppendInstance appends what Instance is.
+func (p *Pipeline) AppendInstance(dst []byte, x *Exchange) []byte {
 	return fieldgate.AppendInstance(dst, p.node, p.epoch, x.number)
 }
 

@@ -1,0 +1,145 @@
+package accesslog
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func run(t *testing.T, f *File) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { f.Run(ctx) })
+	return func() {
+		cancel()
+		running.Wait()
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+func line(text string) func([]byte) []byte {
+	return func(dst []byte) []byte { return append(append(dst, text...), '\n') }
+}
+
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("never: " + what)
+		}
+	}
+}
+
+func TestLinesFromManyAreWhole(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "access.log")
+	f, err := Open(Settings{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := run(t, f)
+	var adding sync.WaitGroup
+	for i := range 8 {
+		adding.Go(func() {
+			for j := range 1000 {
+				f.Add(line(fmt.Sprintf("%d-%d", i, j)))
+			}
+		})
+	}
+	adding.Wait()
+	stop()
+	if got := strings.Count(read(t, path), "\n"); got != 8000 || f.Stats().Written != 8000 || f.Stats().Dropped != 0 {
+		t.Errorf("%d lines, %+v", got, f.Stats())
+	}
+}
+
+func TestNextFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "access.log")
+	f, err := Open(Settings{Path: path, MaxSize: 100, Keep: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 {
+		f.Add(line(strings.Repeat(fmt.Sprint(i), 59)))
+		f.flush(nil)
+	}
+	for name, want := range map[string]string{path: "4", path + ".1": "3", path + ".2": "2"} {
+		if got := read(t, name); !strings.HasPrefix(got, want) || len(got) != 60 {
+			t.Errorf("%s: %.10q", filepath.Base(name), got)
+		}
+	}
+	if _, err := os.Stat(path + ".3"); !os.IsNotExist(err) {
+		t.Error("an old file was kept")
+	}
+}
+
+// A program such as logrotate moves the file away and sends SIGHUP.
+func TestReopen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "access.log")
+	f, err := Open(Settings{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := run(t, f)
+	f.Add(line("before"))
+	eventually(t, "written", func() bool { return f.Stats().Written == 1 })
+	if err := os.Rename(path, path+".moved"); err != nil {
+		t.Fatal(err)
+	}
+	f.Reopen()
+	eventually(t, "opened", func() bool { f.Add(line("after")); f.wake <- struct{}{}; _, err := os.Stat(path); return err == nil })
+	stop()
+	if read(t, path+".moved") != "before\n" && !strings.HasPrefix(read(t, path+".moved"), "before\nafter") || !strings.HasPrefix(read(t, path), "after") {
+		t.Errorf("%q, %q", read(t, path+".moved"), read(t, path))
+	}
+}
+
+// /dev/full is a disk that takes nothing.
+func TestDiskFull(t *testing.T) {
+	f, err := Open(Settings{Path: "/dev/full"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := run(t, f)
+	f.Add(line("lost"))
+	eventually(t, "problem", func() bool { return f.Stats().Problem != "" })
+	if s := f.Stats(); s.Dropped != 1 || !strings.Contains(s.Problem, "no space left") {
+		t.Errorf("%+v", s)
+	}
+	f.settings.Path = filepath.Join(t.TempDir(), "access.log") // there is room again
+	f.Reopen()
+	eventually(t, "written", func() bool { f.Add(line("kept")); return f.Stats().Written > 0 && f.Stats().Problem == "" })
+	stop()
+}
+
+func TestMemoryIsBounded(t *testing.T) {
+	f, err := Open(Settings{Path: filepath.Join(t.TempDir(), "access.log")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := line(strings.Repeat("x", 1<<20))
+	for range 20 {
+		f.Add(long)
+	}
+	if len(f.waiting) > maxWaiting+1<<20+1 || f.Stats().Dropped < 15 {
+		t.Errorf("%d bytes wait, %+v", len(f.waiting), f.Stats())
+	}
+}
+
+func TestFolderMissing(t *testing.T) {
+	if _, err := Open(Settings{Path: filepath.Join(t.TempDir(), "none", "access.log")}); err == nil {
+		t.Error("no error")
+	}
+}
