@@ -11,6 +11,7 @@ import (
 
 	"fieldgate"
 	"fieldgate/gateway/broker"
+	"fieldgate/gateway/tunnel"
 	"fieldgate/protocol/h1"
 )
 
@@ -31,6 +32,7 @@ type queue struct {
 	messages []*broker.Message
 	bytes    int
 	dropped  uint64
+	tunnel   *tunnel.Tunnel // is woken instead of ready, if there is one
 }
 
 func newQueue() *queue { return &queue{ready: make(chan struct{}, 1)} }
@@ -45,7 +47,14 @@ func (q *queue) Deliver(message *broker.Message, _ byte) {
 	}
 	q.messages = append(q.messages, message)
 	q.bytes += len(message.Payload)
+	first, reader := len(q.messages) == 1, q.tunnel
 	q.mu.Unlock()
+	if reader != nil {
+		if first { // otherwise it knows
+			reader.Wake()
+		}
+		return
+	}
 	select {
 	case q.ready <- struct{}{}:
 	default:
@@ -72,8 +81,9 @@ func (q *queue) lost() bool {
 // subscription is a stream that hears the operation's topic.
 type subscription struct {
 	*stream
-	queue *queue
-	end   func()
+	queue       *queue
+	unsubscribe func()
+	end         func()
 }
 
 // subscribe hears the operation's topic, beginning with what is retained.
@@ -88,6 +98,7 @@ func (c *connection) subscribe() (*subscription, *fieldgate.Problem) {
 	s := &subscription{stream: c.openStream(), queue: newQueue()}
 	unsubscribe := c.front.pipeline.Broker.Subscribe(filter, x.Operation.MQTT.QoS, s.queue)
 	c.front.pipeline.Broker.Retained(filter, func(m *broker.Message) { s.queue.Deliver(m, 0) })
+	s.unsubscribe = unsubscribe
 	s.end = func() {
 		unsubscribe()
 		c.closeStream(s.stream)

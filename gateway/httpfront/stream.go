@@ -36,9 +36,15 @@ func (s *stream) revoke() {
 func (c *connection) openStream() *stream {
 	s := &stream{caller: c.caller(), closed: make(chan struct{})}
 	c.front.mu.Lock()
-	c.front.streams[s] = struct{}{}
-	c.front.mu.Unlock()
+	defer c.front.mu.Unlock()
+	c.front.enter(s)
 	return s
+}
+
+// enter puts a stream among those that are ended when their caller may not go on, which may be so already. To be called with mu held.
+func (f *Front) enter(s *stream) {
+	f.streams[s] = struct{}{}
+	f.endIfRevoked(s)
 }
 
 // caller is who called, if the directory knows it.
@@ -92,9 +98,13 @@ func (f *Front) endRevoked() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for s := range f.streams {
-		if s.caller != nil && f.pipeline.Valid(s.caller) != nil {
-			s.revoke()
-			delete(f.streams, s)
-		}
+		f.endIfRevoked(s)
+	}
+}
+
+func (f *Front) endIfRevoked(s *stream) {
+	if s.caller != nil && f.pipeline.Valid(s.caller) != nil {
+		s.revoke()
+		delete(f.streams, s)
 	}
 }

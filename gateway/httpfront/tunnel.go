@@ -59,41 +59,49 @@ func (c *connection) handOver(reader *h1.Reader, messages *pipeline.Messages) bo
 	if c.tcp == nil || service == nil || c.exchange.Copy != nil {
 		return false
 	}
-	p := &passage{front: f, source: c.counted}
-	p.caller = c.caller()
+	p := &passage{stream: &stream{caller: c.caller()}, front: f, source: c.counted}
 	f.mu.Lock()
 	defer f.mu.Unlock() // Ended waits for it
 	var err error
-	if p.tunnel, err = f.tunnels.Take(c.tcp, service, c.reader.Buffered(), reader.Buffered(), messages, p); err != nil {
+	if p.stream.tunnel, err = f.tunnels.Take(c.tcp, service, c.reader.Buffered(), reader.Buffered(), messages, p); err != nil {
 		return false
 	}
-	p.record = f.pipeline.Hold(&c.exchange)
-	f.passages++
-	f.streams[&p.stream] = struct{}{}
-	c.counted = netip.Addr{} // it goes on to count for its source
+	c.passOn(p)
+	f.enter(p.stream)
 	return true
 }
 
 // passage is a WebSocket that the relay has, long after its connection has ended.
 type passage struct {
-	stream
+	stream *stream
 	front  *Front
 	source netip.Addr // that it counts for; invalid: for none
 	record *fieldgate.Record
 }
 
-// Ended implements tunnel.Owner.
-func (p *passage) Ended(end tunnel.End) {
+// passOn hands the place that the connection has in the front to the passage. To be called with mu held.
+func (c *connection) passOn(p *passage) {
+	p.record = c.front.pipeline.Hold(&c.exchange)
+	c.front.passages++
+	c.counted = netip.Addr{}
+}
+
+// leave gives up the passage's place, and returns its Record.
+func (p *passage) leave() *fieldgate.Record {
 	f := p.front
 	f.mu.Lock()
-	delete(f.streams, &p.stream)
+	defer f.mu.Unlock()
+	delete(f.streams, p.stream)
 	f.passages--
 	if p.source.IsValid() {
 		f.sources.release(p.source)
 	}
-	record := p.record
-	f.mu.Unlock()
+	return p.record
+}
 
+// Ended implements tunnel.Owner.
+func (p *passage) Ended(end tunnel.End) {
+	record := p.leave()
 	findings, problem := verdict(&end)
 	record.BytesIn, record.BytesOut = end.FromClient, end.FromService
 	record.Findings |= findings
@@ -101,7 +109,7 @@ func (p *passage) Ended(end tunnel.End) {
 	if problem != nil {
 		record.Problem, record.Status, record.Decided, record.Rule = problem.Code, problem.Status(), fieldgate.StageCheck, record.Detail
 	}
-	f.pipeline.Release(record)
+	p.front.pipeline.Release(record)
 }
 
 // verdict is what the messages of a WebSocket mean for its Record.

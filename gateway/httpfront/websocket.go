@@ -10,6 +10,7 @@ import (
 
 	"fieldgate"
 	"fieldgate/gateway/broker"
+	"fieldgate/gateway/tunnel"
 	"fieldgate/protocol/h1"
 )
 
@@ -51,7 +52,12 @@ func (c *connection) subscribeWebSocket() {
 		c.answerProblem(problem)
 		return
 	}
-	defer s.end()
+	handed := false
+	defer func() {
+		if !handed {
+			s.end()
+		}
+	}()
 	c.keep = false
 	x.Answer.Status = http.StatusSwitchingProtocols
 	subprotocol := ""
@@ -62,6 +68,9 @@ func (c *connection) subscribeWebSocket() {
 		return
 	}
 
+	if handed = c.handOverSubscription(s); handed {
+		return
+	}
 	pongs := make(chan []byte, 1)
 	closed := make(chan error, 1)
 	var reading sync.WaitGroup
@@ -79,11 +88,7 @@ func (c *connection) subscribeWebSocket() {
 		case <-s.queue.ready:
 			messages = s.queue.take(messages)
 			for _, m := range messages {
-				opcode := h1.OpBinary
-				if utf8.Valid(m.Payload) {
-					opcode = h1.OpText
-				}
-				out = h1.AppendFrame(out, opcode, m.Payload)
+				out = appendMessage(out, m)
 				x.BytesOut += uint64(len(m.Payload))
 			}
 			clear(messages)
@@ -111,6 +116,67 @@ func (c *connection) subscribeWebSocket() {
 			out = nil
 		}
 	}
+}
+
+func appendMessage(out []byte, m *broker.Message) []byte {
+	if utf8.Valid(m.Payload) {
+		return h1.AppendFrame(out, h1.OpText, m.Payload)
+	}
+	return h1.AppendFrame(out, h1.OpBinary, m.Payload)
+}
+
+// handOverSubscription gives the WebSocket to the relay, if that can take it.
+func (c *connection) handOverSubscription(s *subscription) bool {
+	if c.tcp == nil || c.exchange.Copy != nil {
+		return false
+	}
+	c.noDeadlines()
+	f := c.front
+	h := &heard{passage: passage{stream: s.stream, front: f, source: c.counted}, queue: s.queue, unsubscribe: s.unsubscribe}
+	f.mu.Lock()
+	defer f.mu.Unlock() // Ended waits for it
+	if _, goesOn := f.streams[s.stream]; !goesOn {
+		return false // its caller was revoked meanwhile
+	}
+	var err error
+	if s.stream.tunnel, err = f.tunnels.TakeFeed(c.tcp, c.reader.Buffered(), h); err != nil {
+		return false
+	}
+	c.passOn(&h.passage)
+	s.queue.mu.Lock()
+	defer s.queue.mu.Unlock()
+	s.queue.tunnel = s.stream.tunnel
+	s.queue.tunnel.Wake() // for what came before
+	return true
+}
+
+// heard is a subscription that the relay has, long after its connection has ended.
+type heard struct {
+	passage
+	queue       *queue
+	unsubscribe func()
+	sent        uint64 // bytes of payloads
+}
+
+// Next implements tunnel.Feed.
+func (h *heard) Next(out []byte) []byte {
+	messages := h.queue.take(nil)
+	for _, m := range messages {
+		out = appendMessage(out, m)
+		h.sent += uint64(len(m.Payload))
+	}
+	return out
+}
+
+// Ended implements tunnel.Owner.
+func (h *heard) Ended(tunnel.End) {
+	h.unsubscribe()
+	record := h.leave()
+	record.BytesOut = h.sent
+	if h.queue.lost() {
+		record.Findings |= fieldgate.FindingDropped
+	}
+	h.front.pipeline.Release(record)
 }
 
 // readMessages reads what the client sends until the WebSocket ends. Pings are handed on; one that comes before the last was

@@ -30,8 +30,8 @@ type breach struct {
 // buffer.
 type inspector struct {
 	follower
-	schema     *schema.Schema
-	max        int64 // payload bytes of a message
+	schema     *schema.Schema // nil: only the protocol counts
+	max        int64          // payload bytes of a message
 	fromClient bool
 	shadow     bool // an invalid message passes, and is noted
 
@@ -157,7 +157,7 @@ func (i *inspector) end(w *work) (due bool, broken *breach) {
 	if !i.final {
 		return false, nil
 	}
-	if i.size > longMessage || i.size > longMessageSlow && !i.schema.Compiled() {
+	if i.schema != nil && (i.size > longMessage || i.size > longMessageSlow && !i.schema.Compiled()) {
 		return true, nil
 	}
 	if broken = i.judge(w); broken == nil {
@@ -177,13 +177,15 @@ func (i *inspector) judge(w *work) *breach {
 		h1.Mask(w.payload[begin:], head.Mask)
 		frames = frames[end:]
 	}
+	if i.message == h1.OpText && !utf8.Valid(w.payload) { // RFC 6455 §8.1
+		return &breach{code: h1.CloseInvalidData, reason: "text is not UTF-8", detail: "text is not UTF-8"}
+	}
 	var err error
-	if i.message == h1.OpText {
-		if !utf8.Valid(w.payload) { // RFC 6455 §8.1
-			return &breach{code: h1.CloseInvalidData, reason: "text is not UTF-8", detail: "text is not UTF-8"}
-		}
+	switch {
+	case i.schema == nil:
+	case i.message == h1.OpText:
 		err = i.schema.ValidateJSON(w.payload)
-	} else {
+	default:
 		err = i.schema.ValidateCBOR(w.payload)
 	}
 	if err == nil {

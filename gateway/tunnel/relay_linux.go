@@ -64,11 +64,13 @@ func (r *Relay) remove(l *loop) {
 type Tunnel struct {
 	loop    *loop
 	owner   Owner
+	feed    Feed // nil: the other side is a service
 	sides   [2]side
 	slot    int32
 	closing bool      // what comes is dropped, and both sides are to end
 	over    bool      // the sockets are closed
 	by      time.Time // when it ends if nothing moves; zero: never
+	ping    time.Time // when the client of a feed is asked for
 	end     End
 }
 
@@ -283,6 +285,8 @@ func (l *loop) expire() {
 	for t := range l.timed {
 		if now.After(t.by) {
 			l.end(t)
+		} else {
+			l.knock(t, now)
 		}
 	}
 }
@@ -317,6 +321,9 @@ func (l *loop) open(t *Tunnel) {
 	if l.draining {
 		l.close(t, h1.CloseGoingAway, "")
 	}
+	if t.feed != nil {
+		l.feed(t)
+	}
 	l.settle(t)
 }
 
@@ -342,6 +349,9 @@ func (l *loop) read(t *Tunnel, i int) {
 		l.lost(t, i)
 	case n == 0:
 		s.eof = true
+		if t.feed != nil { // RFC 6455 §7.1.5: it has gone without a close frame
+			t.finish()
+		}
 	default:
 		t.moved()
 		l.move(t, i, l.buf[:n])
@@ -355,7 +365,11 @@ func (l *loop) move(t *Tunnel, from int, data []byte) {
 	}
 	s := &t.sides[from]
 	out, rest, due, broken := s.says.pass(&l.work, data)
-	l.write(t, 1-from, out)
+	if t.feed != nil {
+		l.hear(t, out)
+	} else {
+		l.write(t, 1-from, out)
+	}
 	switch {
 	case broken != nil:
 		l.refuse(t, from, broken)
@@ -440,6 +454,9 @@ func (l *loop) flush(t *Tunnel, i int) {
 	}
 	if s.pending = s.pending[n:]; len(s.pending) == 0 {
 		s.pending = nil
+		if t.feed != nil {
+			l.feed(t)
+		}
 	}
 }
 
@@ -447,6 +464,11 @@ func (l *loop) flush(t *Tunnel, i int) {
 func (l *loop) lost(t *Tunnel, i int) {
 	s := &t.sides[i]
 	s.eof, s.shut, s.pending = true, true, nil
+	t.finish()
+}
+
+// finish has both sides end once they have taken what is pending. What they say is dropped.
+func (t *Tunnel) finish() {
 	t.closing, t.by = true, time.Now().Add(closeTime)
 }
 
@@ -457,19 +479,31 @@ func (l *loop) close(t *Tunnel, code int, reason string) {
 		return
 	}
 	for i := range t.sides {
+		if t.sides[i].fd == none {
+			continue
+		}
 		if t.sides[1-i].says.interrupts() {
 			var frame [h1.MaxFrameHead + 125]byte
 			l.write(t, i, appendClose(frame[:0], i, code, reason))
 		}
 	}
-	t.closing, t.end.Code, t.by = true, code, time.Now().Add(closeTime)
+	t.end.Code = code
+	t.finish()
 }
 
 // moved gives the tunnel its time again.
 func (t *Tunnel) moved() {
 	if !t.closing && !t.by.IsZero() {
-		t.by = time.Now().Add(stalled)
+		t.by = time.Now().Add(t.patience())
 	}
+}
+
+// patience is how long nothing may move where something should.
+func (t *Tunnel) patience() time.Duration {
+	if t.feed != nil {
+		return 3 * pingEvery
+	}
+	return stalled
 }
 
 // settle tells the kernel what the tunnel waits for, after anything has happened to it.
@@ -477,9 +511,12 @@ func (l *loop) settle(t *Tunnel) {
 	if t.over {
 		return
 	}
-	done, waits := true, t.closing
+	done, waits := true, t.closing || t.feed != nil
 	for i := range t.sides {
 		s, other := &t.sides[i], &t.sides[1-i]
+		if s.fd == none {
+			continue
+		}
 		if len(s.pending) == 0 && !s.shut && (other.eof || t.closing) {
 			syscall.Shutdown(int(s.fd), syscall.SHUT_WR) // a failure shows when it is read
 			s.shut = true
@@ -505,7 +542,7 @@ func (l *loop) settle(t *Tunnel) {
 		l.end(t)
 	case waits:
 		if t.by.IsZero() {
-			t.by = time.Now().Add(stalled)
+			t.by = time.Now().Add(t.patience())
 		}
 		l.timed[t] = struct{}{}
 	case !t.by.IsZero():
@@ -540,6 +577,9 @@ func (l *loop) end(t *Tunnel) {
 	t.over = true
 	for i := range t.sides {
 		s := &t.sides[i]
+		if s.fd == none {
+			continue
+		}
 		l.watch(t, i, 0) // the connection that was duplicated may still be open and would keep the socket watched
 		syscall.Close(int(s.fd))
 	}

@@ -31,5 +31,13 @@ func (r *Relay) Take(toClient, toService *net.TCPConn, readFromClient, readFromS
 	return nil, errors.ErrUnsupported
 }
 
+// TakeFeed always fails.
+func (r *Relay) TakeFeed(toClient *net.TCPConn, readFromClient []byte, feed Feed) (*Tunnel, error) {
+	return nil, errors.ErrUnsupported
+}
+
+// Wake does nothing.
+func (t *Tunnel) Wake() {}
+
 // End does nothing.
 func (t *Tunnel) End(code int, reason string) {}

@@ -25,12 +25,23 @@ const (
 	closeTime = 2 * time.Second
 	// readSize is how much is read at once, and so how much may wait for a side that does not take it, unless a longer message does.
 	readSize = 32 << 10
+	// pingEvery is how often the client of a Feed is asked whether it is there; it may be silent for three times as long.
+	pingEvery = 25 * time.Second
+	// maxFeedMessage bounds what the client of a Feed may send; all of it is dropped.
+	maxFeedMessage = 4 << 10
 )
 
 // Owner hears of the end of a tunnel.
 type Owner interface {
 	// Ended is called once, and must not block.
 	Ended(end End)
+}
+
+// Feed is the Owner of a WebSocket that has no service, but messages of the gateway's own.
+type Feed interface {
+	Owner
+	// Next appends the frames of all that waits to be sent. It is called after Wake, and when the client has taken what came before.
+	Next(dst []byte) []byte
 }
 
 // End is how a tunnel ended.

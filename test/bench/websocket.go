@@ -38,8 +38,8 @@ components:
 
 const subscriptionContract = `asyncapi: 3.0.0
 info: {title: Events, version: 1.0.0}
-channels: {readings: {address: 'bench/{deviceId}/t', parameters: {deviceId: {}}, messages: {reading: {contentType: application/json, payload: {type: object}}}}}
-operations: {hear: {action: receive, channel: {$ref: '#/channels/readings'}}}
+channels: {readings: {address: bench/readings, messages: {reading: {contentType: application/json, payload: {type: object}}}}}
+operations: {hear: {action: send, channel: {$ref: '#/channels/readings'}, x-fieldgate: {access: [anonymous]}, x-fieldgate-bindings: {http: {path: /bench/readings}}}}
 `
 
 // websockets measures the memory that idle WebSockets cost the gateway.
@@ -66,17 +66,19 @@ func (b *bench) websockets() error {
 	if err := awaitPort(origin); err != nil {
 		return err
 	}
-	contract := filepath.Join(b.folder, "sockets.openapi.yaml")
-	if err := os.WriteFile(contract, []byte(webSocketContract), 0o600); err != nil {
-		return err
-	}
 	fmt.Println("| idle WebSockets | open | RSS before, MB | RSS after, MB | KB each |\n|---|---|---|---|---|")
 	for _, kind := range []struct {
 		name, path string
+		contract   string
 		files      uint64 // that each costs the gateway
-	}{{"passed through", "/plain", 2}, {"passed through, messages checked", "/checked", 2}} {
-		n, err := b.node("websocket"+kind.path[1:], origin)
+	}{{"passed through", "/plain", webSocketContract, 2}, {"passed through, messages checked", "/checked", webSocketContract, 2},
+		{"subscribed to a topic", "/bench/readings", subscriptionContract, 1}} {
+		n, err := b.node("websocket"+filepath.Base(kind.path), origin)
 		if err != nil {
+			return err
+		}
+		contract := filepath.Join(b.folder, filepath.Base(kind.path)+".yaml")
+		if err := os.WriteFile(contract, []byte(kind.contract), 0o600); err != nil {
 			return err
 		}
 		if _, err := b.fieldgate(n.config, "api", "publish", contract); err != nil {
