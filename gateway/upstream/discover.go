@@ -163,7 +163,7 @@ func (l *lookup) services(ctx context.Context, r *resolver) error {
 		for _, record := range answer.Answer {
 			l.ttl = min(l.ttl, seconds(record))
 			srv, ok := record.(*dns.SRV)
-			if !ok || srv.Target == "." || len(l.candidates) >= fieldgate.MaxTargets { // ".": the service is not to be had here
+			if !ok || srv.Target == "." || !hostCharacters(srv.Target) || len(l.candidates) >= fieldgate.MaxTargets { // ".": it is not to be had here
 				continue
 			}
 			target := fieldgate.Target{Priority: int(srv.Priority), Weight: max(int(srv.Weight), 1)}

@@ -150,12 +150,13 @@ func TestDiscoverByName(t *testing.T) {
 	}
 }
 
-// RFC 2782: ports, priorities in their order, weights in proportion; a target of "." is none.
+// RFC 2782: ports, priorities in their order, weights in proportion; a target of "." is none, nor is one that is no host name.
 func TestDiscoverServices(t *testing.T) {
 	d := newDNS(t)
 	d.set(dns.RcodeSuccess, map[string][]string{
 		"_ingest._tcp.test. SRV": {"_ingest._tcp.test. 40 IN SRV 10 60000 9001 a.test.", "_ingest._tcp.test. 40 IN SRV 10 6000 9002 b.test.",
-			"_ingest._tcp.test. 40 IN SRV 20 0 9003 b.test.", "_ingest._tcp.test. 40 IN SRV 0 0 0 ."},
+			"_ingest._tcp.test. 40 IN SRV 20 0 9003 b.test.", "_ingest._tcp.test. 40 IN SRV 0 0 0 .",
+			`_ingest._tcp.test. 40 IN SRV 0 0 80 a\013\010b.test.`, "_ingest._tcp.test. 40 IN SRV 0 0 80 a/b.test."},
 		"a.test. A": {"a.test. 30 IN A 10.0.0.1"},
 		"b.test. A": {"b.test. 50 IN A 10.0.0.2"},
 	})

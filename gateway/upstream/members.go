@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/url"
 	"reflect"
+	"strconv"
+	"strings"
 	"time"
 
 	"fieldgate"
@@ -53,7 +55,7 @@ func newCandidate(target fieldgate.Target) (candidate, error) {
 func parseAddress(text string) (endpoint, error) {
 	parsed, err := url.Parse(text)
 	if err != nil || len(text) > 300 || parsed.Hostname() == "" || parsed.User != nil || parsed.RawQuery != "" || parsed.Fragment != "" ||
-		parsed.Path != "" && parsed.Path != "/" {
+		parsed.Path != "" && parsed.Path != "/" || !hostCharacters(parsed.Host) {
 		return endpoint{}, fmt.Errorf("address %.300q is not of the form http://host:port", text)
 	}
 	e := endpoint{authority: parsed.Host, name: parsed.Hostname()}
@@ -71,8 +73,22 @@ func parseAddress(text string) (endpoint, error) {
 	default:
 		return endpoint{}, fmt.Errorf("address %q: the scheme must be http or https", text)
 	}
+	if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 {
+		return endpoint{}, fmt.Errorf("address %q: the port must be 1 to 65535", text)
+	}
 	e.dial = net.JoinHostPort(parsed.Hostname(), port)
 	return e, nil
+}
+
+// hostCharacters reports whether text holds only what host names, numeric addresses and ports are written with: it becomes part of
+// requests.
+func hostCharacters(text string) bool {
+	for _, c := range []byte(text) {
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte(".-_:[]%", c) >= 0) {
+			return false
+		}
+	}
+	return true
 }
 
 func (u *Upstream) newAddress(e endpoint) *address {
