@@ -17,6 +17,10 @@ func (c *connection) answerProblem(problem *fieldgate.Problem) {
 	if problem.Cause != nil {
 		c.front.logger.Debug("exchange failed", "instance", c.front.pipeline.Instance(x), "problem", string(problem.Code), "cause", problem.Cause)
 	}
+	if c.speaksGRPC() {
+		c.answerGRPC(problem)
+		return
+	}
 	c.keep = c.keep && c.mayDiscard()
 	out := h1.AppendStatusLine(c.out[:0], problem.Status(), nil)
 	out = appendDate(out)

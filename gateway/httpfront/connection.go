@@ -69,6 +69,8 @@ type connection struct {
 	begun    bool   // some of the upstream's answer was written
 	keep     bool   // the connection lives on after this exchange
 	trailers bool   // the client takes trailers
+	grpc     bool   // the request is a gRPC call
+	lasting  lasting
 
 	readBy, writeBy time.Time // deadlines in force
 }

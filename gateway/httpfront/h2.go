@@ -96,7 +96,7 @@ func (s *h2Carrier) set(r *h1.Request) error {
 		fields = append(fields, h1.Field{Name: s.Fields[i].Name, Value: s.Fields[i].Value})
 	}
 	err := r.Set(s.Method, s.Scheme, s.Authority, s.Path, fields, &s.parent.front.config.Limits)
-	if err == nil && s.Ended() && r.Length == 0 {
+	if err == nil && s.Empty {
 		r.Framing = h1.NoBody
 	}
 	return err

@@ -109,6 +109,7 @@ func (c *connection) prepare(service *upstream.Upstream, upgrade bool) {
 		call.Host = r.Host
 	}
 	c.trailers = r.Fields.Has("TE", "trailers") // RFC 9110 §10.1.4
+	c.grpc, c.lasting.on = c.speaksGRPC(), false
 	if upgrade {
 		call.Upgrade = []byte("websocket")
 	}
@@ -230,6 +231,16 @@ func (c *connection) relayAnswer() {
 			return
 		}
 	}
+	if c.grpc {
+		done, err := c.beginGRPC(framing)
+		if err != nil {
+			c.endUpload()
+			c.begun = false
+			c.cutShort(err)
+			return
+		}
+		defer done()
+	}
 	events := isEventStream(r)
 	if events {
 		c.endUpload()
@@ -312,7 +323,7 @@ func (c *connection) relayContent(framing h1.Framing) error {
 				return c.spliceContent(left)
 			}
 			if x.Operation.PassThrough {
-				if err := c.call.Progress(); err != nil {
+				if err := c.progress(); err != nil {
 					return c.cutShort(err)
 				}
 			}

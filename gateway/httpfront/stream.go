@@ -6,6 +6,7 @@ import (
 
 	"fieldgate/gateway/pipeline"
 	"fieldgate/gateway/tunnel"
+	"fieldgate/gateway/upstream"
 	"fieldgate/protocol/h1"
 )
 
@@ -17,6 +18,7 @@ type stream struct {
 	caller *pipeline.Caller // nil: anonymous or foreign
 	closed chan struct{}    // closed once when the stream has to end
 	tunnel *tunnel.Tunnel   // instead of closed: of a WebSocket that the relay has
+	handle *upstream.Handle // instead of closed: of a gRPC call, which is cut
 }
 
 // revoked is what a WebSocket is told whose caller may not go on.
@@ -24,9 +26,12 @@ const revoked = "the credential is no longer valid"
 
 // revoke ends the stream because its caller may not go on.
 func (s *stream) revoke() {
-	if s.tunnel != nil {
+	switch {
+	case s.tunnel != nil:
 		s.tunnel.End(h1.ClosePolicy, revoked)
-	} else {
+	case s.handle != nil:
+		s.handle.Cut()
+	default:
 		close(s.closed)
 	}
 }

@@ -84,8 +84,8 @@ func (c *connection) sendPiece() (more bool, problem *fieldgate.Problem) {
 		return false, errTooLarge
 	}
 	if n > 0 {
-		if x.Operation.PassThrough {
-			if err := c.call.Progress(); err != nil {
+		if x.Operation.PassThrough || c.grpc {
+			if err := c.progress(); err != nil {
 				return false, upstream.Failure(err)
 			}
 		}
@@ -121,12 +121,18 @@ func (c *connection) requestTrailers() h1.Fields {
 // setContentBy bounds the wait for the next piece of streamed content, and of all of it: a client that drips must not hold a
 // connection of the upstream for as long as it likes. Content that ends with its stream has no length to be slow about.
 func (c *connection) setContentBy(began time.Time) {
+	if c.grpc { // which may be silent for as long as it likes, and is not told apart before it is answered
+		return
+	}
 	patience := c.front.config.BodyTimeout
 	if c.request.Framing != h1.UntilClose {
 		earned := time.Duration(min(c.exchange.BytesIn, 1<<40)) * (time.Second / slowestBody)
 		patience = max(1, min(patience, time.Until(began.Add(patience+earned))))
 	}
 	c.setReadBy(patience)
+	if c.upload != nil && c.upload.stopped.Load() { // the exchange has ended meanwhile
+		c.link.SetReadDeadline(longAgo)
+	}
 }
 
 // endUpload ends the content where it is if it is still on its way, and returns what was wrong with it before.

@@ -91,8 +91,8 @@ type Handle struct {
 	cut    atomic.Bool
 }
 
-// Cut ends the call that goes on at present, and those that follow: they fail with upstream-timeout. A call that takes over the
-// connection at this very moment may be hit too, unless the one that is cut ends with Abort.
+// Cut ends the call that goes on at present, and those that follow: they fail with upstream-timeout. The
+// connection is not used again.
 func (h *Handle) Cut() {
 	h.cut.Store(true)
 	if link := h.conn.Load(); link != nil {
@@ -467,7 +467,8 @@ func (c *Call) End() {
 	now := time.Now()
 	link.address.end(now, c.took, c.outcome)
 	r := &link.response
-	reusable := c.Response != nil && c.sendErr == nil && !c.early && !r.Close && r.Status != http.StatusSwitchingProtocols &&
+	// A Cut that is under way may still hold the connection.
+	reusable := c.Response != nil && c.sendErr == nil && !c.early && !c.Handle.isCut() && !r.Close && r.Status != http.StatusSwitchingProtocols &&
 		link.body.Ended() && len(link.reader.Buffered()) == 0
 	c.try = try{}
 	if reusable {

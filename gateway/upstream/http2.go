@@ -117,7 +117,6 @@ type stream struct {
 func (c *Call) openStream(a *address, now time.Time) (*stream, error) {
 	s := &stream{ended: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancelCause(c.context())
-	s.deadline = time.AfterFunc(c.tryBy.Sub(now), s.cut)
 	connected := make(chan struct{})
 	var once sync.Once
 	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
@@ -127,6 +126,7 @@ func (c *Call) openStream(a *address, now time.Time) (*stream, error) {
 		})
 	}}
 	s.request = c.http2Request(a, s).WithContext(httptrace.WithClientTrace(s.ctx, trace))
+	s.deadline = time.AfterFunc(c.tryBy.Sub(now), s.cut)
 	go func() {
 		s.answer, s.err = a.http2.RoundTrip(s.request)
 		close(s.ended)
@@ -214,8 +214,13 @@ func (m *memory) Close() error {
 	return nil
 }
 
-// cut ends the exchange as a time-out.
-func (s *stream) cut() { s.cancel(os.ErrDeadlineExceeded) }
+// cut ends the exchange as a time-out. The transport does not look at the context while it waits for content.
+func (s *stream) cut() {
+	s.cancel(os.ErrDeadlineExceeded)
+	if s.pipe != nil {
+		s.pipe.CloseWithError(os.ErrDeadlineExceeded)
+	}
+}
 
 // endsBy waits until then for the head of the answer, or a failure.
 func (s *stream) endsBy(then time.Time) bool {

@@ -14,6 +14,7 @@ type Head struct {
 	Method, Scheme, Authority, Path []byte
 	Fields                          []Field // without pseudo-header fields
 	ContentLength                   int64   // -1: not announced
+	Empty                           bool    // the request ended with its head: it has no content
 	// TooLarge says that the head is longer than Config.MaxHead or has more fields than Config.MaxFields. What is beyond is
 	// missing; such a request is to be answered with 431.
 	TooLarge bool

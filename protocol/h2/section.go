@@ -107,7 +107,7 @@ func (c *Conn) section(text []byte) error {
 		defer c.mu.Unlock()
 		return c.streamError(f.stream, ProtocolError)
 	}
-	s.left, s.remoteEnd = s.ContentLength, f.has(flagEndStream)
+	s.left, s.remoteEnd, s.Empty = s.ContentLength, f.has(flagEndStream), f.has(flagEndStream)
 	c.mu.Lock()
 	if c.err != nil {
 		c.mu.Unlock()

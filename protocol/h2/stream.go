@@ -178,13 +178,6 @@ func (s *Stream) Read(p []byte) (int, error) {
 	}
 }
 
-// Ended reports whether all of the request's content has come and was read.
-func (s *Stream) Ended() bool {
-	s.conn.mu.Lock()
-	defer s.conn.mu.Unlock()
-	return s.remoteEnd && s.at == len(s.in)
-}
-
 // Trailers are the fields behind the request's content, after Read returned io.EOF; nil: none.
 func (s *Stream) Trailers() []Field {
 	s.conn.mu.Lock()
