@@ -43,6 +43,23 @@ func BenchmarkChoose(b *testing.B) {
 	}
 }
 
+// What a change costs, under the lock: of health, and of members.
+func BenchmarkChange(b *testing.B) {
+	for _, algorithm := range []fieldgate.Algorithm{fieldgate.AlgorithmTwoChoices, fieldgate.AlgorithmHash} {
+		u := pretend(b, 1000, fieldgate.Upstream{Algorithm: algorithm})
+		b.Run(string(algorithm)+"/health", func(b *testing.B) {
+			for b.Loop() {
+				u.rebuild(0)
+			}
+		})
+		b.Run(string(algorithm)+"/members", func(b *testing.B) {
+			for b.Loop() {
+				u.setMembers(u.members, 0)
+			}
+		})
+	}
+}
+
 // spread makes n calls in turn and counts them by address; each ends before the next begins.
 func spread(u *Upstream, now time.Time, n int, key func(i int) uint64) map[string]int {
 	counts := make(map[string]int)

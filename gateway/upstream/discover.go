@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,8 +87,18 @@ func (u *Upstream) found(candidates []candidate, err error) {
 		return
 	}
 	now := time.Now()
-	u.problem, u.discovered, u.sources[discovered] = "", now, candidates
-	u.update(now)
+	u.problem, u.discovered = "", now
+	u.setSource(discovered, candidates, now)
+}
+
+// setSource takes over what a source of members says, if that is something new; the caller holds the lock. DNS servers change the
+// order of their answers to spread clients; here it does not count.
+func (u *Upstream) setSource(source int, candidates []candidate, now time.Time) {
+	slices.SortStableFunc(candidates, func(a, b candidate) int { return cmp.Compare(a.target.Address, b.target.Address) })
+	if !slices.Equal(candidates, u.sources[source]) {
+		u.sources[source] = candidates
+		u.update(now)
+	}
 }
 
 // SetTargets takes over the addresses that services have registered for an upstream. What is wrong with one of them leaves out that
@@ -113,8 +124,7 @@ func (s *Set) SetTargets(upstream string, targets []fieldgate.Target) error {
 	if !u.Config.Discovery.Registered {
 		return fmt.Errorf("upstream %s takes no registered addresses", upstream)
 	}
-	u.sources[registered] = candidates
-	u.update(time.Now())
+	u.setSource(registered, candidates, time.Now())
 	return errors.Join(wrong...)
 }
 

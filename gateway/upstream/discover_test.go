@@ -126,7 +126,14 @@ func TestDiscoverByName(t *testing.T) {
 	if a := u.addresses()[0]; a.authority != "ingest.test:9000" || a.dial != "10.0.0.1:9000" || a.name != "ingest.test" {
 		t.Errorf("it is called %s at %s, its certificate is for %s", a.authority, a.dial, a.name)
 	}
-	stays := u.addresses()[1]
+	stays, pool := u.addresses()[1], u.pool.Load()
+	d.set(dns.RcodeSuccess, map[string][]string{
+		"ingest.test. A":    {"ingest.test. 7 IN A 10.0.0.2", "ingest.test. 7 IN A 10.0.0.1"},
+		"ingest.test. AAAA": {"ingest.test. 60 IN AAAA fd00::1"},
+	})
+	if once(t, u); u.pool.Load() != pool {
+		t.Error("the same addresses in another order are taken for a change")
+	}
 	for name, change := range map[string]func(){
 		"the server fails":        func() { d.set(dns.RcodeServerFailure, nil) },
 		"the name does not exist": func() { d.set(dns.RcodeSuccess, nil) },
