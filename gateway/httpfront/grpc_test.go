@@ -69,8 +69,8 @@ func newGRPC(t *testing.T) (*gateway, *grpc.ClientConn) {
 	return g, client
 }
 
-// TestGRPC runs gRPC's own interoperability cases through the gateway. Those functions end the process when a case fails.
-func TestGRPC(t *testing.T) {
+// TestGRPCInterop runs gRPC's own interoperability cases through the gateway. Those functions end the process when a case fails.
+func TestGRPCInterop(t *testing.T) {
 	g, client := newGRPC(t)
 	service := grpc_testing.NewTestServiceClient(client)
 	for name, do := range map[string]func(context.Context, grpc_testing.TestServiceClient, ...grpc.CallOption){
