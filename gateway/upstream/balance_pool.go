@@ -156,9 +156,12 @@ func (u *Upstream) setMembers(members []*address, t int64) {
 		ordered = ordered[n:]
 	}
 	if u.Config.Algorithm == fieldgate.AlgorithmHash {
-		u.rings = map[*address][]point{nil: newRing(members)}
+		all := newRing(members)
+		u.rings = map[*address][]point{nil: all}
 		for _, level := range u.levels {
-			u.rings[level[0]] = newRing(level)
+			if u.rings[level[0]] = all; len(u.levels) > 1 {
+				u.rings[level[0]] = newRing(level)
+			}
 		}
 	}
 	if u.Config.Sticky.Cookie != "" {
@@ -188,7 +191,7 @@ type point struct {
 // An address has pointsEach points for its weight, as long as the ring has no more than maxPoints.
 const (
 	pointsEach = 160
-	maxPoints  = 128 << 10
+	maxPoints  = 64 << 10
 )
 
 // newRing depends on the addresses' names and weights only: it is the same on all gateways.
@@ -198,7 +201,7 @@ func newRing(addresses []*address) []point {
 		weights += a.target.Weight
 	}
 	each := min(pointsEach, float64(maxPoints)/float64(max(weights, 1)))
-	var ring []point
+	ring := make([]point, 0, int(each*float64(weights))+len(addresses))
 	for _, a := range addresses {
 		name := xxhash.Sum64String(a.target.Address)
 		for i := range max(1, int(each*float64(a.target.Weight))) {
