@@ -132,7 +132,10 @@ func (t *webTLS) check() error {
 		return fmt.Errorf("internal-ca.names: %w: write host names, *.HOST or addresses, such as gateway.lan or 192.168.1.5", err)
 	}
 	a := &t.ACME
-	if err := checkNames(a.Names, func(name string) bool { return validHostName(name) && strings.Contains(name, ".") }); err != nil {
+	if err := checkNames(a.Names, func(name string) bool {
+		_, err := netip.ParseAddr(name)
+		return err != nil && validHostName(name) && strings.Contains(name, ".")
+	}); err != nil {
 		return fmt.Errorf("acme.names: %w: write whole host names, such as gateway.example.com; wildcards and addresses cannot be proved by HTTP or TLS", err)
 	}
 	if len(a.Names) == 0 && (a.Directory != "" || a.Email != "" || a.CAFile != "") {

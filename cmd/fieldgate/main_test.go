@@ -25,7 +25,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("EXAMPLES", examplesFolder)
-			for _, name := range []string{"HTTP", "MQTT", "COAP", "ADMIN"} {
+			for _, name := range []string{"HTTP", "HTTPS", "MQTT", "COAP", "ADMIN"} {
 				network := "tcp"
 				if name == "COAP" {
 					network = "udp"
