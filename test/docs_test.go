@@ -13,10 +13,24 @@ import (
 	"fieldgate/test/port"
 )
 
-// Every command of the quickstart is run, in its order, in one shell. Blocks are marked "sh" (has to work), "sh fails" (has to fail) or
-// "sh background" (goes on while the next ones run). Only ports and the place of the folder differ from what a reader does.
+// Every command of the quickstart is run, in its order, in one shell.
 func TestQuickstart(t *testing.T) {
-	document, err := os.ReadFile("../docs/quickstart.md")
+	runDocument(t, "quickstart", []string{
+		`"number":4711`, // from the contract's example
+		"429",           // the fifth reading
+		"not-owner",     // the refused topic
+		"broken.yaml:",  // where the contract is broken
+	})
+}
+
+func TestHTTPPolicies(t *testing.T) { runDocument(t, "http-policies", nil) }
+
+// runDocument runs the commands of a page of the documentation. Blocks are marked "sh" (has to work), "sh fails" (has to fail) or
+// "sh background" (goes on while the next ones run). Only ports and the place of the folder differ from what a reader does. shown is what
+// the commands have to show.
+func runDocument(t *testing.T, name string, shown []string) {
+	t.Helper()
+	document, err := os.ReadFile("../docs/" + name + ".md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,19 +38,25 @@ func TestQuickstart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ports := map[string]string{"8080": port.Free(t, "tcp"), "1883": port.Free(t, "tcp"), "5683": port.Free(t, "udp"), "8090": port.Free(t, "tcp")}
+	ports := map[string]string{"5683": port.Free(t, "udp")}
+	for _, standard := range []string{"8080", "8443", "1883", "8090", "9000", "9001"} {
+		ports[standard] = port.Free(t, "tcp")
+	}
 	text := string(document)
 	for standard, free := range ports {
+		number := free[strings.LastIndexByte(free, ':')+1:]
 		text = strings.ReplaceAll(text, "127.0.0.1:"+standard, free)
-		text = strings.ReplaceAll(text, "-p "+standard+" ", "-p "+free[strings.LastIndexByte(free, ':')+1:]+" ")
+		text = strings.ReplaceAll(text, "-p "+standard+" ", "-p "+number+" ")
+		text = strings.ReplaceAll(text, ".mjs "+standard+" ", ".mjs "+number+" ")
 	}
-	text = strings.ReplaceAll(text, "mkdir quickstart && cp examples/*.yaml quickstart && cd quickstart", fmt.Sprintf("cp examples/*.yaml '%s' && cd '%[1]s'", t.TempDir()))
+	// The reader's folder is one of the test's.
+	text = regexp.MustCompile(`mkdir (\S+) && cp (.*) (\S+) && cd \S+`).ReplaceAllString(text, fmt.Sprintf("cp $2 '%s' && cd '%[1]s'", t.TempDir()))
 
 	var script strings.Builder
 	script.WriteString("set -eu -o pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n")
 	blocks := regexp.MustCompile("(?s)```sh([^\n]*)\n(.*?)```").FindAllStringSubmatch(text, -1)
-	if len(blocks) < 15 {
-		t.Fatalf("the quickstart has only %d blocks of commands", len(blocks))
+	if len(blocks) < 5 {
+		t.Fatalf("the page has only %d blocks of commands", len(blocks))
 	}
 	for i, block := range blocks {
 		kind, commands := strings.TrimSpace(block[1]), strings.TrimSpace(block[2])
@@ -48,7 +68,10 @@ func TestQuickstart(t *testing.T) {
 		case "fails":
 			fmt.Fprintf(&script, "if (set -e\n%s\n); then echo 'this had to fail'; exit 1; fi\n", commands)
 		case "background":
-			fmt.Fprintf(&script, "(%s) >background-%d.log 2>&1 &\nfor i in $(seq 300); do fieldgate status >/dev/null 2>&1 && break; sleep 0.1; done\n", commands, i+1)
+			fmt.Fprintf(&script, "(%s) >background-%d.log 2>&1 &\n", commands, i+1)
+			if strings.HasPrefix(commands, "fieldgate serve") {
+				script.WriteString("for i in $(seq 300); do fieldgate status >/dev/null 2>&1 && break; sleep 0.1; done\n")
+			}
 		default:
 			t.Fatalf("block %d is marked %q", i+1, kind)
 		}
@@ -66,14 +89,9 @@ func TestQuickstart(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &output)
 	}
-	for _, want := range []string{
-		`"number":4711`, // from the contract's example
-		"429",           // the fifth reading
-		"not-owner",     // the refused topic
-		"broken.yaml:",  // where the contract is broken
-	} {
+	for _, want := range shown {
 		if !strings.Contains(strings.ReplaceAll(output.String(), `": `, `":`), want) {
-			t.Errorf("the quickstart does not show %q:\n%s", want, &output)
+			t.Errorf("the page does not show %q:\n%s", want, &output)
 		}
 	}
 }
