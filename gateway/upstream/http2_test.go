@@ -246,7 +246,11 @@ func TestHTTP2Failures(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			u := newHTTP2(t, fieldgate.Upstream{Addresses: []string{test.address}}, test.ca)
-			_, err := u.Do(context.Background(), &Request{Method: "GET", Target: test.path, Timeout: 500 * time.Millisecond})
+			timeout := 20 * time.Second
+			if test.path == "/hang" {
+				timeout = 100 * time.Millisecond
+			}
+			_, err := u.Do(context.Background(), &Request{Method: "GET", Target: test.path, Timeout: timeout})
 			if codeOf(err) != test.want {
 				t.Errorf("%v", err)
 			}

@@ -92,9 +92,9 @@ func TestRetryAfterTimeoutOfATry(t *testing.T) {
 	fast, _ := badThen(t, 0, nil)
 	defer close(release)
 	u := newSet(t, fieldgate.Upstream{Addresses: []string{slow, fast}})
-	retry := &fieldgate.Retry{Attempts: 1, PerTry: 50 * time.Millisecond, On: fieldgate.RetryTimeout}
+	retry := &fieldgate.Retry{Attempts: 5, PerTry: 200 * time.Millisecond, On: fieldgate.RetryTimeout}
 	for range 4 {
-		answer, err := u.Do(context.Background(), &Request{Method: "GET", Target: "/", Idempotent: true, Timeout: 10 * time.Second, Retry: retry})
+		answer, err := u.Do(context.Background(), &Request{Method: "GET", Target: "/", Idempotent: true, Timeout: 20 * time.Second, Retry: retry})
 		if err != nil || string(answer.Body) != "ok" {
 			t.Fatal(answer, err)
 		}
@@ -121,14 +121,14 @@ func TestRetryKeepsTheDeadline(t *testing.T) {
 	release := make(chan struct{})
 	address, requests := hanging(t, release)
 	defer close(release)
-	u := newSet(t, fieldgate.Upstream{Addresses: []string{address}})
+	u := newSet(t, fieldgate.Upstream{Addresses: []string{address}, RetryBudget: fieldgate.RetryBudget{PerSecond: 100}})
 	began := time.Now()
-	_, err := u.Do(context.Background(), &Request{Method: "GET", Target: "/", Idempotent: true, Timeout: 200 * time.Millisecond,
-		Retry: &fieldgate.Retry{Attempts: 5, PerTry: 40 * time.Millisecond, On: everything}})
+	_, err := u.Do(context.Background(), &Request{Method: "GET", Target: "/", Idempotent: true, Timeout: 600 * time.Millisecond,
+		Retry: &fieldgate.Retry{Attempts: 100, PerTry: 50 * time.Millisecond, On: everything}})
 	if codeOf(err) != fieldgate.ProblemUpstreamTimeout || requests.Load() < 2 {
 		t.Errorf("%v after %d tries", err, requests.Load())
 	}
-	if took := time.Since(began); took > 5*time.Second { // five tries and waits of the longest kind would take as long without it
+	if took := time.Since(began); took > 10*time.Second { // all tries and the waits between them would take longer
 		t.Errorf("it took %v", took)
 	}
 }
@@ -189,7 +189,7 @@ func TestHalfOfThePoolDead(t *testing.T) {
 	good, _ := badThen(t, 0, nil)
 	alsoGood, _ := badThen(t, 0, nil)
 	u := newSet(t, fieldgate.Upstream{Addresses: []string{"http://" + dead.Addr().String(), good, hung, alsoGood}})
-	retry := &fieldgate.Retry{Attempts: 2, PerTry: 50 * time.Millisecond, On: everything}
+	retry := &fieldgate.Retry{Attempts: 5, PerTry: 200 * time.Millisecond, On: everything}
 	for i := range 40 {
 		answer, err := u.Do(context.Background(), &Request{Method: "GET", Target: "/", Idempotent: true, Timeout: 20 * time.Second, Retry: retry})
 		if err != nil || answer.Status != 200 {
