@@ -162,9 +162,10 @@ func TestHealthChecks(t *testing.T) {
 
 // Checks that fail: the wrong status, nothing that listens, an answer that does not come, a certificate that nobody vouches for.
 func TestFailingChecks(t *testing.T) {
-	secure := httptest.NewTLSServer(http.NotFoundHandler())
-	defer secure.Close()
+	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
 	secure.Config.ErrorLog = log.New(io.Discard, "", 0) // it complains of our refusal
+	secure.StartTLS()
+	defer secure.Close()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -113,12 +113,13 @@ func TestDo(t *testing.T) {
 }
 
 func TestTLS(t *testing.T) {
-	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, r.Proto+" secured")
 	}))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // it complains of our refusal
+	server.StartTLS()
 	defer server.Close()
 	u := newSet(t, fieldgate.Upstream{Addresses: []string{server.URL}})
-	server.Config.ErrorLog = log.New(io.Discard, "", 0) // it complains of our refusal
 	if _, err := get(u); codeOf(err) != fieldgate.ProblemUpstreamUnreachable {
 		t.Errorf("a certificate that nobody vouches for: %v", err)
 	}
