@@ -8,8 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -314,4 +317,156 @@ func TestCorruptFiles(t *testing.T) {
 			t.Errorf("%s: %v", pattern, found)
 		}
 	}
+}
+
+// flood opens connections to the node's HTTP listener, so many from each of several addresses, sends the same on all and leaves them.
+func (n *node) flood(counts map[string]int, send string) (links []net.Conn) {
+	n.t.Helper()
+	var opening sync.WaitGroup
+	var mu sync.Mutex
+	for source, count := range counts {
+		opening.Go(func() {
+			dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}, Timeout: patience}
+			for range count {
+				link, err := dialer.Dial("tcp", n.http)
+				if err != nil {
+					n.t.Error(err)
+					return
+				}
+				if send != "" {
+					link.Write([]byte(send)) // who sends too much is thrown out meanwhile
+				}
+				mu.Lock()
+				links = append(links, link)
+				mu.Unlock()
+			}
+		})
+	}
+	opening.Wait()
+	return links
+}
+
+func closeAll(links []net.Conn) {
+	for _, link := range links {
+		link.Close()
+	}
+}
+
+// descriptors is how many files and sockets the node has open, memory what it holds of the machine's, in bytes.
+func (n *node) descriptors() int {
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", n.process.Process.Pid))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return len(entries)
+}
+
+func (n *node) memory() int {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.process.Process.Pid))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	kilobytes, err := strconv.Atoi(strings.Fields(rest)[0])
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return kilobytes << 10
+}
+
+// Thousands of connections that are opened and left, or that send without end, cost bounded memory, cost others nothing, and leave
+// nothing behind.
+func TestHTTPFloods(t *testing.T) {
+	if testing.Short() {
+		t.Skip("floods take a minute")
+	}
+	const each = 5_000 // connections that one address may have
+	connections := 20_000
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if limit.Max < 22_000 { // the node and the test may open so many files each
+		connections = int(limit.Max) - 2000
+	}
+	others := (connections - each) / 3
+	connections = each + 3*others
+	counts := map[string]int{"127.0.0.2": each, "127.0.0.3": others, "127.0.0.4": others, "127.0.0.5": others}
+	n := newNode(t, nil)
+	n.start()
+	n.run("api", "publish", "testdata/any.openapi.yaml")
+	good := n.neighbour()
+	descriptors, memory := n.descriptors(), n.memory()
+	back := func() { // the neighbour has some of its own
+		t.Helper()
+		wait(t, "the connections to be given up", func() bool { return n.descriptors() < descriptors+50 })
+	}
+
+	var held [4]int
+	for round := range held {
+		links := n.flood(counts, "")
+		wait(t, "the connections to be accepted", func() bool { return n.descriptors() >= descriptors+connections-50 })
+		held[round] = n.memory()
+		// Whoever opens one more than an address may have sees it closed without a byte.
+		link, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).Dial("tcp", n.http)
+		if err != nil {
+			t.Fatal(err)
+		}
+		link.SetDeadline(time.Now().Add(patience))
+		link.Write([]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"))
+		if got, err := link.Read(make([]byte, 1)); got != 0 || err == nil {
+			t.Errorf("connection %d of one address is served", each+1)
+		}
+		link.Close()
+		closeAll(links)
+		back()
+	}
+	if most := memory + connections*16<<10; held[0] > most {
+		t.Errorf("%d connections cost %d bytes each", connections, (held[0]-memory)/connections)
+	}
+	// Twice as much is the garbage collector's, which waits for that; a leak would be four times as much.
+	if last := held[len(held)-1]; last-memory > 5*(held[0]-memory)/2 {
+		t.Errorf("each flood costs more than the one before: %v bytes, %d before", held, memory)
+	}
+	t.Logf("%d idle connections: %d bytes each", connections, (held[0]-memory)/connections)
+
+	// Heads that do not end, in time or in size; and requests whose answers nobody reads.
+	for name, send := range map[string]string{
+		"slow heads":           "POST /any HTTP/1.1\r\nHost: a\r\nX: ",
+		"fields without end":   "POST /any HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("X: y\r\n", 10_000),
+		"a field without end":  "POST /any HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("y", 100_000),
+		"a target without end": "GET /" + strings.Repeat("y", 100_000),
+		"pipelined requests":   strings.Repeat("GET /any HTTP/1.1\r\nHost: a\r\n\r\n", 100) + "GET",
+	} {
+		links := n.flood(map[string]int{"127.0.0.2": 500, "127.0.0.3": 500}, send)
+		if most := held[0] + 200<<20; n.memory() > most {
+			t.Errorf("%s: %d bytes are held", name, n.memory())
+		}
+		var answered atomic.Int64
+		var reading sync.WaitGroup
+		for _, link := range links { // until the node has had enough of each
+			reading.Go(func() {
+				link.SetReadDeadline(time.Now().Add(patience))
+				buf := make([]byte, 32<<10)
+				if got, _ := link.Read(buf); got > 12 && string(buf[:10]) == "HTTP/1.1 4" {
+					answered.Add(1)
+				}
+				for {
+					if _, err := link.Read(buf); err != nil {
+						if err, slow := err.(net.Error); slow && err.Timeout() {
+							t.Errorf("%s: a connection is kept", name)
+						}
+						return
+					}
+				}
+			})
+		}
+		reading.Wait()
+		closeAll(links)
+		back()
+		if answered.Load() < int64(len(links))/2 { // the others' answers were lost with what they still sent
+			t.Errorf("%s: %d of %d connections were told what is wrong", name, answered.Load(), len(links))
+		}
+	}
+	good.stop()
 }

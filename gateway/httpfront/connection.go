@@ -202,8 +202,12 @@ func (c *connection) write(p []byte) error {
 	for {
 		piece := p[:min(len(p), writePiece)]
 		c.setWriteBy(c.front.config.WriteTimeout)
-		if _, err := c.link.Write(piece); err != nil || len(piece) == len(p) {
+		if _, err := c.link.Write(piece); err != nil {
+			c.reset() // otherwise the kernel would keep what the client does not take, for minutes
 			return err
+		}
+		if len(piece) == len(p) {
+			return nil
 		}
 		p = p[len(piece):]
 	}
