@@ -98,14 +98,14 @@ func found(pattern *regexp.Regexp, output []byte) (float64, error) {
 	return n, err
 }
 
-// median is the middle of some numbers; of an even number of them the smaller one.
-func median[N cmp.Ordered, T any](list []T, of func(T) N) N {
+// median is the middle of some numbers, or the mean of the two in the middle.
+func median[N ~int64 | ~float64, T any](list []T, of func(T) N) N {
 	numbers := make([]N, len(list))
 	for i := range list {
 		numbers[i] = of(list[i])
 	}
 	slices.Sort(numbers)
-	return numbers[(len(numbers)-1)/2]
+	return (numbers[(len(numbers)-1)/2] + numbers[len(numbers)/2]) / 2
 }
 
 func micros(l load) float64 { return l.micros }

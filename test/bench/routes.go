@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,9 +11,9 @@ import (
 )
 
 // document is a contract with routes of an upstream, /NAME/0/{id} and so on.
-func document(name, version string, routes int) string {
+func document(name string, routes int) string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "openapi: 3.1.0\ninfo: {title: '%s', version: %s}\nx-fieldgate: {upstreams: {origin: {ref: env/origin}}, upstream: origin}\npaths:\n", name, version)
+	fmt.Fprintf(&text, "openapi: 3.1.0\ninfo: {title: '%s', version: 1.0.0}\nx-fieldgate: {upstreams: {origin: {ref: env/origin}}, upstream: origin}\npaths:\n", name)
 	for i := range routes {
 		fmt.Fprintf(&text, "  /%s/%d/{id}:\n    get: {operationId: get%[2]d, security: [], parameters: [{name: id, in: path, required: true, schema: {type: string}}], responses: {'200': {description: ok}}}\n", name, i)
 	}
@@ -30,7 +31,7 @@ func (b *bench) routes() error {
 	if err != nil {
 		return err
 	}
-	if err := few.publish(document("routes0", "1.0.0", 10)); err != nil {
+	if err := few.publish(document("routes0", 10)); err != nil {
 		return err
 	}
 	many, err := b.node("many", origin)
@@ -38,7 +39,7 @@ func (b *bench) routes() error {
 		return err
 	}
 	for i := range contracts {
-		if err := many.publish(document(fmt.Sprint("routes", i), "1.0.0", each)); err != nil {
+		if err := many.publish(document(fmt.Sprint("routes", i), each)); err != nil {
 			return err
 		}
 	}
@@ -80,9 +81,9 @@ end
 `, contracts-1, each-1)
 }
 
-// reload publishes 1,000 contracts, and then a new version of each, while somebody asks for one of another API; and starts with all of them.
+// reload publishes 1,000 contracts, and then one more, while somebody asks for one of another API; and starts with all of them.
 func (b *bench) reload() error {
-	const contracts, publishers = 1000, 16
+	const contracts, publishers = 1000, 4
 	origin, err := b.origin()
 	if err != nil {
 		return err
@@ -93,66 +94,62 @@ func (b *bench) reload() error {
 	}
 	request := "GET /plain/x HTTP/1.1\r\nHost: a\r\n\r\n"
 	const rate, connections = 500, 8
-	quiet, err := pace(n.http, request, connections, rate, b.duration)
-	if err != nil {
-		return err
-	}
-	fmt.Printf("| 1,000 contracts of 2 routes, while %d requests a second go through another | until all are in force | worst request, p99 in ms |\n|---|---|---|\n", rate)
-	fmt.Printf("| nothing is published | | %s, %s |\n", milliseconds(quiet[len(quiet)-1]), milliseconds(share(quiet, 0.99)))
-	for _, version := range []string{"1.0.0", "1.1.0"} {
+	fmt.Printf("| while %d requests a second go through another contract | until it is in force | worst request, p99 in ms |\n|---|---|---|\n", rate)
+	for _, step := range []struct {
+		what string
+		do   func() (time.Duration, error)
+	}{
+		{"nothing is published", func() (time.Duration, error) { time.Sleep(b.duration); return 0, nil }},
+		{"1,000 contracts are published one by one", func() (time.Duration, error) { return n.publishAll(0, contracts, publishers) }},
+		{"one more is published", func() (time.Duration, error) { return n.publishAll(contracts, contracts+1, 1) }},
+	} {
 		var took time.Duration
-		var failure error
-		var busy []time.Duration
+		var failure, paceFailure error
+		var latencies []time.Duration
 		var published atomic.Bool
-		var both sync.WaitGroup
-		both.Go(func() {
-			for failure == nil && !published.Load() {
+		var asking sync.WaitGroup
+		asking.Go(func() {
+			for paceFailure == nil && !published.Load() {
 				var more []time.Duration
-				more, failure = pace(n.http, request, connections, rate, 500*time.Millisecond)
-				busy = append(busy, more...)
+				more, paceFailure = pace(n.http, request, connections, rate, 500*time.Millisecond)
+				latencies = append(latencies, more...)
 			}
 		})
-		took, err = n.publishAll(contracts, publishers, version)
+		took, failure = step.do()
 		published.Store(true)
-		both.Wait()
-		if err != nil {
+		asking.Wait()
+		if err := errors.Join(failure, paceFailure); err != nil {
 			return err
 		}
-		if failure != nil {
-			return failure
-		}
-		slices.Sort(busy)
-		what := map[string]string{"1.0.0": "new", "1.1.0": "a new version of each"}[version]
-		fmt.Printf("| %s, by %d publishers | %v | %s, %s |\n", what, publishers, took.Round(10*time.Millisecond), milliseconds(busy[len(busy)-1]), milliseconds(share(busy, 0.99)))
+		slices.Sort(latencies)
+		fmt.Printf("| %s | %v | %s, %s |\n", step.what, took.Round(time.Millisecond), milliseconds(latencies[len(latencies)-1]), milliseconds(share(latencies, 0.99)))
 	}
-	start, err := b.restart(n, fmt.Sprintf("/many%d/1/x", contracts-1), 200)
+	start, err := b.restart(n, fmt.Sprintf("/many%d/1/x", contracts), 200)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("| start of the process with all of them, until one answers | %v | |\n", start.Round(time.Millisecond))
+	fmt.Printf("| the process starts with all of them | %v | |\n", start.Round(time.Millisecond))
 	return nil
 }
 
-// publishAll publishes contracts, several at a time, and takes the time until the gateway answers by all of them.
-func (n *node) publishAll(contracts, publishers int, version string) (time.Duration, error) {
+// publishAll publishes contracts of two routes, several at a time, and takes the time until the gateway answers by all of them.
+func (n *node) publishAll(first, end, publishers int) (time.Duration, error) {
 	began := time.Now()
-	var next atomic.Int64
-	errs := make([]error, publishers)
+	next, errs := atomic.Int64{}, make([]error, publishers)
+	next.Store(int64(first))
 	var all sync.WaitGroup
 	for p := range publishers {
 		all.Go(func() {
-			for i := int(next.Add(1)) - 1; i < contracts && errs[p] == nil; i = int(next.Add(1)) - 1 {
-				errs[p] = n.publish(document(fmt.Sprint("many", i), version, 2))
+			for i := int(next.Add(1)) - 1; i < end && errs[p] == nil; i = int(next.Add(1)) - 1 {
+				errs[p] = n.publish(document(fmt.Sprint("many", i), 2))
 			}
 		})
 	}
 	all.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return 0, err
-		}
+	if err := errors.Join(errs...); err != nil {
+		return 0, err
 	}
-	for i := range contracts {
+	for i := first; i < end; i++ {
 		if err := n.await(fmt.Sprintf("/many%d/1/x", i), 200); err != nil {
 			return 0, err
 		}
