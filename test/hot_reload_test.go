@@ -1,0 +1,250 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+const (
+	openWebSockets = 2000
+	openStreams    = 100
+)
+
+// Contracts, upstreams and certificates change while requests, 2,000 WebSockets and long answers go on: no request fails, none of them is
+// closed, and memory stays what it was. FIELDGATE_SOAK_CHANGES says how many changes (default 200).
+func TestChangesDisturbNobody(t *testing.T) {
+	changes := 200
+	if text := os.Getenv("FIELDGATE_SOAK_CHANGES"); text != "" {
+		changes, _ = strconv.Atoi(text)
+	}
+	var answered atomic.Int64
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/chat":
+			link, err := websocket.Accept(w, r, nil)
+			if err != nil {
+				return
+			}
+			defer link.CloseNow()
+			for {
+				kind, message, err := link.Read(r.Context())
+				if err != nil || link.Write(r.Context(), kind, message) != nil {
+					return
+				}
+			}
+		case "/watch":
+			w.Header().Set("Content-Type", "text/event-stream")
+			for r.Context().Err() == nil {
+				if _, err := io.WriteString(w, "data: tick\n\n"); err != nil {
+					return
+				}
+				w.(http.Flusher).Flush()
+				time.Sleep(time.Second)
+			}
+		case "/long":
+			for range 1000 {
+				if _, err := w.Write(make([]byte, 1000)); err != nil {
+					return
+				}
+				w.(http.Flusher).Flush()
+				time.Sleep(5 * time.Millisecond)
+			}
+		default:
+			answered.Add(1)
+			io.WriteString(w, "ok")
+		}
+	}))
+	t.Cleanup(service.CloseClientConnections)
+	t.Cleanup(service.Close)
+	n := newNode(t, map[string]string{"main": service.URL})
+	n.start()
+	n.run("api", "publish", writeDocument(t, "stable.yaml", `
+openapi: 3.1.0
+info: {title: Stable, version: 1.0.0}
+x-fieldgate: {upstreams: {main: {ref: env/main}}, upstream: main}
+security: []
+paths:
+  /chat: {get: {operationId: chat, x-fieldgate: {websocket: true}, responses: {'101': {description: ok}}}}
+  /watch: {get: {operationId: watch, responses: {'200': {description: ok}}}}
+  /long: {get: {operationId: long, x-fieldgate: {policies: [{timeout: 1m}]}, responses: {'200': {description: ok}}}}
+  /plain: {get: {operationId: plain, responses: {'200': {description: ok}}}}
+`))
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	var failed, requests atomic.Int64
+	fail := func(format string, arguments ...any) {
+		if ctx.Err() == nil && failed.Add(1) < 10 {
+			t.Errorf(format, arguments...)
+		}
+	}
+
+	links := make([]*websocket.Conn, openWebSockets)
+	for i := range links {
+		link, _, err := websocket.Dial(ctx, "ws://"+n.http+"/chat", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer link.CloseNow()
+		links[i] = link
+	}
+	for range openStreams {
+		response, err := http.Get("http://" + n.http + "/watch")
+		if err != nil {
+			t.Fatal(err)
+		}
+		running.Go(func() {
+			defer response.Body.Close()
+			stop := context.AfterFunc(ctx, func() { response.Body.Close() })
+			defer stop()
+			_, err := io.Copy(io.Discard, response.Body)
+			fail("an event stream ended: %v", err)
+		})
+	}
+	for range 4 { // plain requests, and long answers one after the other
+		running.Go(func() {
+			for ctx.Err() == nil {
+				response, err := http.Get("http://" + n.http + "/plain")
+				if err != nil {
+					fail("%v", err)
+					continue
+				}
+				body, err := io.ReadAll(response.Body)
+				response.Body.Close()
+				if err != nil || response.StatusCode != 200 || string(body) != "ok" {
+					fail("a request failed: %s %q %v", response.Status, body, err)
+				}
+				requests.Add(1)
+			}
+		})
+		running.Go(func() {
+			for ctx.Err() == nil {
+				request, _ := http.NewRequestWithContext(ctx, "GET", "http://"+n.http+"/long", nil)
+				response, err := http.DefaultClient.Do(request)
+				if err != nil {
+					fail("%v", err)
+					continue
+				}
+				size, err := io.Copy(io.Discard, response.Body)
+				response.Body.Close()
+				if err != nil || size != 1_000_000 {
+					fail("a long answer was cut at %d: %v", size, err)
+				}
+			}
+		})
+	}
+
+	environment, err := os.ReadFile(n.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change := func(i int) {
+		n.publish(fmt.Sprintf(`
+openapi: 3.1.0
+info: {title: Changing, version: 1.0.0, description: change %d}
+security: []
+paths:
+  /changing/%d: {get: {operationId: read, responses: {'200': {description: ok, content: {application/json: {example: {change: %[1]d}}}}}}}
+`, i, i%7))
+		if i%10 == 0 { // another upstream comes or goes, and the settings of one in use change
+			text := strings.Replace(string(environment), "timeout: 5s", fmt.Sprintf("timeout: %ds", 5+i/10%5), 1)
+			if i%20 == 0 {
+				text += fmt.Sprintf("  other: {addresses: ['http://127.0.0.1:%d']}\n", 20000+i)
+			}
+			if err := os.WriteFile(n.config, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			n.process.Process.Signal(syscall.SIGHUP)
+		}
+	}
+	warmUp := changes / 4
+	for i := range warmUp {
+		change(i)
+	}
+	before := n.memory()
+	for i := warmUp; i < changes; i++ {
+		change(i)
+	}
+	after := n.memory()
+	if after > before+before/4+16<<20 {
+		t.Errorf("memory grew from %d to %d MiB over %d changes", before>>20, after>>20, changes-warmUp)
+	}
+	for i, link := range links {
+		want := fmt.Sprint("still there ", i)
+		if err := link.Write(ctx, websocket.MessageText, []byte(want)); err != nil {
+			fail("WebSocket %d was closed: %v", i, err)
+			continue
+		}
+		if _, got, err := link.Read(ctx); err != nil || string(got) != want {
+			fail("WebSocket %d: %q, %v", i, got, err)
+		}
+	}
+	t.Logf("%d changes, %d requests, memory %d to %d MiB", changes, requests.Load(), before>>20, after>>20)
+	if failed.Load() > 0 || requests.Load() == 0 {
+		t.Errorf("%d of %d requests and streams failed", failed.Load(), requests.Load())
+	}
+	cancel()
+}
+
+// publish publishes a document through the admin API.
+func (n *node) publish(document string) {
+	n.t.Helper()
+	token, err := os.ReadFile(filepath.Join(n.folder, "data", "operator.token"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	request, err := http.NewRequest(http.MethodPost, "http://"+n.admin+"/api/v1/apis", strings.NewReader(document))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	request.Header.Set("Content-Type", "application/yaml")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if answer, _ := io.ReadAll(response.Body); response.StatusCode > 299 {
+		n.t.Fatalf("publish: %s %s", response.Status, answer)
+	}
+}
+
+// memory is the resident memory of the node's process, in bytes.
+func (n *node) memory() int {
+	n.t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.process.Process.Pid))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	kilobytes, err := strconv.Atoi(strings.Fields(rest)[0])
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return kilobytes << 10
+}
+
+func writeDocument(t testing.TB, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
