@@ -28,13 +28,21 @@ func Copy(toClient, toService net.Conn, readFromClient, readFromService []byte, 
 		c.ends[i].link = link
 		c.ends[i].says = newSpeech(i, messages)
 	}
-	done := make(chan struct{}, 2)
+	done := make(chan any, 2)
 	for i, read := range [][]byte{readFromClient, readFromService} {
 		go func() {
-			defer func() { done <- struct{}{} }()
+			defer func() {
+				fault := recover()
+				if fault != nil {
+					toClient.Close()
+					toService.Close()
+				}
+				done <- fault
+			}()
 			c.move(i, read)
 		}()
 	}
+	var fault any
 	for moving := 2; moving > 0; {
 		select {
 		case <-revoked.When:
@@ -43,12 +51,18 @@ func Copy(toClient, toService net.Conn, readFromClient, readFromService []byte, 
 		case <-draining.When:
 			c.close(draining.Code, draining.Reason)
 			draining.When = nil
-		case <-done:
+		case met := <-done:
+			if met != nil {
+				fault = met
+			}
 			moving--
 		}
 	}
 	toClient.Close()
 	toService.Close()
+	if fault != nil {
+		panic(fault) // the caller confines it to its connection
+	}
 	from, to := &c.ends[client].says, &c.ends[service].says
 	c.end.FromClient, c.end.FromService = from.bytes, to.bytes
 	if c.end.InvalidClient == "" {
@@ -64,6 +78,7 @@ func Copy(toClient, toService net.Conn, readFromClient, readFromService []byte, 
 type copying struct {
 	ends    [2]endpoint
 	closing atomic.Bool // what comes is dropped
+	half    atomic.Bool // one side has ended
 	refusal sync.Mutex  // of end
 	end     End
 }
@@ -81,6 +96,7 @@ func (c *copying) move(from int, data []byte) {
 	source, target := &c.ends[from], &c.ends[1-from]
 	var w work
 	buf := make([]byte, copyBuffer)
+	var due time.Time // when a message has to be whole
 	for {
 		if broken := c.pass(&w, from, data); broken != nil {
 			c.refusal.Lock()
@@ -89,12 +105,22 @@ func (c *copying) move(from int, data []byte) {
 			c.close(broken.code, broken.reason)
 		}
 		w.shrink()
+		if next := source.says.due(); !next.Equal(due) {
+			due = next
+			source.link.SetReadDeadline(due)
+			if c.closing.Load() { // it has less time, as has who goes on alone
+				source.link.SetReadDeadline(time.Now().Add(closeTime))
+			} else if due.IsZero() && c.half.Load() {
+				source.link.SetReadDeadline(time.Now().Add(stalled))
+			}
+		}
 		n, err := source.link.Read(buf)
 		if n == 0 && err != nil {
 			patience := stalled // the other side may have something to say still
 			if err != io.EOF || c.closing.Load() {
 				patience = closeTime
 			}
+			c.half.Store(true)
 			target.link.SetReadDeadline(time.Now().Add(patience))
 			target.writing.Lock()
 			target.finish()

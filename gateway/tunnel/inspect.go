@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"fieldgate/contract/schema"
@@ -39,6 +40,7 @@ type inspector struct {
 	frame   h1.Opcode // of the frame under way
 	message h1.Opcode // of the message under way; 0: none is
 	size    int64     // its payload so far
+	since   time.Time // when it was seen to be incomplete; zero: it is not
 	held    []byte    // its frames so far, as they came
 	control []byte    // control frame under way, as it came
 	invalid *breach   // the first message that was let through
@@ -82,6 +84,13 @@ func (i *inspector) pass(w *work, data []byte) (rest []byte, due bool, broken *b
 	}
 	if len(i.held) == 0 {
 		i.held = nil
+	}
+	if !i.between() || i.message != 0 {
+		if i.since.IsZero() {
+			i.since = time.Now()
+		}
+	} else {
+		i.since = time.Time{}
 	}
 	return data, due, broken
 }
@@ -205,7 +214,7 @@ func (i *inspector) judge(w *work) *breach {
 func (i *inspector) release(w *work) {
 	w.out = append(w.out, i.held...)
 	i.held = i.held[:0]
-	i.message, i.size = 0, 0
+	i.message, i.size, i.since = 0, 0, time.Time{}
 }
 
 // describe says where a message breaks the contract: "/temp maximum".

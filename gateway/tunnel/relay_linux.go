@@ -511,7 +511,7 @@ func (l *loop) settle(t *Tunnel) {
 	if t.over {
 		return
 	}
-	done, waits := true, t.closing || t.feed != nil
+	done, waits, due := true, t.closing || t.feed != nil, time.Time{}
 	for i := range t.sides {
 		s, other := &t.sides[i], &t.sides[1-i]
 		if s.fd == none {
@@ -523,6 +523,9 @@ func (l *loop) settle(t *Tunnel) {
 		}
 		done = done && s.eof && s.shut
 		waits = waits || s.eof || len(s.pending) > 0
+		if whole := s.says.due(); !whole.IsZero() && !s.checking && (due.IsZero() || whole.Before(due)) {
+			waits, due = true, whole
+		}
 
 		var interest uint32
 		if !s.eof && !s.checking && (t.closing || len(other.pending) == 0) {
@@ -543,6 +546,9 @@ func (l *loop) settle(t *Tunnel) {
 	case waits:
 		if t.by.IsZero() {
 			t.by = time.Now().Add(t.patience())
+		}
+		if !due.IsZero() && due.Before(t.by) {
+			t.by = due
 		}
 		l.timed[t] = struct{}{}
 	case !t.by.IsZero():

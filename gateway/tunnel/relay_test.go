@@ -425,6 +425,35 @@ func openFiles(t testing.TB) int {
 	return len(entries)
 }
 
+// A message that is checked has to be whole in time, however often a piece of it comes.
+func TestUnfinishedMessageIsNotHeldForEver(t *testing.T) {
+	messages := &pipeline.Messages{FromClient: readings(t), Max: 64 << 10}
+	relay := running(t)
+	var far, near [2]*net.TCPConn
+	for i := range far {
+		far[i], near[i] = pair(t)
+	}
+	ended := make(ends, 1)
+	tunnel, err := relay.Take(near[0], near[1], nil, nil, messages, ended)
+	if err != nil {
+		t.Fatal(err)
+	}
+	near[0].Close()
+	near[1].Close()
+	io.WriteString(far[client], frame(0x01, "{")+frame(0x89, "seen"))
+	expect(t, far[service], frame(0x89, "seen"))
+	due := make(chan bool, 1)
+	tunnel.loop.do(tunnel, func() {
+		due <- !tunnel.by.IsZero() && !tunnel.by.After(time.Now().Add(stalled))
+		tunnel.sides[client].says.inspector.since = longAgo // as if it had taken long
+	})
+	if !<-due {
+		t.Error("it has no time to end by")
+	}
+	io.WriteString(far[client], frame(0x00, " "))
+	ended.next(t)
+}
+
 // An idle tunnel has no goroutine, and no buffer even after it has been busy.
 func TestIdleTunnelHoldsNothing(t *testing.T) {
 	relay, stop := start(t)

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	// stalled is how long a side may take nothing, or say nothing after the other one has ended.
+	// stalled is how long a side may take nothing, or say nothing after the other one has ended, or send a message that is checked.
 	stalled = 30 * time.Second
 	// closeTime is how long both sides have to take the close frame and end by themselves.
 	closeTime = 2 * time.Second
@@ -100,6 +100,14 @@ func (s *speech) interrupts() bool {
 		return !s.inspector.closed
 	}
 	return s.between() && !s.closed
+}
+
+// due is when the message under way has to be whole, so that nobody fills the memory with beginnings; zero: none is.
+func (s *speech) due() time.Time {
+	if s.inspector == nil || s.inspector.since.IsZero() {
+		return time.Time{}
+	}
+	return s.inspector.since.Add(stalled)
 }
 
 // invalid is what was let through though it is not what the schema says.
