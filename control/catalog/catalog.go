@@ -67,7 +67,8 @@ const (
 // OperationChange says what publishing a document does to one operation.
 type OperationChange struct {
 	ID     string
-	Change string // added, changed, unchanged or removed
+	Change string   // added, changed, unchanged or removed
+	Rules  []string // of a changed one: what becomes of its policies and conditions, a sentence each
 }
 
 // Plan is what publishing a document does, or did.
@@ -284,42 +285,6 @@ func takeOver(candidate *fieldgate.Contract, live []*fieldgate.Contract) (supers
 		}
 	}
 	return superseded, nil
-}
-
-func compareOperations(candidate *fieldgate.Contract, predecessors []*fieldgate.Contract) (changes []OperationChange) {
-	before := make(map[string]string) // encoded
-	for _, predecessor := range predecessors {
-		encode := operationEncoder(predecessor)
-		for i := range predecessor.Operations {
-			operation := &predecessor.Operations[i]
-			if _, known := before[operation.ID]; !known {
-				before[operation.ID] = encode(operation)
-			}
-		}
-	}
-	encode := operationEncoder(candidate)
-	for i := range candidate.Operations {
-		operation := &candidate.Operations[i]
-		change := "added"
-		if encoded, known := before[operation.ID]; known {
-			change = "unchanged"
-			if encoded != encode(operation) {
-				change = "changed"
-			}
-			delete(before, operation.ID)
-		}
-		changes = append(changes, OperationChange{operation.ID, change})
-	}
-	for _, predecessor := range predecessors { // in their order
-		for i := range predecessor.Operations {
-			id := predecessor.Operations[i].ID
-			if _, left := before[id]; left {
-				changes = append(changes, OperationChange{id, "removed"})
-				delete(before, id)
-			}
-		}
-	}
-	return changes
 }
 
 // facts is what the audit keeps of a version before and after a decision.
