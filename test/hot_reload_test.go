@@ -225,21 +225,6 @@ func (n *node) publish(document string) {
 	}
 }
 
-// memory is the resident memory of the node's process, in bytes.
-func (n *node) memory() int {
-	n.t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.process.Process.Pid))
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(status), "VmRSS:")
-	kilobytes, err := strconv.Atoi(strings.Fields(rest)[0])
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	return kilobytes << 10
-}
-
 func writeDocument(t testing.TB, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
