@@ -190,8 +190,8 @@ func TestFloods(t *testing.T) {
 		handle func(*Stream)
 		flood  func(*peer)
 	}{
-		{"PING", ok, many(func(p *peer, _ int) error { return p.WritePing(false, [8]byte{}) })},                            // CVE-2019-9512
-		{"SETTINGS", ok, many(func(p *peer, _ int) error { return p.WriteSettings() })},                                    // CVE-2019-9515
+		{"PING", ok, many(func(p *peer, _ int) error { return p.WritePing(false, [8]byte{}) })},                             // CVE-2019-9512
+		{"SETTINGS", ok, many(func(p *peer, _ int) error { return p.WriteSettings() })},                                     // CVE-2019-9515
 		{"PRIORITY", ok, many(func(p *peer, _ int) error { return p.WritePriority(1, http2.PriorityParam{StreamDep: 3}) })}, // CVE-2019-9513
 		{"WINDOW_UPDATE", ok, many(func(p *peer, _ int) error { return p.WriteWindowUpdate(0, 1) })},
 		{"unknown frames", ok, many(func(p *peer, _ int) error { return p.WriteRawFrame(0x42, 0, 0, nil) })},
@@ -359,7 +359,9 @@ func TestReceiveWindow(t *testing.T) {
 		const total = 300 * 16384
 		for sent := 0; sent < total; {
 			if window < len(piece) {
-				f := p.await("WINDOW_UPDATE", func(f http2.Frame) bool { return f.Header().Type == http2.FrameWindowUpdate && f.Header().StreamID == 1 })
+				f := p.await("WINDOW_UPDATE", func(f http2.Frame) bool {
+					return f.Header().Type == http2.FrameWindowUpdate && f.Header().StreamID == 1
+				})
 				window += int(f.(*http2.WindowUpdateFrame).Increment)
 				continue
 			}
@@ -550,14 +552,12 @@ func BenchmarkRequest(b *testing.B) {
 	fields := []Field{{[]byte("Content-Type"), []byte("application/json")}, {[]byte("Content-Length"), []byte("200")}}
 	p := newPeer(b, nil, func(s *Stream) { s.Send(200, fields, content, true) })
 	p.link.SetDeadline(time.Time{})
-	block := p.get("/")
-	block = p.get("/") // by index
+	p.open(1, p.get("/"), true)
+	block := p.get("/") // by index
 	var out bytes.Buffer
 	framer := http2.NewFramer(&out, nil)
 	framer.WriteWindowUpdate(0, 200)
 	id := uint32(1)
-	p.open(id, block, true)
-	p.SetReuseFrames()
 	b.ReportAllocs()
 	buf := make([]byte, 64<<10)
 	for b.Loop() {
