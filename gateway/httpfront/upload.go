@@ -19,6 +19,7 @@ const lastPiece = 100 * time.Millisecond
 type upload struct {
 	ended   chan struct{}
 	taken   atomic.Bool        // all of the client's content was read
+	failed  atomic.Bool        // it ends, or has ended, with a problem
 	stopped atomic.Bool        // the exchange is over: what comes of the rest does not count
 	problem *fieldgate.Problem // what was wrong with the content, once ended
 }
@@ -61,6 +62,7 @@ func (u *upload) run(c *connection) {
 		c.call.Abort()
 	}
 	if u.problem != nil && !u.stopped.Load() { // nobody needs an answer to half a request
+		u.failed.Store(true)
 		c.handle.Cut()
 	}
 }
@@ -142,7 +144,9 @@ func (c *connection) endUpload() *fieldgate.Problem {
 		return nil
 	}
 	defer func() { c.upload = nil }() // which the other goroutine looks at as long as it runs
-	if u.taken.Load() {
+	if u.failed.Load() { // which is why the answer did not come
+		<-u.ended
+	} else if u.taken.Load() {
 		timer := time.NewTimer(lastPiece)
 		defer timer.Stop()
 		select {
