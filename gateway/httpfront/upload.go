@@ -144,7 +144,7 @@ func (c *connection) endUpload() *fieldgate.Problem {
 		return nil
 	}
 	defer func() { c.upload = nil }() // which the other goroutine looks at as long as it runs
-	if u.failed.Load() { // which is why the answer did not come
+	if u.failed.Load() {              // which is why the answer did not come
 		<-u.ended
 	} else if u.taken.Load() {
 		timer := time.NewTimer(lastPiece)
