@@ -45,25 +45,32 @@ type command struct {
 
 func newCommands() *commands { return &commands{byKey: make(map[[sha256.Size]byte]*command)} }
 
-// begin finds the command of a key, or begins it. A command under way that is not the caller's own comes back with begun false.
-func (s *commands) begin(key, fingerprint [sha256.Size]byte, now time.Time) (c *command, begun bool) {
+// begin begins the command of a key, unless it is known: then its answer is the caller's, or a problem says why it is not.
+func (s *commands) begin(key, fingerprint [sha256.Size]byte, now time.Time) (begun *command, answer Answer, problem *fieldgate.Problem) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if held := s.byKey[key]; held != nil && (held.ended == nil || held.until.After(now)) {
-		return held, false
-	} else if held != nil {
+	held := s.byKey[key]
+	switch {
+	case held == nil:
+	case held.ended != nil && !held.until.After(now):
 		s.remove(held)
+	case held.fingerprint != fingerprint:
+		return nil, answer, errKeyReused
+	case held.ended == nil:
+		return nil, answer, errKeyRunning
+	default:
+		return nil, held.answer, nil
 	}
 	for len(s.byKey) >= maxCommands {
 		oldest := s.done.Front()
 		if oldest == nil {
-			return nil, false
+			return nil, answer, errTooManyKeys
 		}
 		s.remove(oldest.Value.(*command))
 	}
-	c = &command{key: key, fingerprint: fingerprint}
-	s.byKey[key] = c
-	return c, true
+	begun = &command{key: key, fingerprint: fingerprint}
+	s.byKey[key] = begun
+	return begun, answer, nil
 }
 
 // end keeps a command's answer.
@@ -128,18 +135,13 @@ func idempotency(p *Pipeline, x *Exchange) *fieldgate.Problem {
 	asked := sha256.New()
 	asked.Write(append([]byte(x.upstreamTarget()), 0))
 	asked.Write(x.Body)
-	c, begun := p.commands.begin([sha256.Size]byte(name.Sum(nil)), [sha256.Size]byte(asked.Sum(nil)), time.Now())
+	begun, answer, problem := p.commands.begin([sha256.Size]byte(name.Sum(nil)), [sha256.Size]byte(asked.Sum(nil)), time.Now())
 	switch {
-	case begun:
-		x.command = c
-	case c == nil:
-		return x.by("idempotency keys", errTooManyKeys)
-	case c.fingerprint != [sha256.Size]byte(asked.Sum(nil)):
-		return x.by("idempotency key reused", errKeyReused)
-	case c.ended == nil:
-		return x.by("idempotency key in use", errKeyRunning)
+	case problem != nil:
+		return x.by("idempotency key", problem)
+	case begun != nil:
+		x.command = begun
 	default:
-		answer := c.answer
 		answer.Fields = append(answer.Fields[:len(answer.Fields):len(answer.Fields)], AnswerField{Name: "Idempotent-Replayed", Value: "true"})
 		x.answer(answer)
 	}
