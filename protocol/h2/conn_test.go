@@ -142,6 +142,8 @@ func (p *peer) answer(stream uint32) (fields map[string]string, content []byte) 
 			}
 		case *http2.DataFrame:
 			content = append(content, f.Data()...)
+		case *http2.WindowUpdateFrame: // of content that was read
+			continue
 		default:
 			p.t.Fatalf("%v", f)
 		}
