@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -40,7 +41,7 @@ type Config struct {
 	Node   string // name of this gateway; part of Records
 	Folder string // of its files; created if missing
 
-	HTTP, HTTPS, MQTT, CoAP string // host:port to listen on; empty: not at all
+	HTTP, HTTPS, HTTP3, MQTT, CoAP string // host:port to listen on; empty: not at all
 
 	Settings Settings
 	Bus      *bus.Bus // may be away, at the start and later
@@ -63,7 +64,7 @@ type Gateway struct {
 
 	fronts    []func(context.Context) error
 	counts    []func(*fieldgate.GatewayState) // what each front adds to the state
-	listeners []net.Listener
+	listeners []io.Closer
 	addresses map[string]string
 	changed   chan struct{} // something in the GatewayState changed
 	started   time.Time
@@ -173,16 +174,30 @@ func (g *Gateway) listenHTTP() error {
 			return err
 		}
 	}
-	if plain == nil && secure == nil {
+	var quic net.PacketConn
+	var quicPort uint16
+	if config.HTTP3 != "" {
+		if quic, err = net.ListenPacket("udp", config.HTTP3); err != nil {
+			return listenError("http3", config.HTTP3, err)
+		}
+		g.listeners = append(g.listeners, quic)
+		g.addresses["http3"] = quic.LocalAddr().String()
+		quicPort = uint16(quic.LocalAddr().(*net.UDPAddr).Port)
+	}
+	if plain == nil && secure == nil && quic == nil {
 		return nil
 	}
-	g.web = httpfront.New(httpfront.Config{Pipeline: g.pipeline, Logger: config.Logger, Settings: g.webSettings(config.Settings)})
+	g.web = httpfront.New(httpfront.Config{Pipeline: g.pipeline, Logger: config.Logger, Settings: g.webSettings(config.Settings), HTTP3Port: quicPort})
 	if plain != nil {
 		g.fronts = append(g.fronts, func(ctx context.Context) error { return g.web.Serve(ctx, plain) })
 	}
 	if secure != nil {
 		offered := g.certificates.Config("h2", "http/1.1")
 		g.fronts = append(g.fronts, func(ctx context.Context) error { return g.web.ServeTLS(ctx, secure, offered) })
+	}
+	if quic != nil {
+		offered := g.certificates.Config("h3")
+		g.fronts = append(g.fronts, func(ctx context.Context) error { return g.web.ServeHTTP3(ctx, quic, offered) })
 	}
 	g.counts = append(g.counts, func(state *fieldgate.GatewayState) { state.Connections["http"] = g.web.Stats().Connections })
 	return nil
@@ -202,7 +217,7 @@ func listenError(setting, address string, err error) error {
 	return fmt.Errorf("cannot listen on %s (setting listen.%s): %w; end the program that uses it, or choose another address", address, setting, err)
 }
 
-// Addresses are those that the gateway listens on, by protocol: http, https, mqtt, coap.
+// Addresses are those that the gateway listens on, by protocol: http, https, http3, mqtt, coap.
 func (g *Gateway) Addresses() map[string]string { return g.addresses }
 
 // Run serves until the context ends or a part fails: then the fronts let exchanges under way finish, the last Records go to the

@@ -20,18 +20,22 @@ const (
 	shutdownLimit  = 2 * time.Second
 	headerLimit    = 5 * time.Second
 	slowAnswer     = 300 * time.Millisecond
-	slowShare      = 0.01  // of answers
-	failingShare   = 0.005 // of answers
-	brokenShare    = 0.01  // of states: they break the contract
-	commandShare   = 0.2   // of requests for commands
+	slowShare      = 0.01             // of answers
+	failingShare   = 0.005            // of answers
+	brokenShare    = 0.01             // of states: they break the contract
+	commandShare   = 0.2              // of requests for commands
+	upFor          = 40 * time.Second // that the second instance of ingest answers, before it goes away
+	awayFor        = 12 * time.Second
 	legacyGreeting = `{"ok":true}`
 )
 
-// Services are the upstreams of the sample contracts: "ingest", "legacy" and "legacy-coap". They answer as services do: at
-// times slowly, at times with an error, rarely with something that the contract does not say.
+// Services are the upstreams of the sample contracts: "ingest", "therapy", "therapy-next", "legacy" and "legacy-coap". They answer as services do: at
+// times slowly, at times with an error, rarely with something that the contract does not say. Of "ingest" there are two instances, of
+// which one goes away now and then.
 type Services struct {
 	log    *slog.Logger
 	ingest net.Listener
+	second net.Listener // instance of ingest
 	legacy net.Listener
 
 	mu     sync.Mutex
@@ -47,29 +51,38 @@ func NewServices(seed uint64, log *slog.Logger) (*Services, error) {
 	if s.ingest, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return nil, err
 	}
-	if s.legacy, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-		s.Close()
-		return nil, err
+	for _, l := range []*net.Listener{&s.second, &s.legacy} {
+		if *l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			s.Close()
+			return nil, err
+		}
 	}
 	return s, nil
 }
 
 // Close closes what NewServices opened, for callers that do not come to Run.
 func (s *Services) Close() {
-	s.ingest.Close()
-	if s.legacy != nil {
-		s.legacy.Close()
+	for _, l := range []net.Listener{s.ingest, s.second, s.legacy} {
+		if l != nil {
+			l.Close()
+		}
 	}
 }
 
 // Addresses are the upstreams' addresses by the names that the contracts use.
-func (s *Services) Addresses() map[string]string {
-	return map[string]string{
-		"ingest":      "http://" + s.ingest.Addr().String(),
-		"legacy":      "http://" + s.legacy.Addr().String(),
-		"legacy-coap": "http://" + s.legacy.Addr().String(), // the gateway translates
+func (s *Services) Addresses() map[string][]string {
+	legacy := []string{"http://" + s.legacy.Addr().String()}
+	return map[string][]string{
+		"ingest":       {"http://" + s.ingest.Addr().String(), "http://" + s.second.Addr().String()},
+		"therapy":      {"http://" + s.ingest.Addr().String()},
+		"therapy-next": {"http://" + s.second.Addr().String()},
+		"legacy":       legacy,
+		"legacy-coap":  legacy, // the gateway translates
 	}
 }
+
+// HealthPath is where services tell that they are well.
+const HealthPath = "/healthz"
 
 // Stored is how many readings were taken in.
 func (s *Services) Stored() uint64 {
@@ -82,12 +95,35 @@ func (s *Services) Stored() uint64 {
 func (s *Services) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	failures := make(chan error, 2)
+	failures := make(chan error, 3)
+	go func() { failures <- s.comeAndGo(ctx) }()
 	go func() { failures <- serveHTTP(ctx, s.ingest, s.ingestHandler()) }()
 	go func() { failures <- serveHTTP(ctx, s.legacy, http.HandlerFunc(answerLegacy)) }()
 	err := <-failures
 	cancel() // one service alone is no upstream
-	return errors.Join(err, <-failures)
+	return errors.Join(err, <-failures, <-failures)
+}
+
+// comeAndGo is the second instance of ingest, which is away for a while after each time that it was there.
+func (s *Services) comeAndGo(ctx context.Context) error {
+	l, address := s.second, s.second.Addr().String()
+	for {
+		here, leave := context.WithTimeout(ctx, upFor)
+		err := serveHTTP(here, l, s.ingestHandler())
+		leave()
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
+		s.log.Info("the second instance of ingest is away", "address", address)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(awayFor):
+		}
+		if l, err = net.Listen("tcp", address); err != nil {
+			return err
+		}
+	}
 }
 
 func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler) error {
@@ -118,7 +154,11 @@ func (s *Services) chance(share float64) bool {
 
 func (s *Services) ingestHandler() http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+HealthPath, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	mux.HandleFunc("POST /devices/{device}/telemetry", s.storeReading)
+	mux.HandleFunc("GET /drugs/{ward}", answerDrugs)
+	mux.HandleFunc("POST /pumps/{pump}/doses", s.answerDose)
+	mux.HandleFunc("GET /pumps/{pump}/{what}", answerTherapy)
 	mux.HandleFunc("GET /devices/{device}/state", s.answerState)
 	mux.HandleFunc("GET /devices/{device}/commands", s.answerCommands)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -178,6 +218,26 @@ func (s *Services) answerCommands(w http.ResponseWriter, _ *http.Request) {
 	number := s.random.IntN(1000)
 	s.mu.Unlock()
 	answerJSON(w, map[string]any{"id": fmt.Sprintf("c-%d", number), "name": "set-interval", "argument": 60 + number})
+}
+
+func answerDrugs(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("ETag", `"drugs-1"`)
+	answerJSON(w, []map[string]any{{"name": "saline", "maxRate": 999}})
+}
+
+func (s *Services) answerDose(w http.ResponseWriter, _ *http.Request) {
+	s.mu.Lock()
+	s.stored++
+	number := s.stored
+	s.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusCreated)
+	fmt.Fprintf(w, `{"dose":%d}`, number)
+}
+
+func answerTherapy(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Batch", "b-17")
+	answerJSON(w, map[string]any{"rate": 12.5, "unit": r.Header.Get("X-Unit")})
 }
 
 func answerJSON(w http.ResponseWriter, value any) {

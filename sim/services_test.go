@@ -25,7 +25,7 @@ func TestServices(t *testing.T) {
 
 	statuses := map[int]int{}
 	for range 100 {
-		response, err := http.Post(addresses["ingest"]+"/devices/d7/telemetry", "application/json", strings.NewReader(`{"ts":"2026-11-22T18:11:05Z","seq":7,"temp":21.5}`))
+		response, err := http.Post(addresses["ingest"][0]+"/devices/d7/telemetry", "application/json", strings.NewReader(`{"ts":"2026-11-22T18:11:05Z","seq":7,"temp":21.5}`))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -46,7 +46,7 @@ func TestServices(t *testing.T) {
 	}
 	good, broken := 0, 0
 	for range 500 {
-		response, err := http.Get(addresses["ingest"] + "/devices/d7/state")
+		response, err := http.Get(addresses["ingest"][0] + "/devices/d7/state")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -68,7 +68,7 @@ func TestServices(t *testing.T) {
 		t.Errorf("%d states are as the contract says, %d break it, on purpose", good, broken)
 	}
 
-	response, err := http.Post(addresses["legacy"]+"/legacy/anything", "text/plain", bytes.NewReader([]byte("x")))
+	response, err := http.Post(addresses["legacy"][0]+"/legacy/anything", "text/plain", bytes.NewReader([]byte("x")))
 	if err != nil {
 		t.Fatal(err)
 	}

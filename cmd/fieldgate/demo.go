@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fieldgate"
 	"fieldgate/api"
 	"fieldgate/api/client"
 	"fieldgate/examples"
@@ -148,8 +149,14 @@ func (d *demo) writeEnvironment() error {
 	e := defaultEnvironment()
 	e.Node, e.Data = "demo", "."
 	e.Upstreams = map[string]upstream{}
-	for name, address := range d.services.Addresses() {
-		e.Upstreams[name] = upstream{Addresses: []string{address}, Timeout: 5 * time.Second, ConnectTimeout: time.Second}
+	e.Listen.HTTPS, e.TLS.InternalCA.Names = "127.0.0.1:8443", []string{"localhost", "127.0.0.1"}
+	for name, addresses := range d.services.Addresses() {
+		u := upstream{Addresses: addresses, Timeout: 5 * time.Second, ConnectTimeout: time.Second}
+		if len(addresses) > 1 { // one of them goes away now and then
+			u.Balance = string(fieldgate.AlgorithmTwoChoices)
+			u.Health = healthSettings{HTTP: sim.HealthPath, Interval: 2 * time.Second}
+		}
+		e.Upstreams[name] = u
 	}
 	for _, l := range e.listeners() {
 		if *l.address == "" || !d.freePorts && free(l.network, *l.address) {
@@ -275,12 +282,17 @@ Try in another terminal (the same operation over three protocols, then a payload
   curl -i http://%[1]s/devices/%[2]s/telemetry -H 'Authorization: Bearer %[3]s' -H 'Content-Type: application/json' -d '{"temp":900}'
   curl -N http://%[1]s/trackers/%[8]s/position -H 'Authorization: Bearer %[9]s' -H 'Accept: text/event-stream'
 
+Over HTTP/2 and TLS, with the node's own authority; the second call is answered from the cache:
+
+  %[10]s tls ca > %[11]s
+  curl -i --cacert %[11]s https://%[12]s/drugs/icu -H 'Authorization: Bearer %[3]s'
+
   %[10]s traffic --follow
   %[10]s api show thermo
   %[10]s device quarantine %[2]s
   %[10]s doctor
 
-`, addresses["http"], visitor, token, reading, addresses["coap"], mqttHost, mqttPort, d.aTracker(), d.tokens.Apps[dashboard], command)
+`, addresses["http"], visitor, token, reading, addresses["coap"], mqttHost, mqttPort, d.aTracker(), d.tokens.Apps[dashboard], command, filepath.Join(d.folder, "ca.pem"), addresses["https"])
 	for _, w := range status.Warnings {
 		fmt.Fprintf(d.notes, "warning: %s; %s\n", w.Message, w.Remedy)
 	}

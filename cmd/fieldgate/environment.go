@@ -82,6 +82,7 @@ type busSettings struct {
 type listen struct {
 	HTTP   string `yaml:"http"`
 	HTTPS  string `yaml:"https"`
+	HTTP3  string `yaml:"http3"`
 	MQTT   string `yaml:"mqtt"`
 	CoAP   string `yaml:"coap"`
 	Admin  string `yaml:"admin"`
@@ -141,7 +142,8 @@ data: {{.Data}}
 # the control plane; the others answer them at admin.
 listen:
   http: {{.Listen.HTTP}}
-  https: {{if .Listen.HTTPS}}{{.Listen.HTTPS}}{{else}}off{{end}} # needs a certificate: see tls
+  https: {{if .Listen.HTTPS}}{{.Listen.HTTPS}}{{else}}off{{end}} # HTTP/1.1 and HTTP/2; needs a certificate: see tls
+  http3: {{if .Listen.HTTP3}}{{.Listen.HTTP3}}{{else}}off{{end}} # over UDP, mostly at the port of https; needs a certificate, too
   mqtt: {{.Listen.MQTT}}
   coap: {{.Listen.CoAP}}
   admin: {{.Listen.Admin}}
@@ -292,6 +294,7 @@ func (e *environment) listeners() []listener {
 	return []listener{
 		{"listen.http", "tcp", &e.Listen.HTTP},
 		{"listen.https", "tcp", &e.Listen.HTTPS},
+		{"listen.http3", "udp", &e.Listen.HTTP3},
 		{"listen.mqtt", "tcp", &e.Listen.MQTT},
 		{"listen.coap", "udp", &e.Listen.CoAP},
 		{"listen.admin", "tcp", &e.Listen.Admin},

@@ -95,7 +95,7 @@ type circuitSettings struct {
 const upstreamsTemplate = `{{define "upstreams"}}# Services behind the gateway, by the names that contracts use (x-fieldgate: {upstream: ingest}). How calls are spread over
 # several addresses, and what else can be set, is in docs/load-balancing.md.
 {{if .Upstreams}}upstreams:
-{{range $name, $u := .Upstreams}}  {{$name}}: {addresses: [{{range $i, $a := $u.Addresses}}{{if $i}}, {{end}}{{printf "%q" $a}}{{end}}], timeout: {{$u.Timeout}}, connect-timeout: {{$u.ConnectTimeout}}}
+{{range $name, $u := .Upstreams}}  {{$name}}: {addresses: [{{range $i, $a := $u.Addresses}}{{if $i}}, {{end}}{{printf "%q" $a}}{{end}}], timeout: {{$u.Timeout}}, connect-timeout: {{$u.ConnectTimeout}}{{if $u.Balance}}, balance: {{$u.Balance}}{{end}}{{if $u.Health.HTTP}}, health: {http: {{$u.Health.HTTP}}, interval: {{$u.Health.Interval}}}{{end}}}
 {{end}}{{else}}upstreams: {}
 #  ingest:
 #    addresses: [http://127.0.0.1:9000]

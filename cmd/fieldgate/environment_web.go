@@ -80,8 +80,9 @@ tls:
   min-version: "{{.TLS.MinVersion}}" # or "1.3"
 #  certificates:
 #    - {certificate: gateway.pem, key: gateway-key.pem} # the first is for clients that name no server
-#  internal-ca: {names: [gateway.lan, 192.168.1.5]}
-#  acme: {email: ops@example.com, names: [gateway.example.com]} # directory: and ca-file: of another server than Let's Encrypt
+{{with .TLS.InternalCA.Names}}  internal-ca: {names: [{{range $i, $name := .}}{{if $i}}, {{end}}{{printf "%q" $name}}{{end}}]}
+{{else}}#  internal-ca: {names: [gateway.lan, 192.168.1.5]}
+{{end}}#  acme: {email: ops@example.com, names: [gateway.example.com]} # directory: and ca-file: of another server than Let's Encrypt
 
 # HTTP clients: sent from listen.http to listen.https, which they reach by https-port if that is another one; proxies in front.
 http:
@@ -101,6 +102,9 @@ func (e *environment) checkWeb() error {
 		return fmt.Errorf("tls.%w", err)
 	}
 	given := len(e.TLS.Certificates) > 0 || len(e.TLS.InternalCA.Names) > 0 || len(e.TLS.ACME.Names) > 0
+	if e.Listen.HTTP3 != "" && !given {
+		return errors.New("listen.http3: there is no certificate: set tls.certificates, tls.internal-ca or tls.acme")
+	}
 	if e.Listen.HTTPS != "" && !given {
 		return errors.New("listen.https: there is no certificate: set tls.certificates, tls.internal-ca or tls.acme")
 	}

@@ -122,7 +122,7 @@ func (n *node) openGateway(log *slog.Logger) (err error) {
 	e := n.environment
 	n.gateway, err = gateway.New(gateway.Config{
 		Node: e.Node, Folder: e.gatewayFolder(),
-		HTTP: e.Listen.HTTP, HTTPS: e.Listen.HTTPS, MQTT: e.Listen.MQTT, CoAP: e.Listen.CoAP,
+		HTTP: e.Listen.HTTP, HTTPS: e.Listen.HTTPS, HTTP3: e.Listen.HTTP3, MQTT: e.Listen.MQTT, CoAP: e.Listen.CoAP,
 		Settings: e.gatewaySettings(), Bus: n.bus, Logger: log,
 	})
 	if err != nil || n.control != nil || e.Listen.Health == "" {
@@ -155,7 +155,7 @@ func (n *node) gatewayListeners() []api.Listener {
 		return nil
 	}
 	addresses := n.gateway.Addresses()
-	for _, name := range []string{"http", "https", "mqtt", "coap"} {
+	for _, name := range []string{"http", "https", "http3", "mqtt", "coap"} {
 		if addresses[name] != "" {
 			all = append(all, api.Listener{Name: name, Address: addresses[name]})
 		}

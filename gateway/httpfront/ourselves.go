@@ -43,6 +43,7 @@ func (c *connection) answerOurselves() bool {
 		c.beginOurs(http.StatusBadRequest)
 		c.keep = false
 		c.answerRefusal(http.StatusBadRequest, "This needs HTTPS, and the request names no host to be sent to.")
+		c.front.pipeline.Own(&c.exchange)
 		return true
 	}
 	c.beginOurs(http.StatusPermanentRedirect) // which keeps method and content (RFC 9110 §15.4.9)
@@ -62,14 +63,14 @@ func (c *connection) answerOurselves() bool {
 	return true
 }
 
-// beginOurs begins an answer that no exchange stands behind.
+// beginOurs begins an answer that no operation stands behind.
 func (c *connection) beginOurs(status int) {
 	r := &c.request
 	c.body.Reset(c.reader, r.Framing, r.Length)
-	c.exchange.Reset()
+	c.fill()
+	c.exchange.Answer.Status = status
 	c.accepted, c.keep = false, !r.Close && !c.front.draining.Load()
 	c.keep = c.keep && c.mayDiscard()
-	c.scratch = c.scratch[:0]
 	c.out = appendDate(h1.AppendStatusLine(c.out[:0], status, nil))
 }
 
@@ -80,4 +81,5 @@ func (c *connection) finishOurs(body []byte) {
 		out = append(out, body...)
 	}
 	c.finish(out)
+	c.front.pipeline.Own(&c.exchange)
 }

@@ -94,6 +94,12 @@ func (p *Pipeline) AppendInstance(dst []byte, x *Exchange) []byte {
 	return fieldgate.AppendInstance(dst, p.node, p.epoch, x.number)
 }
 
+// Own records what the gateway has answered by itself, without a look at any contract: x.Answer.Status.
+func (p *Pipeline) Own(x *Exchange) {
+	p.start(x)
+	p.Finish(x)
+}
+
 // Malformed records what was refused before an Exchange could begin: bytes that broke their protocol, a connection that was
 // not let in.
 func (p *Pipeline) Malformed(x *Exchange, problem *fieldgate.Problem) {
