@@ -1,7 +1,9 @@
 package contract
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"fieldgate"
@@ -35,43 +37,85 @@ func (c Conflict) String() string {
 // Conflicts lists the routes that candidate shares with live contracts. Retired and superseded ones serve nothing. A
 // pass-through route gives way to a contract's; two equal pass-through routes conflict.
 func Conflicts(candidate *fieldgate.Contract, live []*fieldgate.Contract) []Conflict {
-	claimed := make(map[string][]claim)
+	var routes Routes
 	for _, k := range live {
-		if k.State == fieldgate.LifecycleRetired || k.State == fieldgate.LifecycleSuperseded {
-			continue
-		}
-		if k.API == candidate.API && k.Version == candidate.Version {
-			continue // the same version published again
-		}
-		for i := range k.Operations {
-			for _, r := range routesOf(&k.Operations[i]) {
-				claimed[r.key] = append(claimed[r.key], claim{r.host, k, &k.Operations[i]})
-			}
+		if k.State != fieldgate.LifecycleRetired && k.State != fieldgate.LifecycleSuperseded {
+			routes.Add(k)
 		}
 	}
-	var conflicts []Conflict
+	return routes.Conflicts(candidate)
+}
+
+// Routes is which live contract serves which route, for those who ask more than once: a question costs what the candidate has of
+// routes, however many contracts are live. It is not safe for concurrent use.
+type Routes struct {
+	claimed   map[string][]claim  // by route.key
+	contracts map[served][]string // keys of each contract
+}
+
+type served struct{ api, version string }
+
+// claim is a route of a live operation.
+type claim struct {
+	served
+	host, operation string
+}
+
+// Add enters the routes of a contract in place of those that this version of the API had before.
+func (r *Routes) Add(k *fieldgate.Contract) {
+	if r.claimed == nil {
+		r.claimed, r.contracts = make(map[string][]claim), make(map[served][]string)
+	}
+	r.Remove(k.API, k.Version)
+	by := served{k.API, k.Version}
+	keys := []string{}
+	for i := range k.Operations {
+		for _, route := range routesOf(&k.Operations[i]) {
+			// Routes with other hosts may have the same key: in one order, whenever they were published.
+			claims := append(r.claimed[route.key], claim{by, route.host, k.Operations[i].ID})
+			slices.SortStableFunc(claims, func(a, b claim) int {
+				return cmp.Or(strings.Compare(a.api, b.api), strings.Compare(a.version, b.version))
+			})
+			r.claimed[route.key] = claims
+			keys = append(keys, route.key)
+		}
+	}
+	r.contracts[by] = keys
+}
+
+// Remove takes out the routes of a version of an API.
+func (r *Routes) Remove(api, version string) {
+	by := served{api, version}
+	for _, key := range r.contracts[by] {
+		left := slices.DeleteFunc(r.claimed[key], func(c claim) bool { return c.served == by })
+		if r.claimed[key] = left; len(left) == 0 {
+			delete(r.claimed, key)
+		}
+	}
+	delete(r.contracts, by)
+}
+
+// Conflicts lists the routes that candidate shares with others, or with other versions of its API.
+func (r *Routes) Conflicts(candidate *fieldgate.Contract) (conflicts []Conflict) {
 	for i := range candidate.Operations {
 		op := &candidate.Operations[i]
-		for _, r := range routesOf(op) {
-			for _, other := range claimed[r.key] {
-				if r.host != "" && other.host != "" && r.host != other.host {
+		for _, route := range routesOf(op) {
+			for _, other := range r.claimed[route.key] {
+				if other.served == (served{candidate.API, candidate.Version}) {
+					continue // the same version published again
+				}
+				if route.host != "" && other.host != "" && route.host != other.host {
 					continue
 				}
 				conflicts = append(conflicts, Conflict{
-					Route: r.text, API: candidate.API, Version: candidate.Version, Operation: op.ID,
-					LiveAPI: other.contract.API, LiveVersion: other.contract.Version, LiveOperation: other.operation.ID,
-					Superseding: other.contract.API == candidate.API,
+					Route: route.text, API: candidate.API, Version: candidate.Version, Operation: op.ID,
+					LiveAPI: other.api, LiveVersion: other.version, LiveOperation: other.operation,
+					Superseding: other.api == candidate.API,
 				})
 			}
 		}
 	}
 	return conflicts
-}
-
-type claim struct {
-	host      string
-	contract  *fieldgate.Contract
-	operation *fieldgate.Operation
 }
 
 // route is one way to reach an operation. Routes with one key collide, unless both have a host and the hosts differ.

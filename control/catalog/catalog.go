@@ -27,6 +27,7 @@ type Catalog struct {
 	store *store.Store
 	bus   *bus.Bus
 	link  Link
+	live  live
 	log   *slog.Logger
 }
 
@@ -111,7 +112,12 @@ func (c *Catalog) Publish(ctx context.Context, file string, document []byte, dry
 			if err := checkChange(ctx, tx, compiled.API, match); err != nil {
 				return err
 			}
-			_, err := prepare(ctx, tx, plan, replaces, sunset)
+			routes, release, err := c.live.routes(ctx, tx)
+			if err != nil {
+				return err
+			}
+			defer release()
+			_, err = prepare(ctx, tx, plan, routes, replaces, sunset)
 			return err
 		})
 		return plan, err
@@ -122,7 +128,12 @@ func (c *Catalog) Publish(ctx context.Context, file string, document []byte, dry
 		if err := checkChange(ctx, tx, compiled.API, match); err != nil {
 			return err
 		}
-		ended, err := prepare(ctx, tx, plan, replaces, sunset)
+		routes, release, err := c.live.routes(ctx, tx)
+		if err != nil {
+			return err
+		}
+		defer release()
+		ended, err := prepare(ctx, tx, plan, routes, replaces, sunset)
 		if err != nil || plan.Change == ChangeNone {
 			return err
 		}
@@ -159,7 +170,7 @@ func newPlan(compiled *fieldgate.Contract, warnings []contract.Diagnostic) Plan 
 
 // prepare completes a plan from what is published, and lists the versions whose state it changes, in their new state. replaces and
 // sunset are what the document says of the version before it.
-func prepare(ctx context.Context, tx *store.Tx, plan *Plan, replaces, sunset string) (ended []*fieldgate.Contract, err error) {
+func prepare(ctx context.Context, tx *store.Tx, plan *Plan, routes *contract.Routes, replaces, sunset string) (ended []*fieldgate.Contract, err error) {
 	candidate := plan.Contract
 	versions, err := versionsOf(ctx, tx, candidate.API)
 	if err != nil {
@@ -189,11 +200,7 @@ func prepare(ctx context.Context, tx *store.Tx, plan *Plan, replaces, sunset str
 		plan.before = contractFacts(before)
 		plan.keepDecision(before)
 	}
-	live, err := liveContracts(ctx, tx)
-	if err != nil {
-		return nil, err
-	}
-	superseded, err := takeOver(candidate, live)
+	superseded, err := takeOver(ctx, tx, candidate, routes)
 	if err != nil {
 		return nil, err
 	}
@@ -216,7 +223,8 @@ func prepare(ctx context.Context, tx *store.Tx, plan *Plan, replaces, sunset str
 		predecessors = append([]*fieldgate.Contract{before}, superseded...)
 	}
 	plan.Operations = compareOperations(candidate, predecessors)
-	return append(superseded, plan.replace(live, replaces, sunset)...), nil
+	deprecated, err := plan.replace(ctx, tx, versions, replaces, sunset)
+	return append(superseded, deprecated...), err
 }
 
 // keep makes it a plan that changes nothing.
@@ -235,14 +243,21 @@ func (p *Plan) keepDecision(before *fieldgate.Contract) {
 
 // replace deprecates the version that the document says it takes the place of, where it serves on beside it because their routes
 // differ.
-func (p *Plan) replace(live []*fieldgate.Contract, replaces, sunset string) (deprecated []*fieldgate.Contract) {
-	for _, old := range live {
-		if old.API == p.Contract.API && old.Version == replaces && old.State == fieldgate.LifecycleActive && isServed(p.Contract.State) {
+func (p *Plan) replace(ctx context.Context, tx *store.Tx, versions []*Version, replaces, sunset string) (deprecated []*fieldgate.Contract, err error) {
+	if !isServed(p.Contract.State) || replaces == p.Contract.Version || slices.Contains(p.Supersedes, replaces) {
+		return nil, nil
+	}
+	for _, v := range versions {
+		if v.Version == replaces && v.State == fieldgate.LifecycleActive {
+			old, err := readContract(ctx, tx, v.API, v.Version)
+			if err != nil {
+				return nil, err
+			}
 			deprecate(old, sunset, p.Contract.Version)
-			return []*fieldgate.Contract{old}
+			return []*fieldgate.Contract{old}, nil
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // deprecate notes since when a version is deprecated, for its callers (RFC 9745).
@@ -261,15 +276,15 @@ func isServed(state fieldgate.Lifecycle) bool {
 	return state == fieldgate.LifecycleActive || state == fieldgate.LifecycleDeprecated
 }
 
-// takeOver lists the live versions of the same API that a contract takes the place of; routes of another API are a
-// *ConflictError.
-func takeOver(candidate *fieldgate.Contract, live []*fieldgate.Contract) (superseded []*fieldgate.Contract, err error) {
+// takeOver reads the live versions of the same API that a contract takes the place of, oldest publication first; routes of another
+// API are a *ConflictError.
+func takeOver(ctx context.Context, tx *store.Tx, candidate *fieldgate.Contract, routes *contract.Routes) (superseded []*fieldgate.Contract, err error) {
 	if candidate.State == fieldgate.LifecycleRetired {
 		return nil, nil // it serves nothing
 	}
 	var foreign []contract.Conflict
 	replaced := make(map[string]bool)
-	for _, conflict := range contract.Conflicts(candidate, live) {
+	for _, conflict := range routes.Conflicts(candidate) {
 		if conflict.Superseding {
 			replaced[conflict.LiveVersion] = true
 		} else {
@@ -279,8 +294,19 @@ func takeOver(candidate *fieldgate.Contract, live []*fieldgate.Contract) (supers
 	if foreign != nil {
 		return nil, &ConflictError{foreign}
 	}
-	for _, old := range live {
-		if old.API == candidate.API && replaced[old.Version] {
+	if len(replaced) == 0 {
+		return nil, nil
+	}
+	versions, err := versionsOf(ctx, tx, candidate.API)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range slices.Backward(versions) {
+		if replaced[v.Version] {
+			old, err := readContract(ctx, tx, v.API, v.Version)
+			if err != nil {
+				return nil, err
+			}
 			superseded = append(superseded, old)
 		}
 	}
@@ -340,11 +366,12 @@ func (c *Catalog) Restore(ctx context.Context, api, version string, match uint64
 			return change{}, nil
 		}
 		k.State, k.Deprecated, k.Sunset, k.Successor = fieldgate.LifecycleActive, "", "", ""
-		live, err := liveContracts(ctx, tx)
+		routes, release, err := c.live.routes(ctx, tx)
 		if err != nil {
 			return change{}, err
 		}
-		superseded, err := takeOver(k, live)
+		defer release()
+		superseded, err := takeOver(ctx, tx, k, routes)
 		if err != nil {
 			return change{}, err
 		}
