@@ -25,6 +25,8 @@ func TestQuickstart(t *testing.T) {
 
 func TestHTTPPolicies(t *testing.T) { runDocument(t, "http-policies", nil) }
 
+func TestTLSPage(t *testing.T) { runDocument(t, "tls", nil) }
+
 // runDocument runs the commands of a page of the documentation. Blocks are marked "sh" (has to work), "sh fails" (has to fail) or
 // "sh background" (goes on while the next ones run). Only ports and the place of the folder differ from what a reader does. shown is what
 // the commands have to show.
@@ -46,6 +48,7 @@ func runDocument(t *testing.T, name string, shown []string) {
 	for standard, free := range ports {
 		number := free[strings.LastIndexByte(free, ':')+1:]
 		text = strings.ReplaceAll(text, "127.0.0.1:"+standard, free)
+		text = strings.ReplaceAll(text, "gateway.lan:"+standard, "gateway.lan:"+number)
 		text = strings.ReplaceAll(text, "-p "+standard+" ", "-p "+number+" ")
 		text = strings.ReplaceAll(text, ".mjs "+standard+" ", ".mjs "+number+" ")
 	}
@@ -53,7 +56,15 @@ func runDocument(t *testing.T, name string, shown []string) {
 	text = regexp.MustCompile(`mkdir (\S+) && cp (.*) (\S+) && cd \S+`).ReplaceAllString(text, fmt.Sprintf("cp $2 '%s' && cd '%[1]s'", t.TempDir()))
 
 	var script strings.Builder
-	script.WriteString("set -eu -o pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n")
+	script.WriteString("set -eu -o pipefail\n")
+	if !strings.Contains(text, "\nmake build\n") { // which the reader has done
+		text = strings.ReplaceAll(text, `export PATH="$PWD/bin:$PATH"`, "")
+		fmt.Fprintf(&script, "export PATH='%s':\"$PATH\"\n", filepath.Dir(build(t)))
+	}
+	if !strings.Contains(text, " && cd ") {
+		fmt.Fprintf(&script, "cd '%s'\n", t.TempDir())
+	}
+	script.WriteString("trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n")
 	blocks := regexp.MustCompile("(?s)```sh([^\n]*)\n(.*?)```").FindAllStringSubmatch(text, -1)
 	if len(blocks) < 5 {
 		t.Fatalf("the page has only %d blocks of commands", len(blocks))
@@ -69,7 +80,7 @@ func runDocument(t *testing.T, name string, shown []string) {
 			fmt.Fprintf(&script, "if (set -e\n%s\n); then echo 'this had to fail'; exit 1; fi\n", commands)
 		case "background":
 			fmt.Fprintf(&script, "(%s) >background-%d.log 2>&1 &\n", commands, i+1)
-			if strings.HasPrefix(commands, "fieldgate serve") {
+			if strings.Contains(commands, "fieldgate serve") {
 				script.WriteString("for i in $(seq 300); do fieldgate status >/dev/null 2>&1 && break; sleep 0.1; done\n")
 			}
 		default:
