@@ -90,7 +90,7 @@ type Operation struct {
 	// Upstream names the upstream of the environment file that answers requests. Empty: an OpenAPI operation is answered
 	// from its examples (mock), an AsyncAPI operation ends at the broker.
 	Upstream string        `json:"upstream,omitempty"`
-	Timeout  time.Duration `json:"timeout"` // of the whole upstream call
+	Timeout  time.Duration `json:"timeout"` // of the whole upstream call; 0: the upstream's
 	// Idempotent says that a failed upstream call may be tried again (RFC 9110 section 9.2.2, or the contract says so).
 	Idempotent bool `json:"idempotent,omitempty"`
 

@@ -57,7 +57,7 @@ func (c *compiler) compilePassThrough() {
 func (c *compiler) passThrough(protocol string, i int) fieldgate.Operation {
 	op := fieldgate.Operation{
 		ID: fmt.Sprintf("%s-%d", protocol, i+1), PassThrough: true,
-		MaxBody: fieldgate.MaxBody, OnInvalid: fieldgate.InvalidShadow, Timeout: fieldgate.DefaultTimeout,
+		MaxBody: fieldgate.MaxBody, OnInvalid: fieldgate.InvalidShadow,
 	}
 	if c.root.get("access").string() == "anonymous" {
 		op.Access.Anonymous = true

@@ -3,7 +3,6 @@ package contract
 import (
 	"reflect"
 	"testing"
-	"time"
 
 	"fieldgate"
 )
@@ -17,7 +16,7 @@ http: [{host: legacy.example, upstream: legacy}, {prefix: /old/, upstream: other
 mqtt: [{filter: 'legacy/+/#'}]
 coap: [{upstream: legacy}]
 `)
-	base := fieldgate.Operation{PassThrough: true, MaxBody: fieldgate.MaxBody, Timeout: 30 * time.Second, OnInvalid: fieldgate.InvalidShadow,
+	base := fieldgate.Operation{PassThrough: true, MaxBody: fieldgate.MaxBody, OnInvalid: fieldgate.InvalidShadow,
 		Access: fieldgate.Access{Kinds: []fieldgate.PrincipalKind{fieldgate.PrincipalDevice, fieldgate.PrincipalApp}}}
 	want := []fieldgate.Operation{base, base, base, base}
 	want[0].ID, want[0].Upstream = "http-1", "legacy"

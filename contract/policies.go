@@ -51,7 +51,7 @@ var policySorts = []struct {
 
 // readPolicies takes each sort of policy from the innermost level that names it.
 func (c *compiler) readPolicies(op *fieldgate.Operation, levels []*node) {
-	op.MaxBody, op.Timeout = fieldgate.DefaultMaxBody, fieldgate.DefaultTimeout
+	op.MaxBody = fieldgate.DefaultMaxBody
 	decided := make(map[string]bool)
 	for _, level := range levels {
 		here := make(map[string]bool)

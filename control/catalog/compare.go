@@ -87,7 +87,10 @@ const maxRule = 160
 
 // rulesOf is what holds for calls of an operation besides its payloads, by the words of contracts.
 func rulesOf(o *fieldgate.Operation) map[string]string {
-	rules := map[string]string{"max-body": fmt.Sprintf("%d bytes", o.MaxBody), "timeout": o.Timeout.String(), "on-invalid": string(o.OnInvalid), "upstream": o.Upstream}
+	rules := map[string]string{"max-body": fmt.Sprintf("%d bytes", o.MaxBody), "on-invalid": string(o.OnInvalid), "upstream": o.Upstream}
+	if o.Timeout > 0 {
+		rules["timeout"] = o.Timeout.String()
+	}
 	for _, l := range o.Limits {
 		rules["rate"] = strings.TrimPrefix(rules["rate"]+fmt.Sprintf(", %d in %v by %s, burst %d", l.Count, l.Period, l.Key, l.Burst), ", ")
 	}
