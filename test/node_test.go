@@ -44,6 +44,9 @@ func build(t testing.TB) string {
 var binaryFolder string
 
 func TestMain(m *testing.M) {
+	if address := os.Getenv(serviceVariable); address != "" {
+		panic(serveProgram(address)) // it ends by being killed
+	}
 	folder, err := os.MkdirTemp("", "fieldgate-test-")
 	if err != nil {
 		panic(err)
