@@ -113,7 +113,7 @@ func answer(x *pipeline.Exchange, request *coap.Request, response *coap.Response
 	if len(body) > 0 {
 		var ok bool
 		var err error
-		if body, format, hasFormat, ok, err = represent(request, a.ContentType, body); err != nil {
+		if body, format, hasFormat, ok, err = represent(request, a.ContentType, body, x.AnswerSchema()); err != nil {
 			return &fieldgate.Problem{Code: fieldgate.ProblemUpstreamInvalid, Detail: errAnswerForm, Cause: err}
 		} else if !ok {
 			if x.Method == fieldgate.MethodGet || x.Method == fieldgate.MethodFetch {
@@ -144,15 +144,16 @@ func answer(x *pipeline.Exchange, request *coap.Request, response *coap.Response
 	return nil
 }
 
-// represent gives the body in the content format that the request accepts; ok is false when it cannot be had.
-func represent(request *coap.Request, mediaType string, body []byte) (_ []byte, format uint32, hasFormat, ok bool, err error) {
+// represent gives the body in the content format that the request accepts; ok is false when it cannot be had. written is its schema,
+// which may have numbers for names.
+func represent(request *coap.Request, mediaType string, body []byte, written *schema.Schema) (_ []byte, format uint32, hasFormat, ok bool, err error) {
 	format, hasFormat = formatOf(mediaType)
 	want, asked := request.Uint(coap.Accept)
 	switch {
 	case !asked || hasFormat && format == want:
 		return body, format, hasFormat, true, nil
 	case want == coap.CBOR && isJSON(mediaType):
-		body, err = schema.CBORFromJSON(nil, body, nil)
+		body, err = schema.CBORFromJSON(nil, body, written)
 		return body, coap.CBOR, true, true, err
 	case want == coap.JSON && isCBOR(mediaType):
 		body, err = schema.JSONFromCBOR(nil, body, nil)

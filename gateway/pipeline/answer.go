@@ -73,6 +73,9 @@ func (a *answers) of(status int) *linkedAnswer {
 
 // AnswerSchema is the schema of the answer's content; nil: the contract has none, or nothing needs it.
 func (x *Exchange) AnswerSchema() *schema.Schema {
+	if p := x.Operation.policies; p != nil && p.response != nil && p.response.body != nil {
+		return nil // the contract describes what the service says
+	}
 	answer := x.Operation.answers.of(x.Answer.Status)
 	if answer == nil || x.Answer.ContentType == "" {
 		return nil
