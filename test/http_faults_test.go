@@ -84,6 +84,9 @@ func newFaulty(t *testing.T, settings string, upstreams ...*faultyUpstream) *fau
 	n.rewrite(func(text string) string { return strings.Replace(text, "upstreams:\n  {}\n", environment, 1) })
 	n.start()
 	n.run("api", "publish", writeDocument(t, "faults.yaml", strings.TrimSuffix(contract, ", ")+paths))
+	wait(t, "the contract to be in force", func() bool {
+		return n.ask(http.DefaultClient, "GET", "/"+upstreams[0].name+"/plain", nil, nil).status != http.StatusNotFound
+	})
 	return n
 }
 

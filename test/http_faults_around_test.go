@@ -1,0 +1,289 @@
+package test
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"fieldgate/test/port"
+)
+
+// nameServer is a DNS server that knows one name, until it is told to fail.
+type nameServer struct {
+	address string
+	failing atomic.Bool
+
+	mu      sync.Mutex
+	records []string
+}
+
+func startNameServer(t *testing.T) *nameServer {
+	t.Helper()
+	link, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &nameServer{address: link.LocalAddr().String()}
+	server := &dns.Server{PacketConn: link, Handler: dns.HandlerFunc(s.serve)}
+	ended := make(chan error, 1)
+	started := make(chan struct{})
+	server.NotifyStartedFunc = func() { close(started) }
+	go func() { ended <- server.ActivateAndServe() }()
+	<-started
+	t.Cleanup(func() {
+		server.Shutdown()
+		<-ended
+	})
+	return s
+}
+
+func (s *nameServer) serve(w dns.ResponseWriter, question *dns.Msg) {
+	answer := new(dns.Msg)
+	answer.SetReply(question)
+	if s.failing.Load() {
+		answer.Rcode = dns.RcodeServerFailure
+	} else if question.Question[0].Qtype == dns.TypeSRV {
+		s.mu.Lock()
+		for _, text := range s.records {
+			if record, err := dns.NewRR(text); err == nil {
+				answer.Answer = append(answer.Answer, record)
+			}
+		}
+		s.mu.Unlock()
+	} else if name := question.Question[0].Name; question.Question[0].Qtype == dns.TypeA {
+		if record, err := dns.NewRR(name + " 1 IN A 127.0.0.1"); err == nil {
+			answer.Answer = append(answer.Answer, record)
+		}
+	}
+	w.WriteMsg(answer)
+}
+
+// at makes the service's name stand for these processes, for a second.
+func (s *nameServer) at(processes ...*process) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.records = nil
+	for _, p := range processes {
+		_, port, _ := net.SplitHostPort(p.address)
+		s.records = append(s.records, fmt.Sprintf("_service._tcp.test. 1 IN SRV 1 1 %s host.test.", port))
+	}
+}
+
+// An upstream is found by DNS, which is gone for a while: calls go on with the addresses of before. A node that starts meanwhile has
+// none, and says so, until DNS is back.
+func TestHTTPFaultDNS(t *testing.T) {
+	t.Parallel() // it mostly waits
+	names := startNameServer(t)
+	u := &faultyUpstream{name: "found", processes: []*process{startProcess(t), startProcess(t)},
+		settings: fmt.Sprintf("discover: {srv: 'http://_service._tcp.test', dns-server: '%s'}", names.address)}
+	names.at(u.processes...)
+	n := newFaulty(t, "", u)
+	n.works("found")
+	n.allAnswer(u)
+
+	names.failing.Store(true)
+	time.Sleep(2 * time.Second) // longer than what DNS said before is good for
+	client := protocols["HTTP/1.1"]()
+	for range 100 {
+		if got := n.ask(client, "GET", "/found/plain", nil, nil); got.status != 200 || got.cut != nil {
+			t.Fatalf("while DNS is gone a caller gets %+v", got)
+		}
+	}
+	n.stop()
+	n.start()
+	n.expect(n.ask(client, "GET", "/found/plain", nil, nil), "found", 502, "upstream-unreachable", "unreachable")
+
+	names.at(u.processes[0])
+	names.failing.Store(false)
+	n.works("found")
+	names.at(u.processes...)
+	n.allAnswer(u)
+}
+
+// authority issues certificates for 127.0.0.1.
+type authority struct {
+	t           *testing.T
+	certificate *x509.Certificate
+	key         *ecdsa.PrivateKey
+	file        string // PEM
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Authority of a test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true,
+		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &authority{t: t, key: key, file: filepath.Join(t.TempDir(), "ca.pem")}
+	if a.certificate, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(a.file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// issue makes a certificate that expires after so long, and puts it into files if they have names.
+func (a *authority) issue(life time.Duration, certificateFile, keyFile string) tls.Certificate {
+	a.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(life),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, key.Public(), a.key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	text, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{certificateFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: text}} {
+		if name == "" {
+			continue
+		}
+		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
+			a.t.Fatal(err)
+		}
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// The gateway's certificate expires while it serves: clients refuse it and say why, the log does too, plain HTTP goes on, and a new file
+// is enough to mend it.
+func TestHTTPFaultCertificate(t *testing.T) {
+	t.Parallel() // it mostly waits
+	a := newAuthority(t)
+	folder := t.TempDir()
+	certificate, key := filepath.Join(folder, "certificate.pem"), filepath.Join(folder, "key.pem")
+	a.issue(20*time.Second, certificate, key)
+	u := &faultyUpstream{name: "plain", processes: []*process{startProcess(t)}}
+	secure := port.Free(t, "tcp")
+	n := newFaulty(t, fmt.Sprintf("tls: {certificates: [{certificate: %s, key: %s}]}\n", certificate, key), u)
+	n.stop()
+	n.rewrite(func(text string) string {
+		return strings.Replace(text, "listen: {", "listen: {https: '"+secure+"', ", 1)
+	})
+	n.start()
+	url := "https://" + secure + "/plain/plain"
+	curl := func() (string, error) { return tool(t, "curl", "-sS", "--cacert", a.file, url) }
+	if got, err := curl(); err != nil || !strings.Contains(got, "received") {
+		t.Fatalf("%s %v", got, err)
+	}
+	a.issue(2*time.Second, certificate, key) // read within a second or two
+	wait(t, "a client to refuse the certificate", func() bool { got, err := curl(); return err != nil && strings.Contains(got, "expired") })
+	wait(t, "the log to say so", func() bool { return strings.Contains(n.log.String(), "it expired on ") })
+	n.works("plain")
+	a.issue(time.Hour, certificate, key)
+	wait(t, "the new certificate to be served", func() bool { got, err := curl(); return err == nil && strings.Contains(got, "received") })
+}
+
+// The certificate of a service has expired: it is not spoken to, the caller hears that it cannot be reached, and the log, when it tells
+// each failure, that the certificate has expired.
+func TestHTTPFaultUpstreamCertificate(t *testing.T) {
+	t.Parallel() // it mostly waits
+	a := newAuthority(t)
+	var shown atomic.Pointer[tls.Certificate]
+	show := func(life time.Duration) {
+		certificate := a.issue(life, "", "")
+		shown.Store(&certificate)
+	}
+	show(-time.Minute)
+	service := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("{}")) }))
+	service.TLS = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return shown.Load(), nil }}
+	service.Config.ErrorLog = log.New(io.Discard, "", 0) // which would be told of each handshake that fails
+	service.StartTLS()
+	t.Cleanup(service.Close)
+	u := &faultyUpstream{name: "vault", settings: fmt.Sprintf("addresses: ['https://%s'], tls: {ca: '%s', server-name: localhost}", service.Listener.Addr(), a.file)}
+	n := newFaulty(t, "log: {level: debug}\n", u)
+	for _, client := range protocols {
+		n.expect(n.ask(client(), "GET", "/vault/plain", nil, nil), "vault", 502, "upstream-unreachable", "unreachable")
+	}
+	if !strings.Contains(n.log.String(), "certificate has expired") {
+		t.Errorf("the log does not say why")
+	}
+	show(time.Hour)
+	n.works("vault")
+}
+
+// The disk of the access log is full: no caller notices, what is not written is counted, and no line is torn when there is room again.
+func TestHTTPFaultAccessLogDisk(t *testing.T) {
+	t.Parallel() // it mostly waits
+	folder := filepath.Join(t.TempDir(), "log")
+	smallDisk(t, folder, 1)
+	path := filepath.Join(folder, "access.log")
+	u := &faultyUpstream{name: "plain", processes: []*process{startProcess(t)}}
+	n := newFaulty(t, fmt.Sprintf("access-log: {file: '%s'}\n", path), u)
+	client := protocols["HTTP/1.1"]()
+	call := func(times int) {
+		t.Helper()
+		for range times {
+			if got := n.ask(client, "GET", "/plain/plain", nil, nil); got.status != 200 || got.cut != nil {
+				t.Fatalf("a caller gets %+v", got)
+			}
+		}
+	}
+	lines := func() (count int) {
+		t.Helper()
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scan := bufio.NewScanner(bytes.NewReader(text))
+		for scan.Scan() {
+			var line struct{ Status int }
+			if err := json.Unmarshal(scan.Bytes(), &line); err != nil || line.Status == 0 {
+				t.Errorf("a line is torn: %q", scan.Bytes())
+			}
+			count++
+		}
+		if len(text) > 0 && text[len(text)-1] != '\n' {
+			t.Errorf("the last line has no end")
+		}
+		return count
+	}
+	call(10)
+	wait(t, "ten lines", func() bool { return lines() >= 10 })
+	give := fill(t, folder)
+	call(300)
+	time.Sleep(2 * time.Second) // the gateway writes each second
+	kept := lines()
+	if kept >= 300 {
+		t.Fatalf("the disk is not full: %d lines", kept)
+	}
+	give()
+	call(10)
+	wait(t, "lines again", func() bool { return lines() >= kept+10 })
+}
