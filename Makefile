@@ -76,7 +76,7 @@ bench-http: bench-tools build ## Measure HTTP beside nginx, HAProxy and Caddy, i
 
 .PHONY: soak
 soak: tools build ## Kill and restart Fieldgate under load, ROUNDS (default 50) times, and check that nothing acknowledged is lost
-	FIELDGATE_SOAK_ROUNDS=$(or $(ROUNDS),50) $(GO) test -count=1 -timeout 120m -run 'Kill|Fault' -v ./test
+	FIELDGATE_SOAK_ROUNDS=$(or $(ROUNDS),50) $(GO) test -count=1 -timeout 120m -run 'Kill|Fault|Floods' -v ./test
 
 .PHONY: tools
 tools: ## Install the Debian packages that the tests use
