@@ -78,6 +78,10 @@ bench-http: bench-tools build ## Measure HTTP beside nginx, HAProxy and Caddy, i
 soak: tools build ## Kill and restart Fieldgate under load, ROUNDS (default 50) times, and check that nothing acknowledged is lost
 	FIELDGATE_SOAK_ROUNDS=$(or $(ROUNDS),50) $(GO) test -count=1 -timeout 120m -run 'Kill|Fault|Floods' -v ./test
 
+.PHONY: soak-http
+soak-http: tools ## Load all that HTTP has for DURATION (default 5m), with faults, and check that nothing leaks and every exchange is recorded
+	FIELDGATE_SOAK_HTTP=$(or $(DURATION),5m) $(GO) test -count=1 -timeout 240m -run TestHTTPSoak -v ./test
+
 .PHONY: tools
 tools: ## Install the Debian packages that the tests use
 	@./test/install.sh $(TEST_COMMANDS)

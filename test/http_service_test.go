@@ -134,14 +134,14 @@ func (p *program) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return n
 	}
 	switch path.Base(r.URL.Path) {
-	case "plain": // says how much it was sent
+	case "plain", "checked", "cached", "idempotent", "upload": // says how much it was sent
 		size, err := io.Copy(io.Discard, r.Body)
 		if err != nil {
 			p.aborted.Add(1)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		if r.URL.Query().Has("cacheable") {
+		if path.Base(r.URL.Path) == "cached" {
 			w.Header().Set("Cache-Control", "max-age=1")
 		}
 		fmt.Fprintf(w, `{"process": %d, "received": %d}`, os.Getpid(), size)
