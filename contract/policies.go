@@ -154,10 +154,23 @@ func (c *compiler) checkPolicies(op *fieldgate.Operation, at *node) {
 	if p.Cache != nil && (op.HTTP == nil || op.HTTP.Method != fieldgate.MethodGet) {
 		c.warn(at, "leave the policy out", "%s is no GET, so nothing of it is cached", op.ID)
 	}
+	if p.Cache != nil && op.Request != nil {
+		c.warn(at, "leave the policy out", "%s has content in its requests, so nothing of it is cached", op.ID) // RFC 9110 section 9.3.1
+	}
+	if p.Cache != nil && !p.Cache.Shared && op.Access.Anonymous {
+		c.warn(at, "write for: everyone, if answers are the same for all", "nothing is kept for callers without a credential of %s: they cannot be told from each other", op.ID)
+	}
+	if p.Cache != nil && p.Cache.Shared && p.Request != nil && namesPrincipal(p.Request) {
+		c.warn(at, "write for: caller, or leave principal out", "%s tells its service who calls, and gives the answer to everyone", op.ID)
+	}
 	if p.Idempotency != nil && op.HTTP != nil && op.HTTP.Method == fieldgate.MethodGet {
 		c.warn(at, "leave the policy out", "%s is a GET, which needs no idempotency key", op.ID)
 	}
 	c.write(at, p.Size())
+}
+
+func namesPrincipal(t *fieldgate.Transform) bool {
+	return strings.Contains(t.Body, "principal") || slices.ContainsFunc(t.Set, func(f fieldgate.TransformField) bool { return strings.Contains(f.Value, "principal") })
 }
 
 func (c *compiler) retry(n *node) *fieldgate.Retry {
@@ -260,6 +273,14 @@ func (c *compiler) redirect(op *fieldgate.Operation, n *node) *fieldgate.Redirec
 		}
 	}
 	at := n.get("to")
+	if strings.ContainsFunc(r.To, func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune(`"\<>^#`+"`", c) }) {
+		c.fail(at, "percent-encode it", "%q has characters that an address cannot have", excerpt(r.To)) // RFC 3986 section 2
+		return r
+	}
+	if authority, isURI := strings.CutPrefix(r.To[strings.Index(r.To, ":")+1:], "//"); isURI && strings.Contains(strings.SplitN(authority, "/", 2)[0], "{") {
+		c.fail(at, "write out the host", "whoever calls would say to which host %q leads", excerpt(r.To))
+		return r
+	}
 	u, err := url.Parse(strings.NewReplacer("{", "", "}", "").Replace(r.To))
 	if err != nil || u.Scheme != "" && u.Scheme != "https" && u.Scheme != "http" || u.Scheme == "" && u.Host != "" || !strings.HasPrefix(u.Path, "/") || u.User != nil {
 		c.fail(at, "write a path such as /v2/devices/{deviceId}, or an https address with one", "%q is not where a redirection can lead", excerpt(r.To))
