@@ -2,7 +2,8 @@
 //
 // It owns the stored answers, in memory and within a bound of bytes: the ones that were used longest ago make room. It promises that
 // nothing is answered from it that the service has forbidden to keep, that a stale answer is only used where the service or
-// the contract allows it, and that a request is answered by what was said to one that the service would not tell from it (Vary).
+// the contract allows it, that a request is answered by what was said to one that the service would not tell from it (Vary), and that
+// no answer is kept to a request that began before its resource was changed.
 // Keys are the caller's: they hold the operation, the path and query, and whose answers they are.
 package cache
 
@@ -58,55 +59,69 @@ const (
 	shards      = 16
 	maxVariants = 8        // answers of one key that differ by Vary
 	overhead    = 512      // bytes that an answer takes besides its texts
-	maxShare    = 8        // an answer takes at most this part of a shard
+	maxShare    = 4        // an answer takes at most this part of a shard
+	marks       = 1 << 10  // that changes of groups are counted in
 	DefaultSize = 64 << 20 // bytes of all answers
 )
 
+// Key names an answer.
+type Key struct {
+	Group []byte // the resource, whoever asks and whatever the query: its answers are dropped together
+	Rest  []byte
+
+	mark uint64 // changes of the group when the answer was looked up
+}
+
 // Cache is safe for concurrent use.
 type Cache struct {
-	seed   maphash.Seed
-	shards [shards]shard
+	seed    maphash.Seed
+	shards  [shards]shard
+	changes [marks]atomic.Uint64 // by hash of the group
 
 	Hits, Misses, Revalidated, Evicted atomic.Uint64
 }
 
 type shard struct {
-	mu    sync.Mutex
-	most  int // bytes
-	bytes int
-	byKey map[string]*slot
-	order list.List // of *slot, the one used last in front
+	mu     sync.Mutex
+	most   int // bytes
+	bytes  int
+	groups map[string]map[string]*slot // by the rest of the key
+	order  list.List                   // of *slot, the one used last in front
 }
 
-// slot holds the answers of one key.
+// slot holds the answers of one key, the oldest first.
 type slot struct {
-	key     string
-	group   string
-	answers []*Answer
-	bytes   int
-	element *list.Element
+	group, rest string
+	answers     []*Answer
+	bytes       int
+	element     *list.Element
 }
 
 // New makes a cache of so many bytes.
 func New(size int) *Cache {
 	c := &Cache{seed: maphash.MakeSeed()}
 	for i := range c.shards {
-		c.shards[i].most, c.shards[i].byKey = size/shards, make(map[string]*slot)
+		c.shards[i].most, c.shards[i].groups = size/shards, make(map[string]map[string]*slot)
 	}
 	return c
 }
 
-// shard is where a group's answers lie; the keys of one group are together, so that they can be dropped together.
-func (c *Cache) shard(group []byte) *shard { return &c.shards[maphash.Bytes(c.seed, group)%shards] }
+// of is where a group's answers lie, and where its changes are counted.
+func (c *Cache) of(group []byte) (*shard, *atomic.Uint64) {
+	hash := maphash.Bytes(c.seed, group)
+	return &c.shards[hash%shards], &c.changes[hash/shards%marks]
+}
 
-// Lookup finds the stored answer to a request. The key begins with its group: the first length bytes, which name a resource, whoever asks
-// and whatever the query. request are the fields of the request.
-func (c *Cache) Lookup(key []byte, group int, request Fields, now time.Time) (*Answer, Verdict) {
+// Most is how many bytes of content an answer has at most that is kept.
+func (c *Cache) Most() int { return c.shards[0].most/maxShare - overhead }
+
+// Lookup finds the stored answer to a request. request are the fields of the request. The key is ready for Store and Refresh then.
+func (c *Cache) Lookup(key *Key, request Fields, now time.Time) (*Answer, Verdict) {
 	asked := directivesOf(field(request, "cache-control"))
 	if asked.empty() && field(request, "pragma") == "no-cache" { // RFC 9111 section 5.4
 		asked.noCache = true
 	}
-	answer := c.find(key, group, request)
+	answer := c.find(key, request)
 	verdict := answer.verdict(asked, now)
 	switch {
 	case verdict == Miss && asked.onlyIfCached, verdict == Stale && asked.onlyIfCached:
@@ -119,15 +134,17 @@ func (c *Cache) Lookup(key []byte, group int, request Fields, now time.Time) (*A
 	return answer, verdict
 }
 
-func (c *Cache) find(key []byte, group int, request Fields) *Answer {
-	s := c.shard(key[:group])
+// find looks at the newest answers first (RFC 9111 section 4.1).
+func (c *Cache) find(key *Key, request Fields) *Answer {
+	s, changes := c.of(key.Group)
+	key.mark = changes.Load()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	found := s.byKey[string(key)]
+	found := s.groups[string(key.Group)][string(key.Rest)]
 	if found == nil {
 		return nil
 	}
-	for _, answer := range found.answers {
+	for _, answer := range slices.Backward(found.answers) {
 		if answer.suits(request) {
 			s.order.MoveToFront(found.element)
 			return answer
@@ -185,14 +202,15 @@ func (a *Answer) Validators() (entityTag, lastModified string) {
 // Field is the value of the first field of that lower-case name.
 func (a *Answer) Field(name string) string { return valueOf(a.Fields, name) }
 
-// Store keeps an answer, if the service and the policy let it be kept. It says whether it did. The answer's slices are kept.
-func (c *Cache) Store(key []byte, group int, policy *Policy, request Fields, status int, fields []Field, body []byte, now time.Time) bool {
+// Store keeps an answer, if the service and the policy let it be kept and nobody has changed its resource since the key was looked up. It
+// says whether it did. The answer's slices are kept.
+func (c *Cache) Store(key *Key, policy *Policy, request Fields, status int, fields []Field, body []byte, now time.Time) bool {
 	answer := newAnswer(policy, request, status, fields, now)
 	if answer == nil {
 		return false
 	}
 	answer.Body = body
-	return c.put(key, group, answer)
+	return c.put(key, answer)
 }
 
 // Keeps says whether Store would keep an answer with such a head, so that nobody gathers its content in vain.
@@ -231,7 +249,7 @@ func newAnswer(policy *Policy, request Fields, status int, fields []Field, now t
 }
 
 // Refresh renews an answer that the service has found to hold still (304): RFC 9111 section 4.3.4. What it returns is to be sent.
-func (c *Cache) Refresh(key []byte, group int, policy *Policy, request Fields, old *Answer, fields []Field, now time.Time) *Answer {
+func (c *Cache) Refresh(key *Key, policy *Policy, request Fields, old *Answer, fields []Field, now time.Time) *Answer {
 	c.Revalidated.Add(1)
 	merged := slices.Clone(old.Fields)
 	for _, f := range fields {
@@ -247,27 +265,31 @@ func (c *Cache) Refresh(key []byte, group int, policy *Policy, request Fields, o
 	}
 	answer := newAnswer(policy, request, old.Status, merged, now)
 	if answer == nil { // the service does not want it kept any more
-		c.drop(key, group, old)
+		c.drop(key, old)
 		return &Answer{Status: old.Status, Fields: merged, Body: old.Body, stored: now}
 	}
 	answer.Body = old.Body
-	c.put(key, group, answer)
+	c.put(key, answer)
 	return answer
 }
 
-func (c *Cache) put(key []byte, group int, answer *Answer) bool {
-	s := c.shard(key[:group])
-	size := answer.size()
-	if size > s.most/maxShare {
-		return false
-	}
+func (c *Cache) put(key *Key, answer *Answer) bool {
+	s, changes := c.of(key.Group)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	held := s.byKey[string(key)]
+	if answer.size() > s.most/maxShare || changes.Load() != key.mark {
+		return false
+	}
+	group := s.groups[string(key.Group)]
+	held := group[string(key.Rest)]
 	if held == nil {
-		held = &slot{key: string(key), group: string(key[:group])}
+		held = &slot{group: string(key.Group), rest: string(key.Rest)}
 		held.element = s.order.PushFront(held)
-		s.byKey[held.key] = held
+		if group == nil {
+			group = make(map[string]*slot)
+			s.groups[held.group] = group
+		}
+		group[held.rest] = held
 	}
 	held.answers = slices.DeleteFunc(held.answers, func(a *Answer) bool { return sameVariant(a, answer) })
 	held.answers = append(held.answers, answer)
@@ -275,7 +297,7 @@ func (c *Cache) put(key []byte, group int, answer *Answer) bool {
 		held.answers = slices.Delete(held.answers, 0, 1)
 	}
 	s.bytes -= held.bytes
-	held.bytes = len(held.key)
+	held.bytes = len(held.group) + len(held.rest)
 	for _, a := range held.answers {
 		held.bytes += a.size()
 	}
@@ -302,29 +324,32 @@ func (a *Answer) size() int {
 }
 
 func (s *shard) remove(held *slot) {
-	delete(s.byKey, held.key)
+	group := s.groups[held.group]
+	if delete(group, held.rest); len(group) == 0 {
+		delete(s.groups, held.group)
+	}
 	s.order.Remove(held.element)
 	s.bytes -= held.bytes
 }
 
-func (c *Cache) drop(key []byte, group int, answer *Answer) {
-	s := c.shard(key[:group])
+func (c *Cache) drop(key *Key, answer *Answer) {
+	s, _ := c.of(key.Group)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if held := s.byKey[string(key)]; held != nil && slices.Contains(held.answers, answer) {
+	if held := s.groups[string(key.Group)][string(key.Rest)]; held != nil && slices.Contains(held.answers, answer) {
 		s.remove(held)
 	}
 }
 
-// Invalidate drops all answers of a group, because somebody has changed the resource (RFC 9111 section 4.4).
+// Invalidate drops all answers of a group, because somebody has changed the resource (RFC 9111 section 4.4), and those that are still on
+// their way: nobody can tell whether they are from before.
 func (c *Cache) Invalidate(group []byte) {
-	s := c.shard(group)
+	s, changes := c.of(group)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, held := range s.byKey {
-		if held.group == string(group) {
-			s.remove(held)
-		}
+	changes.Add(1)
+	for _, held := range s.groups[string(group)] {
+		s.remove(held)
 	}
 }
 

@@ -14,6 +14,8 @@ func (r request) Field(name string) ([]byte, bool) {
 	return []byte(value), found
 }
 
+func key(group string) *Key { return &Key{Group: []byte(group), Rest: []byte("query")} }
+
 var start = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 
 func fields(pairs ...string) (list []Field) {
@@ -55,6 +57,14 @@ func TestFreshness(t *testing.T) {
 		{"§5.3 Expires by the service's clock", private, nil, 200, fields("Date", start.Add(-time.Hour).Format(http.TimeFormat), "Expires", start.Format(http.TimeFormat)), 50 * time.Minute, Fresh},
 		{"§5.3 Expires: 0", private, nil, 200, fields("Expires", "0"), 0, Miss},
 		{"§5.1 Age counts", private, nil, 200, fields("Cache-Control", "max-age=100", "Age", "90"), 11 * time.Second, Miss},
+		{"§3, RFC 9110 §15.1: a refusal of one request", shared, nil, 400, fields("Cache-Control", "max-age=100"), 0, Miss},
+		{"of one without credential", shared, nil, 401, fields("Cache-Control", "max-age=100"), 0, Miss},
+		{"of a precondition", shared, nil, 412, fields("Cache-Control", "max-age=100"), 0, Miss},
+		{"of a range", shared, nil, 416, fields("Cache-Control", "max-age=100"), 0, Miss},
+		{"of long fields", shared, nil, 431, fields("Cache-Control", "max-age=100"), 0, Miss},
+		{"a fault of the service", shared, nil, 500, fields("Cache-Control", "max-age=100"), 0, Miss},
+		{"RFC 9110 §12.5.3: a coding that not all callers know", shared, nil, 200, fields("Content-Encoding", "gzip"), 0, Miss},
+		{"RFC 9110 §12.5.3: and one that is negotiated", shared, nil, 200, fields("Content-Encoding", "gzip", "Vary", "Origin, accept-encoding"), 0, Fresh},
 		{"§3 206", private, nil, 206, fields("Cache-Control", "max-age=100"), 0, Miss},
 		{"§4.1 Vary: *", private, nil, 200, fields("Vary", "*"), 0, Miss},
 		{"stale with a validator", private, nil, 200, fields("ETag", `"1"`), time.Hour, Stale},
@@ -68,10 +78,10 @@ func TestFreshness(t *testing.T) {
 		{"§5.2 quoted comma", private, nil, 200, fields("Cache-Control", `community="a, no-store", max-age=10`), 5 * time.Second, Fresh},
 	} {
 		c := New(DefaultSize)
-		c.Store([]byte("key"), 1, test.policy, test.asked, test.status, test.said, []byte("body"), start)
-		_, got := c.Lookup([]byte("key"), 1, test.asked, start.Add(test.after))
+		c.Store(key("key"), test.policy, test.asked, test.status, test.said, []byte("body"), start)
+		_, got := c.Lookup(key("key"), test.asked, start.Add(test.after))
 		if got == Stale && test.want == Miss { // it is never used as it is
-			answer, _ := c.Lookup([]byte("key"), 1, test.asked, start.Add(test.after))
+			answer, _ := c.Lookup(key("key"), test.asked, start.Add(test.after))
 			if tag, modified := answer.Validators(); tag == "" && modified == "" {
 				continue
 			}
@@ -86,20 +96,20 @@ func TestVariants(t *testing.T) { // RFC 9111 section 4.1
 	c := New(DefaultSize)
 	policy := &Policy{TTL: time.Hour, Shared: true}
 	for _, language := range []string{"de", "en"} {
-		c.Store([]byte("k"), 1, policy, request{"accept-language": language}, 200, fields("Vary", "Accept-Language"), []byte(language), start)
+		c.Store(key("k"), policy, request{"accept-language": language}, 200, fields("Vary", "Accept-Language"), []byte(language), start)
 	}
 	for _, language := range []string{"de", "en"} {
-		if a, v := c.Lookup([]byte("k"), 1, request{"accept-language": language}, start); v != Fresh || string(a.Body) != language {
+		if a, v := c.Lookup(key("k"), request{"accept-language": language}, start); v != Fresh || string(a.Body) != language {
 			t.Errorf("%s: %v", language, v)
 		}
 	}
-	if _, v := c.Lookup([]byte("k"), 1, nil, start); v != Miss {
+	if _, v := c.Lookup(key("k"), nil, start); v != Miss {
 		t.Errorf("without the field: %v", v)
 	}
 	for i := range 100 {
-		c.Store([]byte("k"), 1, policy, request{"accept-language": fmt.Sprint(i)}, 200, fields("Vary", "Accept-Language"), nil, start)
+		c.Store(key("k"), policy, request{"accept-language": fmt.Sprint(i)}, 200, fields("Vary", "Accept-Language"), nil, start)
 	}
-	if _, v := c.Lookup([]byte("k"), 1, request{"accept-language": "de"}, start); v != Miss {
+	if _, v := c.Lookup(key("k"), request{"accept-language": "de"}, start); v != Miss {
 		t.Error("variants of one resource are not bounded")
 	}
 }
@@ -110,20 +120,19 @@ func TestMemoryIsBounded(t *testing.T) {
 	c := New(size)
 	policy := &Policy{TTL: time.Hour, Shared: true}
 	for i := range 20_000 {
-		key := fmt.Appendf(nil, "/%d", i)
-		c.Store(key, len(key), policy, nil, 200, fields("X", "y"), make([]byte, 1000), start)
+		c.Store(key(fmt.Sprintf("/%d", i)), policy, nil, 200, fields("X", "y"), make([]byte, 1000), start)
 		if c.Bytes() > size {
 			t.Fatalf("%d bytes after %d answers", c.Bytes(), i+1)
 		}
 	}
-	if _, v := c.Lookup([]byte("/19999"), 6, nil, start); v != Fresh {
+	if _, v := c.Lookup(key("/19999"), nil, start); v != Fresh {
 		t.Error("the newest is gone")
 	}
-	if c.Store([]byte("big"), 3, policy, nil, 200, nil, make([]byte, size), start) {
+	if c.Store(key("big"), policy, nil, 200, nil, make([]byte, size), start) {
 		t.Error("one answer took all the room")
 	}
 	c.Invalidate([]byte("/19999"))
-	if _, v := c.Lookup([]byte("/19999"), 6, nil, start); v != Miss {
+	if _, v := c.Lookup(key("/19999"), nil, start); v != Miss {
 		t.Error("it outlived its resource")
 	}
 	for i := range 20_000 {
@@ -132,4 +141,53 @@ func TestMemoryIsBounded(t *testing.T) {
 	if c.Bytes() != 0 {
 		t.Errorf("%d bytes of nothing", c.Bytes())
 	}
+}
+
+// RFC 9111 section 4.1: of several answers that suit, the newest counts, also where the service began to say Vary later.
+func TestNewestVariant(t *testing.T) {
+	c := New(DefaultSize)
+	policy, german := &Policy{TTL: time.Hour, Shared: true}, request{"accept-language": "de"}
+	c.Store(key("k"), policy, nil, 200, nil, []byte("for all"), start)
+	c.Store(key("k"), policy, german, 200, fields("Vary", "Accept-Language"), []byte("de"), start)
+	if a, v := c.Lookup(key("k"), german, start); v != Fresh || string(a.Body) != "de" {
+		t.Errorf("%v %s", v, a.Body)
+	}
+}
+
+// RFC 9111 section 4.4: an answer to a request that began before a change says what was before, and is not kept.
+func TestChangeUnderWay(t *testing.T) {
+	c := New(DefaultSize)
+	policy := &Policy{TTL: time.Hour, Shared: true}
+	asked, other := key("/things/a"), key("/things/b")
+	c.Lookup(asked, nil, start)
+	c.Lookup(other, nil, start)
+	c.Invalidate(asked.Group)
+	if c.Store(asked, policy, nil, 200, nil, []byte("before"), start) {
+		t.Error("an answer from before the change is kept")
+	}
+	if !c.Store(other, policy, nil, 200, nil, nil, start) {
+		t.Error("an answer of another resource is not kept")
+	}
+	c.Lookup(asked, nil, start)
+	if !c.Store(asked, policy, nil, 200, nil, []byte("after"), start) {
+		t.Error("no answer is kept any more")
+	}
+}
+
+// Whatever a service or caller writes, the stricter is understood: what names no-store is not kept.
+func FuzzCacheControl(f *testing.F) {
+	for _, seed := range []string{"max-age=10", "no-store, max-age=1", `private="a, b", s-maxage=5`, `x="no-store, max-age=9`, "max-age=99999999999999999999", ",,=,;", "max-stale", "max-age=\"5\""} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		d := directivesOf(value)
+		for _, duration := range []time.Duration{d.maxAge, d.sharedMaxAge, d.maxStale, d.minFresh, d.staleWhileRevalidate} {
+			if duration < -1 || duration > maxDelta {
+				t.Fatalf("%q: %v", value, duration)
+			}
+		}
+		if !directivesOf("no-store, " + value).noStore {
+			t.Fatalf("%q hides what stands before it", value)
+		}
+	})
 }

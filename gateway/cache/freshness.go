@@ -27,8 +27,10 @@ func (p *Policy) freshness(request Fields, status int, fields []Field, now time.
 	said := directivesOf(valuesOf(fields, "cache-control"))
 	asked := directivesOf(field(request, "cache-control"))
 	switch {
-	case status < 200, status == http.StatusPartialContent, status == http.StatusNotModified, status >= 500:
+	case !storable(status):
 		return freshness{}, false
+	case valueOf(fields, "content-encoding") != "" && !listed(valuesOf(fields, "vary"), "accept-encoding"):
+		return freshness{}, false // a caller that cannot decode it would get it too
 	case said.noStore, asked.noStore:
 		return freshness{}, false
 	case p.Shared && (said.private || valueOf(fields, "set-cookie") != ""):
@@ -49,6 +51,27 @@ func (p *Policy) freshness(request Fields, status int, fields []Field, now time.
 	}
 	validated := valueOf(fields, "etag") != "" || valueOf(fields, "last-modified") != ""
 	return f, f.lifetime > 0 && !f.always || validated && (f.always || said.maxAge == 0 || f.lifetime > 0)
+}
+
+// storable says whether a status is about the resource. All others may be an answer to something in this request that no key holds, such as
+// a range, a precondition or the size of its fields, and would keep the resource from those who ask rightly, even with an explicit lifetime.
+func storable(status int) bool {
+	switch status {
+	case http.StatusOK, http.StatusNonAuthoritativeInfo, http.StatusNoContent, http.StatusMultipleChoices, http.StatusMovedPermanently, http.StatusFound,
+		http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect, http.StatusNotFound, http.StatusGone:
+		return true
+	}
+	return false
+}
+
+// listed says whether a list has a name; "*" stands for all.
+func listed(list, name string) bool {
+	for item := range strings.SplitSeq(list, ",") {
+		if item = strings.TrimSpace(item); item == "*" || strings.EqualFold(item, name) {
+			return true
+		}
+	}
+	return false
 }
 
 // untilExpiry: a date that is none is in the past (RFC 9111 section 5.3).

@@ -77,7 +77,7 @@ func (c *connection) answerBuffered() {
 	dated := false
 	for i := range answer.Fields {
 		field := &answer.Fields[i]
-		if c.exchange.HidesFields() && c.exchange.HidesField([]byte(field.Name)) {
+		if c.hidesFields() && c.hidesField([]byte(field.Name)) {
 			continue
 		}
 		dated = dated || h1.EqualFold(field.Name, "Date")

@@ -13,13 +13,34 @@ func (f *callerFields) Field(name string) (value []byte, found bool) {
 	return value, value != nil
 }
 
-// Each visits the end-to-end fields.
+// Each visits the end-to-end fields that the upstream gets.
 func (f *callerFields) Each(visit func(name, value []byte)) {
 	for i := range f.request.Fields {
-		if field := &f.request.Fields[i]; field.Kind == h1.KindOther && !field.Hop {
+		if field := &f.request.Fields[i]; field.Kind == h1.KindOther && !field.Hop && !f.Withholds(field.Name) {
 			visit(field.Name, field.Value)
 		}
 	}
+}
+
+// Withholds says whether the upstream does not get the caller's field of that name.
+func (f *callerFields) Withholds(name []byte) bool { return (*connection)(f).withheld(name) }
+
+// HasContent says whether the request has content.
+func (f *callerFields) HasContent() bool { return f.request.Framing != h1.NoBody }
+
+// Upgrades says whether the request asks for a WebSocket.
+func (f *callerFields) Upgrades() bool { return f.request.WantsWebSocket() }
+
+// AppendOrigin appends the origin that the upstream is told was asked for (RFC 6454 section 6.2).
+func (f *callerFields) AppendOrigin(dst []byte) []byte {
+	scheme, host := "http://", f.request.Host
+	if f.origin.https {
+		scheme = "https://"
+	}
+	if f.origin.host != nil {
+		host = f.origin.host
+	}
+	return append(append(dst, scheme...), host...)
 }
 
 // AppendForwarded appends what the upstream gets of the caller's fields, after where the request comes from.

@@ -126,7 +126,7 @@ func TestCacheOfCallers(t *testing.T) {
   /mine:
     get: {operationId: read, x-fieldgate: {policies: [{cache: {ttl: 1h}}]}, responses: {'200': {description: ok}}}
 `)
-	for _, want := range []struct{ token, body string }{{g.token, "thermo-1"}, {"", ""}, {g.token, "thermo-1"}, {"", ""}} {
+	for _, want := range []struct{ token, body string }{{g.token, "thermo-1"}, {"", ""}, {g.token, "thermo-1"}, {"", ""}} { // nobody cannot be told from nobody
 		var fields []string
 		if want.token != "" {
 			fields = []string{"Authorization", "Bearer " + want.token}
@@ -135,7 +135,7 @@ func TestCacheOfCallers(t *testing.T) {
 			t.Errorf("got %q, want %q", body, want.body)
 		}
 	}
-	if calls.Load() != 2 {
+	if calls.Load() != 3 {
 		t.Errorf("%d calls", calls.Load())
 	}
 }

@@ -64,6 +64,7 @@ func (c *connection) relay() {
 		return
 	}
 	x.Answer.Status = c.call.Response.Status
+	c.front.pipeline.Forget(x, x.Answer.Status)
 	if x.Answer.Status == http.StatusSwitchingProtocols {
 		c.endUpload()
 		c.tunnel()
@@ -223,10 +224,15 @@ func (c *connection) relayAnswer() {
 		}
 	}
 	if x := &c.exchange; x.Caches() {
-		if answered, problem := c.front.pipeline.KeepHead(x, r.Status, keptFields(r.Fields)); problem != nil {
+		answered, problem := c.front.pipeline.KeepHead(x, r.Status, keptFields(r.Fields))
+		if problem != nil || answered {
+			c.endUpload()
+		}
+		if problem != nil {
 			c.answerProblem(problem)
 			return
 		} else if answered {
+			c.keep = c.keep && c.mayDiscard()
 			c.answerBuffered()
 			return
 		}
@@ -276,7 +282,7 @@ func isEventStream(r *h1.Response) bool {
 func (c *connection) appendAnswerHead(framing h1.Framing, length int64) []byte {
 	r := c.call.Response
 	out := h1.AppendStatusLine(c.out[:0], r.Status, r.Reason)
-	if c.exchange.HidesFields() {
+	if c.hidesFields() {
 		out = c.appendVisible(out, r.Fields)
 	} else {
 		out = h1.AppendEndToEnd(out, r.Fields)
@@ -307,7 +313,7 @@ func (c *connection) relayContent(framing h1.Framing) error {
 			x.Copy.Response(content)
 		}
 		if x.Keeping() {
-			x.KeepContent(content)
+			c.front.pipeline.KeepContent(x, content)
 			c.front.pipeline.KeepEnd(x)
 		}
 		return c.flushLast()
@@ -334,7 +340,7 @@ func (c *connection) relayContent(framing h1.Framing) error {
 			if x.Copy != nil {
 				x.Copy.Response(piece)
 			}
-			x.KeepContent(piece)
+			c.front.pipeline.KeepContent(x, piece)
 			if framing == h1.Chunked {
 				piece = h1.Chunk(*buf, n)
 			}
@@ -350,7 +356,9 @@ func (c *connection) relayContent(framing h1.Framing) error {
 			return c.cutShort(err)
 		}
 	}
-	c.front.pipeline.KeepEnd(x)
+	if r := c.call.Response; r.Framing != h1.UntilClose || !r.Close { // else nobody can tell whether it came whole (RFC 9112 §8)
+		c.front.pipeline.KeepEnd(x)
+	}
 	return c.relayEnd(framing)
 }
 
@@ -392,10 +400,21 @@ func keptFields(fields h1.Fields) []cache.Field {
 	return kept
 }
 
-// appendVisible appends end-to-end fields but those that a policy writes.
+// hidesFields says whether hidesField may say so of any field of an answer.
+func (c *connection) hidesFields() bool {
+	return c.origin.settings.RequestID != "" || c.exchange.HidesFields()
+}
+
+// hidesField says whether a field of an answer stays here, because the gateway writes it itself.
+func (c *connection) hidesField(name []byte) bool {
+	own := c.origin.settings.RequestID
+	return own != "" && h1.EqualFold(name, own) || c.exchange.HidesFields() && c.exchange.HidesField(name)
+}
+
+// appendVisible appends end-to-end fields but those that the gateway writes itself.
 func (c *connection) appendVisible(out []byte, fields h1.Fields) []byte {
 	for i := range fields {
-		if f := &fields[i]; f.Kind == h1.KindOther && !f.Hop && !c.exchange.HidesField(f.Name) {
+		if f := &fields[i]; f.Kind == h1.KindOther && !f.Hop && !c.hidesField(f.Name) {
 			out = h1.AppendField(out, f.Name, f.Value)
 		}
 	}

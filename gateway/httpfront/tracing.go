@@ -15,7 +15,7 @@ func (c *connection) appendContext(dst []byte) []byte {
 		dst = append(append(dst, settings.RequestID...), ": "...)
 		dst = append(c.front.pipeline.AppendInstance(dst, &c.exchange), "\r\n"...)
 	}
-	if settings.StartsTraces && !pipeline.ValidTraceParent(c.request.Fields.Get("traceparent")) {
+	if settings.StartsTraces && !pipeline.ValidTraceParent(c.request.Fields.Joined("traceparent")) {
 		dst = appendTraceParent(dst)
 	}
 	return dst
@@ -45,5 +45,5 @@ func (c *connection) ownContext(name []byte) bool {
 		}
 	}
 	own := c.origin.settings.RequestID
-	return own != "" && h1.EqualFold(name, own)
+	return own != "" && len(name) == len(own) && hasPrefix(name, own)
 }

@@ -3,47 +3,46 @@ package pipeline
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"fieldgate"
 	"fieldgate/gateway/cache"
+	"fieldgate/gateway/upstream"
 )
 
 // cached is what an exchange has to do with the cache.
 type cached struct {
-	key     []byte // nil: nothing
-	group   int    // how much of key names the resource
-	stale   *cache.Answer
-	verdict cache.Verdict
-	keep    bool          // the answer under way is gathered
-	fields  []cache.Field // its head
-	status  int
-	body    []byte
+	key    cache.Key
+	stale  *cache.Answer
+	keep   bool          // the answer under way is gathered
+	fields []cache.Field // its head
+	status int
+	body   []byte
 }
 
-// maxKept bounds the content of an answer that is gathered to be kept, in bytes.
-const maxKept = 1 << 20
-
-// maxRevalidations is how many answers are revalidated behind the callers' backs at once.
-const maxRevalidations = 64
+const (
+	maxGathered      = 32 << 20 // bytes of all answers that are gathered to be kept at once
+	maxRevalidations = 64       // answers that are revalidated behind the callers' backs at once
+)
 
 // cacheLookup is the stage that answers from the cache.
 func cacheLookup(p *Pipeline, x *Exchange) *fieldgate.Problem {
-	if x.Method != fieldgate.MethodGet && x.Method != fieldgate.MethodHead {
+	if !x.cacheable() {
 		return nil
 	}
 	now := time.Now()
-	x.cacheKey()
-	answer, verdict := p.Cache.Lookup(x.cached.key, x.cached.group, x.cacheFields(), now)
-	x.cached.verdict = verdict
-	switch verdict {
-	case cache.Impossible: // RFC 9111 section 5.2.1.7
-		x.cached.key = nil
+	c := &cached{key: x.cacheKey()}
+	answer, verdict := p.Cache.Lookup(&c.key, askedFields{x}, now)
+	if verdict == cache.Impossible { // RFC 9111 section 5.2.1.7
 		return fieldgate.NewProblem(fieldgate.ProblemUpstreamTimeout, "There is no stored answer, and the request demands one.")
+	}
+	x.cached = c
+	switch verdict {
 	case cache.Stale:
-		x.cached.stale = answer
+		c.stale = answer
 	case cache.Tolerable:
 		if answer.Claim() {
 			p.revalidate(x, answer)
@@ -55,33 +54,102 @@ func cacheLookup(p *Pipeline, x *Exchange) *fieldgate.Problem {
 	return nil
 }
 
-// cacheKey names the resource, then the version of the contract, whose answers are meant, and the query.
-func (x *Exchange) cacheKey() {
-	o := x.Operation
-	path := x.upstreamTarget()
-	resource, query, _ := bytes.Cut([]byte(path), []byte{'?'})
-	key := append(make([]byte, 0, 64+len(path)), o.Upstream...)
-	key = append(append(key, 0), resource...)
-	x.cached.group = len(key)
-	key = append(append(key, 0), o.Contract.Digest...)
-	key = append(append(key, 0), o.ID...)
-	if !o.policies.cache.Shared {
-		key = append(append(append(append(key, 0), x.Principal.Kind...), 0), x.Principal.ID...)
-		if x.caller.Ref == 0 {
-			key = append(key, "anonymous"...)
-		}
+// overriding are fields by which many services answer for another method or path than the one that was asked for.
+var overriding = []string{"x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"}
+
+// cacheable says whether the key names all that decides about the answer.
+func (x *Exchange) cacheable() bool {
+	if x.Method != fieldgate.MethodGet && x.Method != fieldgate.MethodHead {
+		return false
 	}
-	if service := x.service(); service != o.Upstream { // a canary's answers are for its callers
-		key = append(append(key, 0), service...)
+	known := x.caller.Ref != 0
+	if !known && !x.Operation.policies.cache.Shared {
+		return false // nobody can be told from nobody
 	}
-	x.cached.key = append(append(key, 0), query...)
+	if x.HTTP == nil {
+		return true
+	}
+	if x.HTTP.HasContent() || x.HTTP.Upgrades() {
+		return false
+	}
+	if _, found := x.HTTP.Field("authorization"); found && !known { // RFC 9111 section 3.5; those of callers we know stay here
+		return false
+	}
+	return !slices.ContainsFunc(overriding, func(name string) bool {
+		_, found := x.HTTP.Field(name)
+		return found
+	})
 }
 
-func (x *Exchange) cacheFields() cache.Fields {
-	if x.HTTP == nil {
-		return nil
+// cacheKey names the resource, then the version of the contract, whose answers are meant, the service, the origin that it is told was
+// asked for, and the query (RFC 9111 section 2: at least the method and the whole target URI).
+func (x *Exchange) cacheKey() (key cache.Key) {
+	o := x.Operation
+	resource, query, _ := strings.Cut(x.upstreamTarget(), "?")
+	key.Group = resourceKey(o, resource)
+	rest := make([]byte, 0, 128+len(query))
+	for _, part := range [...]string{o.Contract.Digest, o.ID} {
+		rest = append(append(rest, part...), 0)
 	}
-	return x.HTTP
+	if !o.policies.cache.Shared {
+		rest = append(append(append(append(rest, x.Principal.Kind...), 0), x.Principal.ID...), 0)
+	}
+	if service := x.service(); service != o.Upstream { // a canary's answers are for its callers
+		rest = append(rest, service...)
+	}
+	rest = append(rest, 0)
+	if x.HTTP != nil {
+		rest = x.HTTP.AppendOrigin(rest)
+	}
+	key.Rest = append(append(rest, 0), query...)
+	return key
+}
+
+func resourceKey(o *Operation, resource string) []byte {
+	key := make([]byte, 0, len(o.Upstream)+1+len(resource))
+	return append(append(append(key, o.Upstream...), 0), resource...)
+}
+
+// askedFields are the fields of a request as the service gets them, which is what its Vary is about.
+type askedFields struct{ x *Exchange }
+
+// Field implements cache.Fields.
+func (f askedFields) Field(name string) (value []byte, found bool) {
+	x := f.x
+	switch name {
+	case "fieldgate-principal":
+		return []byte(fieldValue(x.Principal.ID)), true
+	case "fieldgate-principal-kind":
+		return []byte(x.Principal.Kind), true
+	case "fieldgate-protocol":
+		return []byte(x.Protocol.String()), true
+	}
+	if x.HTTP == nil || x.HTTP.Withholds([]byte(name)) {
+		return nil, false
+	}
+	return x.HTTP.Field(name)
+}
+
+// variesKnown says whether the values are known of all fields that the service says its answer depends on. The others are the gateway's
+// own, and each request may have another value.
+func (o *Operation) variesKnown(fields []cache.Field) bool {
+	for _, f := range fields {
+		if !strings.EqualFold(f.Name, "vary") {
+			continue
+		}
+		for name := range strings.SplitSeq(f.Value, ",") {
+			switch name = strings.ToLower(strings.TrimSpace(name)); name {
+			case "fieldgate-principal", "fieldgate-principal-kind", "fieldgate-protocol", "fieldgate-operation":
+				continue
+			case "forwarded", "via", "x-forwarded-for", "traceparent", "tracestate":
+				return false
+			}
+			if strings.HasPrefix(name, "fieldgate-") || o.policies.request.changes([]byte(name)) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // answerCached answers from the cache; 304 where the caller has the answer already (RFC 9110 section 13.1).
@@ -93,7 +161,7 @@ func (x *Exchange) answerCached(stored *cache.Answer, now time.Time) *fieldgate.
 		if problem := x.transformAnswer(); problem != nil {
 			return problem
 		}
-	} else if x.notModified(stored) {
+	} else if !x.toCBOR && x.notModified(stored) {
 		x.Answer.Status, x.Answer.Body = 304, nil
 	}
 	if x.toCBOR {
@@ -127,8 +195,10 @@ func (p *Pipeline) revalidate(x *Exchange, answer *cache.Answer) {
 		return
 	}
 	service := p.Service(x)
+	x.revalidating = true
 	call, problem := p.newCall(x, service)
-	key, group, policy, fields := x.cached.key, x.cached.group, x.Operation.policies.cache, x.copyFields()
+	x.revalidating = false
+	o, key, fields := x.Operation, x.cached.key, x.copyFields()
 	go func() {
 		defer func() { <-p.revalidations }()
 		defer answer.Release()
@@ -142,14 +212,25 @@ func (p *Pipeline) revalidate(x *Exchange, answer *cache.Answer) {
 		}
 		now := time.Now()
 		if response.Status == 304 {
-			p.Cache.Refresh(key, group, policy, fields, answer, response.Fields, now)
+			p.Cache.Refresh(&key, o.policies.cache, fields, answer, response.Fields, now)
 			return
 		}
-		p.Cache.Store(key, group, policy, fields, response.Status, response.Fields, response.Body, now)
+		if o.variesKnown(response.Fields) && !o.refuses(response) {
+			p.Cache.Store(&key, o.policies.cache, fields, response.Status, response.Fields, response.Body, now)
+		}
 	}()
 }
 
-// copiedFields are fields of a request that outlive it: those that decide about stored answers.
+// refuses says whether an answer breaks the contract, and must not reach callers.
+func (o *Operation) refuses(response *upstream.Response) bool {
+	if !o.checksAnswers() || o.Policies.Answers != fieldgate.AnswersEnforced {
+		return false
+	}
+	x := Exchange{Operation: o, Method: fieldgate.MethodGet, Answer: answerFrom(response.Status, response.Fields, response.Body)}
+	return x.brokenAnswer() != ""
+}
+
+// copiedFields are askedFields that outlive the request.
 type copiedFields map[string][]byte
 
 // Field implements cache.Fields.
@@ -158,19 +239,20 @@ func (f copiedFields) Field(name string) (value []byte, found bool) {
 	return value, found
 }
 
-func (x *Exchange) copyFields() cache.Fields {
-	if x.HTTP == nil {
-		return nil
-	}
+func (x *Exchange) copyFields() copiedFields {
 	copied := make(copiedFields)
-	x.HTTP.Each(func(name, value []byte) {
-		key := string(bytes.ToLower(name))
-		if before, found := copied[key]; found {
-			copied[key] = append(append(before, ", "...), value...)
-		} else {
-			copied[key] = bytes.Clone(value)
-		}
-	})
+	add := func(name, value []byte) { copied[string(name)] = bytes.Clone(value) }
+	for _, name := range []string{"fieldgate-principal", "fieldgate-principal-kind", "fieldgate-protocol"} {
+		value, _ := askedFields{x}.Field(name)
+		add([]byte(name), value)
+	}
+	if x.HTTP != nil {
+		x.HTTP.Each(func(name, _ []byte) {
+			lower := bytes.ToLower(name)
+			value, _ := x.HTTP.Field(string(lower)) // all lines of it
+			add(lower, value)
+		})
+	}
 	return copied
 }
 
@@ -196,63 +278,84 @@ func appendValidators(dst []byte, stale *cache.Answer) []byte {
 	return dst
 }
 
+// conditions are fields that ask for less than the whole answer, according to what of it the caller has.
+var conditions = []string{"if-none-match", "if-modified-since", "if-match", "if-unmodified-since", "if-range", "range"}
+
 func (x *Exchange) conditional() bool {
-	if x.HTTP == nil {
-		return false
-	}
-	for _, name := range [...]string{"if-none-match", "if-modified-since", "if-match", "if-unmodified-since", "if-range", "range"} {
-		if _, found := x.HTTP.Field(name); found {
-			return true
-		}
-	}
-	return false
+	return x.HTTP != nil && slices.ContainsFunc(conditions, func(name string) bool {
+		_, found := x.HTTP.Field(name)
+		return found
+	})
 }
 
-// Caches says whether the front has to hand the answer of the upstream to KeepHead, and its content to KeepContent.
-func (x *Exchange) Caches() bool { return x.cached.key != nil }
+// Caches says whether a front that calls the upstream itself has to hand the answer to KeepHead, and its content to KeepContent.
+func (x *Exchange) Caches() bool { return x.cached != nil }
 
 // KeepHead begins to keep an answer, if it may be kept. It says whether the exchange is answered instead: the service has found
 // the stored answer to hold.
 func (p *Pipeline) KeepHead(x *Exchange, status int, fields []cache.Field) (answered bool, problem *fieldgate.Problem) {
-	c, now := &x.cached, time.Now()
+	c, policy, now := x.cached, x.Operation.policies.cache, time.Now()
 	if status == 304 && c.stale != nil {
-		return true, x.answerCached(p.Cache.Refresh(c.key, c.group, x.Operation.policies.cache, x.cacheFields(), c.stale, fields, now), now)
+		return true, x.answerCached(p.Cache.Refresh(&c.key, policy, askedFields{x}, c.stale, fields, now), now)
 	}
-	c.keep = x.Method == fieldgate.MethodGet && cache.Keeps(x.Operation.policies.cache, x.cacheFields(), status, fields, now)
-	c.status, c.fields, c.body = status, fields, nil
+	c.keep = x.Method == fieldgate.MethodGet && cache.Keeps(policy, askedFields{x}, status, fields, now) && x.Operation.variesKnown(fields)
+	c.status, c.fields = status, fields
 	return false, nil
 }
 
 // Keeping says whether content of the answer is wanted.
-func (x *Exchange) Keeping() bool { return x.cached.keep }
+func (x *Exchange) Keeping() bool { return x.cached != nil && x.cached.keep }
 
-// KeepContent takes a piece of the answer's content.
-func (x *Exchange) KeepContent(piece []byte) {
-	c := &x.cached
-	if !c.keep {
+// KeepContent takes a piece of the answer's content. Content that grows too large, or that there is no room to gather, is not kept.
+func (p *Pipeline) KeepContent(x *Exchange, piece []byte) {
+	if !x.Keeping() {
 		return
 	}
-	if len(c.body)+len(piece) > maxKept {
-		c.keep, c.body = false, nil
+	c := x.cached
+	need, most := len(c.body)+len(piece), p.Cache.Most()
+	if need > most {
+		p.keepNothing(c)
 		return
+	}
+	if need > cap(c.body) {
+		size := min(max(need, 2*cap(c.body)), most)
+		if p.gathered.Add(int64(size-cap(c.body))) > maxGathered {
+			p.gathered.Add(int64(cap(c.body) - size))
+			p.keepNothing(c)
+			return
+		}
+		c.body = append(make([]byte, 0, size), c.body...)
 	}
 	c.body = append(c.body, piece...)
 }
 
 // KeepEnd stores the answer, of which all has come.
 func (p *Pipeline) KeepEnd(x *Exchange) {
-	c := &x.cached
-	if c.keep {
-		p.Cache.Store(c.key, c.group, x.Operation.policies.cache, x.cacheFields(), c.status, c.fields, c.body, time.Now())
-		c.keep, c.body = false, nil // which is the cache's now
+	if !x.Keeping() {
+		return
 	}
+	c := x.cached
+	p.store(x, bytes.Clone(c.body))
+	p.keepNothing(c)
 }
 
-// forget drops stored answers of a resource that a caller has changed (RFC 9111 section 4.4).
-func (p *Pipeline) forget(x *Exchange) {
-	if x.program != nil && x.program.caches && x.Operation != nil && x.Operation.Upstream != "" && !safe(x.Method) && x.Problem == nil && x.Answer.Status < 400 {
-		path, _, _ := bytes.Cut([]byte(x.upstreamTarget()), []byte{'?'})
-		p.Cache.Invalidate(append(append([]byte(x.Operation.Upstream), 0), path...))
+func (p *Pipeline) store(x *Exchange, body []byte) {
+	c := x.cached
+	p.Cache.Store(&c.key, x.Operation.policies.cache, askedFields{x}, c.status, c.fields, body, time.Now())
+}
+
+// keepNothing gives up what was gathered.
+func (p *Pipeline) keepNothing(c *cached) {
+	p.gathered.Add(-int64(cap(c.body)))
+	c.keep, c.body = false, nil
+}
+
+// Forget drops stored answers of a resource that a caller has changed (RFC 9111 section 4.4): before the caller hears of it, so that it
+// does not read what was before.
+func (p *Pipeline) Forget(x *Exchange, status int) {
+	if x.program.caches && !safe(x.Method) && status < 400 {
+		resource, _, _ := strings.Cut(x.upstreamTarget(), "?")
+		p.Cache.Invalidate(resourceKey(x.Operation, resource))
 	}
 }
 

@@ -56,7 +56,8 @@ func (x *Exchange) share(salt string) float64 {
 	if x.Principal.ID != "" {
 		add(x.Principal.ID)
 	} else {
-		address := x.Source.Addr().As16()
+		network, _ := x.Source.Addr().Unmap().Prefix(min(x.Source.Addr().Unmap().BitLen(), 64)) // of IPv6 a subscriber has a /64
+		address := network.Addr().As16()
 		add(string(address[:]))
 	}
 	hash ^= hash >> 32 // FNV's high bits change little with the last bytes

@@ -79,11 +79,11 @@ func (x *Exchange) matchPreflight() bool {
 	if !found || !preflight {
 		return false
 	}
-	x.Method = fieldgate.ParseMethod(asked)
+	x.Method, x.preflight = fieldgate.ParseMethod(asked), true
 	problem := x.matchSites()
 	x.Method = fieldgate.MethodOptions
 	if problem != nil || x.Operation.policies == nil || x.Operation.policies.cors == nil {
-		x.Operation = nil
+		x.Operation, x.preflight = nil, false
 		return false
 	}
 	c := x.Operation.policies.cors
@@ -105,18 +105,72 @@ func (x *Exchange) AppendCORS(dst []byte) []byte {
 	}
 	c := x.Operation.policies.cors
 	origin, found := x.HTTP.Field("origin")
-	if !c.every && !x.answered {
+	if !c.every && !x.preflight { // which says so itself
 		dst = append(dst, "Vary: Origin\r\n"...)
 	}
 	if !found || !c.allows(origin) {
 		return dst
 	}
 	dst = append(append(append(dst, "Access-Control-Allow-Origin: "...), c.origin(origin)...), "\r\n"...)
-	if x.Method == fieldgate.MethodOptions && x.answered && !c.credentials {
+	if x.preflight && !c.credentials {
 		return dst
 	}
 	return append(dst, c.answer...)
 }
+
+// chooseForPreflight finds the operation that a preflight is about, of those that the requests' fields tell apart. Preflights name the
+// fields that are to come, not their values (WHATWG Fetch section 4.8): so it is one whose policy lets the origin in and whose conditions are
+// about such fields, the one that demands most; of several the one with the lowest id.
+func (x *Exchange) chooseForPreflight(c *choice) (best *target) {
+	origin, _ := x.HTTP.Field("origin")
+	announced, _ := x.HTTP.Field("access-control-request-headers")
+	consider := func(t *target) {
+		p := t.operation.policies
+		if p != nil && p.cors != nil && p.cors.allows(origin) && (best == nil || t.operation.name < best.operation.name) {
+			best = t
+		}
+	}
+	for _, s := range c.sorts {
+		if slices.ContainsFunc(s.fields, func(field string) bool { return !namesField(announced, field) }) {
+			continue
+		}
+		for _, t := range s.targets {
+			consider(t)
+		}
+		if best != nil {
+			return best
+		}
+	}
+	if c.otherwise != nil {
+		consider(c.otherwise)
+	}
+	return best
+}
+
+// namesField says whether a list of fields' names has one.
+func namesField(list []byte, lower string) bool {
+	for name := range bytes.SplitSeq(list, []byte{','}) {
+		if equalFold(bytes.TrimSpace(name), lower) {
+			return true
+		}
+	}
+	return false
+}
+
+// checkOrigin is the stage: may the page call that opens the WebSocket? Browsers open one for pages of every origin, with the user's
+// cookies and without a preflight (RFC 6455 section 10.2). Programs send no Origin, and pages of the gateway's own origin are at home.
+func checkOrigin(_ *Pipeline, x *Exchange) *fieldgate.Problem {
+	if x.HTTP == nil || !x.HTTP.Upgrades() {
+		return nil
+	}
+	origin, found := x.HTTP.Field("origin")
+	if !found || x.Operation.policies.cors.allows(origin) || bytes.EqualFold(origin, x.HTTP.AppendOrigin(nil)) {
+		return nil
+	}
+	return x.by("cors origins", errOrigin)
+}
+
+var errOrigin = fieldgate.NewProblem(fieldgate.ProblemForbidden, "Pages of this origin may not open a WebSocket here.")
 
 // HidesFields says whether HidesField may say so of any field.
 func (x *Exchange) HidesFields() bool {

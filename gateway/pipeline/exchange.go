@@ -18,7 +18,11 @@ type FieldSource interface {
 // HTTPFields are all that the HTTP front knows about the fields of a request.
 type HTTPFields interface {
 	FieldSource
-	Each(visit func(name, value []byte)) // end-to-end fields, as they were sent
+	Each(visit func(name, value []byte)) // lines of end-to-end fields that the service gets, as they were sent
+	Withholds(name []byte) bool          // the service does not get the field of that name as the caller sent it, or not at all
+	HasContent() bool                    // the request has content, whatever its method
+	Upgrades() bool                      // it asks for a WebSocket
+	AppendOrigin(dst []byte) []byte      // scheme and authority that the caller asked for, as the service is told (RFC 9110 section 4.3)
 	// AppendForwarded appends the field lines that the service gets: end-to-end fields but Content-Type, credentials and what only the
 	// gateway may say, and where the request comes from. Fields for which drop answers true are left out.
 	AppendForwarded(dst []byte, drop func(name []byte) bool) []byte
@@ -70,8 +74,13 @@ type Exchange struct {
 
 	trace
 	answered bool     // Answer is made before anything is forwarded
-	cached   cached   // what it has to do with the cache
+	cached   *cached  // what it has to do with the cache; nil: nothing
 	command  *command // begun, with an idempotency key
+
+	revalidating bool // the call that is made is for the cache
+	preflight    bool // of CORS
+	carriedOut   bool // the service has done what was asked, whatever becomes of its answer
+
 	tap      *Tap
 	program  *Program
 	number   uint64

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -94,6 +95,8 @@ func (p *Pipeline) call(ctx context.Context, x *Exchange) *fieldgate.Problem {
 		}
 		return &fieldgate.Problem{Code: fieldgate.ProblemUpstreamUnreachable, Cause: err}
 	}
+	p.Forget(x, response.Status)
+	x.carriedOut = !tryAgain(response.Status)
 	if x.Caches() {
 		if answered, problem := p.KeepHead(x, response.Status, response.Fields); answered {
 			return problem
@@ -108,9 +111,8 @@ func (p *Pipeline) call(ctx context.Context, x *Exchange) *fieldgate.Problem {
 			return problem
 		}
 	}
-	if x.Caches() {
-		x.KeepContent(response.Body)
-		p.KeepEnd(x)
+	if x.Keeping() {
+		p.store(x, response.Body)
 	}
 	if o := x.Operation; o.policies != nil && o.policies.response != nil {
 		return x.transformAnswer()
@@ -143,29 +145,43 @@ func (p *Pipeline) newCall(x *Exchange, service *upstream.Upstream) (*upstream.R
 	if contentType != "" {
 		request.Fields = append(request.Fields, upstream.Field{Name: "Content-Type", Value: contentType})
 	}
+	if x.HTTP != nil {
+		request.Lines = x.HTTP.AppendForwarded(request.Lines, x.drops)
+	}
 	switch {
 	case x.HTTP != nil && x.toCBOR: // from JSON, which the service has
-		request.Lines = x.HTTP.AppendForwarded(request.Lines, o.dropsNegotiation)
 		request.Fields = append(request.Fields, upstream.Field{Name: "Accept", Value: "application/json, application/cbor;q=0.5"})
-	case x.HTTP != nil:
-		request.Lines = x.HTTP.AppendForwarded(request.Lines, o.dropsField)
-	default:
+	case x.HTTP == nil:
 		request.Fields = append(request.Fields, upstream.Field{Name: "Accept", Value: "application/json, */*;q=0.5"})
 	}
 	return request, nil
 }
 
-// dropsField says which of a caller's fields the service does not get. Answers that are read must not be compressed.
-func (o *Operation) dropsField(name []byte) bool {
-	var lower [64]byte
-	key := appendLower(lower[:0], name)
-	return o.readsAnswers() && string(key) == "accept-encoding" || o.policies != nil && o.policies.request != nil && o.policies.request.remove[string(key)]
+// drops says which of a caller's fields the service does not get.
+func (x *Exchange) drops(name []byte) bool {
+	var buffer [64]byte
+	lower := text(appendLower(buffer[:0], name))
+	p := x.Operation.policies
+	rewrites := x.toCBOR || p != nil && p.response != nil && p.response.body != nil
+	switch {
+	case p != nil && p.request.changes(name):
+		return true
+	case lower == "accept":
+		return x.toCBOR
+	case lower == "accept-encoding": // answers that are read must not be compressed
+		return x.toCBOR || x.Operation.readsAnswers()
+	case slices.Contains(conditions, lower): // which are about the content as the service has it
+		return rewrites || x.revalidating
+	case lower == "cache-control", lower == "pragma":
+		return x.revalidating
+	case p != nil && p.request != nil && p.request.body != nil:
+		return slices.Contains(aboutContent, lower)
+	}
+	return false
 }
 
-// dropsNegotiation also takes away which answers the caller wants.
-func (o *Operation) dropsNegotiation(name []byte) bool {
-	return equalFold(name, "accept") || equalFold(name, "accept-encoding") || o.dropsField(name)
-}
+// aboutContent are fields that describe content byte by byte, and so none that was made from it.
+var aboutContent = []string{"content-encoding", "content-md5", "content-digest", "repr-digest", "digest", "etag", "last-modified", "accept-ranges"}
 
 func appendLower(dst, name []byte) []byte {
 	for _, c := range name {
@@ -222,6 +238,8 @@ func (x *Exchange) upstreamBody() (body []byte, contentType string, problem *fie
 func (x *Exchange) upstreamMethod() string {
 	method := x.Operation.HTTP
 	switch {
+	case x.Method == fieldgate.MethodHead && x.revalidating, x.Method == fieldgate.MethodHead && method != nil && x.Operation.rewritesAnswers():
+		return "GET" // without content nobody can tell what would be said of it
 	case x.Method == fieldgate.MethodHead:
 		return "HEAD"
 	case method != nil && !x.Operation.PassThrough:

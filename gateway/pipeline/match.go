@@ -100,7 +100,12 @@ func (x *Exchange) matchPrefix(prefixes []prefix) bool {
 func (x *Exchange) take(t *target, s *search) *fieldgate.Problem {
 	if t.choice != nil {
 		c := t.choice
-		if t = x.choose(c); t == nil {
+		if x.preflight {
+			t = x.chooseForPreflight(c)
+		} else {
+			t = x.choose(c)
+		}
+		if t == nil {
 			return c.none
 		}
 	}

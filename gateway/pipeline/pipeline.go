@@ -55,6 +55,7 @@ type Pipeline struct {
 
 	commands      *commands
 	revalidations chan struct{} // one token for each under way
+	gathered      atomic.Int64  // bytes of answers that are gathered to be kept
 
 	node     string
 	epoch    uint64

@@ -28,7 +28,7 @@ func (o *Operation) linkPolicies() error {
 	if c := o.Policies.CORS; c != nil {
 		linked.cors = linkCORS(o, c)
 	}
-	if c := o.Policies.Cache; c != nil && o.HTTP != nil && o.HTTP.Method == fieldgate.MethodGet && o.Upstream != "" {
+	if c := o.Policies.Cache; c != nil && o.HTTP != nil && o.HTTP.Method == fieldgate.MethodGet && o.Upstream != "" && o.Request == nil {
 		linked.cache = &cache.Policy{TTL: c.TTL, StaleWhileRevalidate: c.StaleWhileRevalidate, Shared: c.Shared}
 	}
 	var err error
@@ -50,6 +50,9 @@ func (o *Operation) readsAnswers() bool {
 	p := o.policies
 	return p != nil && (p.Answers != fieldgate.AnswersUnchecked || p.response != nil || p.Idempotency != nil)
 }
+
+// rewritesAnswers says whether callers get other answers than the upstream gives.
+func (o *Operation) rewritesAnswers() bool { return o.policies != nil && o.policies.response != nil }
 
 // readsRequests says whether a policy needs the request's content whole.
 func (o *Operation) readsRequests() bool {

@@ -184,6 +184,8 @@ func (o *Operation) linkStages() {
 	}
 	use(&o.beforeBody, o.PassThrough, fieldgate.StageMatch, undocumented)
 	use(&o.beforeBody, o.Contract.State == fieldgate.LifecycleDeprecated, fieldgate.StageMatch, deprecated)
+	opens := o.HTTP != nil && (o.HTTP.WebSocket || o.subscribe != nil)
+	use(&o.beforeBody, opens && o.policies != nil && o.policies.cors != nil, fieldgate.StageAdmit, checkOrigin)
 	use(&o.beforeBody, true, fieldgate.StageIdentify, identify)
 	use(&o.beforeBody, true, fieldgate.StageAdmit, admitState)
 	use(&o.beforeBody, true, fieldgate.StageAdmit, admitKind)

@@ -41,7 +41,9 @@ func (p *Pipeline) complete(x *Exchange) *fieldgate.Record {
 	if x.command != nil {
 		p.finishCommand(x)
 	}
-	p.forget(x)
+	if x.Keeping() { // it was cut
+		p.keepNothing(x.cached)
+	}
 	x.Enter(fieldgate.StageRecord) // and whatever stage is under way ends
 	record := &x.record
 	*record = fieldgate.Record{

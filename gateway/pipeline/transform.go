@@ -6,7 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,12 +29,14 @@ const maxExpressionCost = 200_000
 // maxTransformed bounds the content that an expression makes, in bytes.
 const maxTransformed = 4 << 20
 
+var errNoJSON = fieldgate.NewProblem(fieldgate.ProblemInvalidPayload, "The content is no JSON.")
+
 var errTransform = fieldgate.NewProblem(fieldgate.ProblemInternal, "The API's transformation failed on this message; its owner sees why in the record.")
 
 // transform is a transformation of messages, linked.
 type transform struct {
 	set    []transformField
-	remove map[string]bool // by lower-case name; those of set are in it too
+	remove map[string]bool // by folded name; those of set are in it too
 	body   cel.Program     // nil: the content stays
 }
 
@@ -46,7 +51,7 @@ func linkTransform(t *fieldgate.Transform) (*transform, error) {
 	}
 	linked := &transform{remove: make(map[string]bool)}
 	for _, name := range t.Remove {
-		linked.remove[name] = true
+		linked.remove[folded(name)] = true
 	}
 	for _, field := range t.Set {
 		program, err := linkExpression(field.Value)
@@ -54,13 +59,23 @@ func linkTransform(t *fieldgate.Transform) (*transform, error) {
 			return nil, err
 		}
 		linked.set = append(linked.set, transformField{field.Name, program})
-		linked.remove[field.Name] = true
+		linked.remove[folded(field.Name)] = true
 	}
 	var err error
 	if t.Body != "" {
 		linked.body, err = linkExpression(t.Body)
 	}
 	return linked, err
+}
+
+// folded is a field's name in lower case, with "-" for "_": many programs take the two for the same.
+func folded[T string | []byte](name T) string {
+	return strings.ReplaceAll(strings.ToLower(string(name)), "_", "-")
+}
+
+// changes says whether the transformation removes or sets a field.
+func (t *transform) changes(name []byte) bool {
+	return t != nil && len(t.remove) > 0 && t.remove[folded(name)]
 }
 
 func linkExpression(text string) (cel.Program, error) {
@@ -80,6 +95,7 @@ type message struct {
 	fields func(each func(name, value string))
 
 	values map[string]any
+	noJSON bool // body was asked for, and is none
 }
 
 // ResolveName implements cel.Activation.
@@ -105,8 +121,8 @@ func (m *message) value(name string) (any, bool) {
 	switch name {
 	case "body":
 		value, err := jsonValue(m.body)
-		if err != nil {
-			return types.NewErr("the content is no JSON: %v", err), true
+		if m.noJSON = err != nil; m.noJSON {
+			return types.NewErr("the content is no JSON"), true
 		}
 		return value, true
 	case "headers":
@@ -158,7 +174,11 @@ func (x *Exchange) transformRequest(body []byte, contentType string) (lines, new
 		if err != nil {
 			return nil, nil, "", x.transformFailed("request set "+t.set[i].name, err)
 		}
-		if value != "" {
+		switch {
+		case value == "":
+		case t.set[i].name == "content-type":
+			contentType = value
+		default:
 			lines = append(append(append(append(lines, t.set[i].name...), ": "...), value...), "\r\n"...)
 		}
 	}
@@ -166,10 +186,15 @@ func (x *Exchange) transformRequest(body []byte, contentType string) (lines, new
 		return lines, body, contentType, nil
 	}
 	made, err := t.content(m)
-	if err != nil {
+	switch {
+	case m.noJSON: // which is the caller's fault
+		return nil, nil, "", x.by("transformation", errNoJSON)
+	case err != nil:
 		return nil, nil, "", x.transformFailed("request body", err)
+	case !t.remove["content-type"]:
+		contentType = "application/json"
 	}
-	return lines, made, "application/json", nil
+	return lines, made, contentType, nil
 }
 
 // transformAnswer makes the answer what the caller is to get.
@@ -192,7 +217,7 @@ func (x *Exchange) transformAnswer() *fieldgate.Problem {
 		}
 	}
 	made := answer.Body
-	if t.body != nil {
+	if t.body != nil && mayHaveContent(answer.Status) {
 		var err error
 		if made, err = t.content(m); err != nil {
 			return x.transformFailed("response body", err)
@@ -201,27 +226,60 @@ func (x *Exchange) transformAnswer() *fieldgate.Problem {
 	}
 	kept := answer.Fields[:0:0]
 	for _, f := range answer.Fields {
-		name := strings.ToLower(f.Name)
 		// Validators are those of the content as the service sent it (RFC 9110 section 8.8).
-		if !t.remove[name] && !(t.body != nil && (name == "etag" || name == "last-modified" || name == "content-md5" || name == "digest" || name == "accept-ranges")) {
+		if !t.changes([]byte(f.Name)) && !(t.body != nil && slices.Contains(aboutContent, strings.ToLower(f.Name))) {
 			kept = append(kept, f)
 		}
 	}
-	answer.Fields, answer.Body = append(kept, set...), made
+	if t.body != nil {
+		answer.ETag = ""
+	}
+	if t.changes([]byte("location")) {
+		answer.Location = ""
+	}
+	if t.changes([]byte("content-type")) {
+		answer.ContentType = ""
+	}
+	for _, f := range set { // these two are no mere fields to other protocols
+		switch f.Name {
+		case "location":
+			answer.Location = f.Value
+		case "content-type":
+			answer.ContentType = f.Value
+		default:
+			kept = append(kept, f)
+		}
+	}
+	answer.Fields, answer.Body = kept, made
 	return nil
 }
 
-// transformFailed is a fault of the contract's expression, which its owner reads in the Record.
+// mayHaveContent: RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5.
+func mayHaveContent(status int) bool { return status != 204 && status != 205 && status != 304 }
+
+// transformFailed is a fault of the contract's expression, which its owner reads in the Record. What errors quote is content, which may be
+// anybody's.
 func (x *Exchange) transformFailed(what string, err error) *fieldgate.Problem {
-	x.Detail = what + ": " + err.Error()
+	reason, _, _ := strings.Cut(err.Error(), `"`)
+	x.Detail = what + ": " + strings.TrimRight(reason, " :")
 	problem := *errTransform
-	problem.Cause = err
 	return x.by("transformation", &problem)
+}
+
+// evaluations bounds how many expressions are computed at once, and so what content that was taken apart takes in memory: many times as
+// much as its bytes. They never wait for anything but a processor.
+var evaluations = make(chan struct{}, 2*runtime.GOMAXPROCS(0))
+
+func evaluate(expression cel.Program, m *message) (ref.Val, error) {
+	evaluations <- struct{}{}
+	defer func() { <-evaluations }()
+	value, _, err := expression.Eval(m)
+	return value, err
 }
 
 // text is the value of a header field: what is a text, number or boolean. Null leaves the field out.
 func (f *transformField) text(m *message) (string, error) {
-	value, _, err := f.value.Eval(m)
+	value, err := evaluate(f.value, m)
 	if err != nil {
 		return "", err
 	}
@@ -248,7 +306,7 @@ func (f *transformField) text(m *message) (string, error) {
 
 // content is the new content: JSON, empty for null.
 func (t *transform) content(m *message) ([]byte, error) {
-	value, _, err := t.body.Eval(m)
+	value, err := evaluate(t.body, m)
 	if err != nil {
 		return nil, err
 	}
@@ -269,6 +327,9 @@ func jsonValue(text []byte) (any, error) {
 	if err := decoder.Decode(&value); err != nil {
 		return nil, err
 	}
+	if _, err := decoder.Token(); err != io.EOF {
+		return nil, errors.New("there is more than one value")
+	}
 	return typed(value), nil
 }
 
@@ -278,9 +339,12 @@ func typed(value any) any {
 		if whole, err := strconv.ParseInt(v.String(), 10, 64); err == nil {
 			return whole
 		}
+		if whole, err := strconv.ParseUint(v.String(), 10, 64); err == nil {
+			return whole
+		}
 		number, err := v.Float64()
 		if err != nil {
-			return v.String()
+			return types.NewErr("the number is too large")
 		}
 		return number
 	case map[string]any:
