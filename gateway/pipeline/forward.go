@@ -266,12 +266,12 @@ func answerFrom(status int, fields []cache.Field, body []byte) Answer {
 			answer.Location = f.Value
 		case "etag":
 			answer.ETag = strings.Trim(strings.TrimPrefix(f.Value, "W/"), `"`)
-			answer.Fields = append(answer.Fields, AnswerField{Name: f.Name, Value: f.Value})
+			answer.Fields = append(answer.Fields, f)
 		case "cache-control":
 			answer.MaxAge = maxAge(f.Value)
-			answer.Fields = append(answer.Fields, AnswerField{Name: f.Name, Value: f.Value})
+			answer.Fields = append(answer.Fields, f)
 		default:
-			answer.Fields = append(answer.Fields, AnswerField{Name: f.Name, Value: f.Value})
+			answer.Fields = append(answer.Fields, f)
 		}
 	}
 	return answer
