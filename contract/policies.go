@@ -154,12 +154,6 @@ func (c *compiler) checkPolicies(op *fieldgate.Operation, at *node) {
 	if p.Cache != nil && (op.HTTP == nil || op.HTTP.Method != fieldgate.MethodGet) {
 		c.warn(at, "leave the policy out", "%s is no GET, so nothing of it is cached", op.ID)
 	}
-	if p.Cache != nil && op.Request != nil {
-		c.warn(at, "leave the policy out", "%s has content in its requests, so nothing of it is cached", op.ID) // RFC 9110 section 9.3.1
-	}
-	if p.Cache != nil && !p.Cache.Shared && op.Access.Anonymous {
-		c.warn(at, "write for: everyone, if answers are the same for all", "nothing is kept for callers without a credential of %s: they cannot be told from each other", op.ID)
-	}
 	if p.Cache != nil && p.Cache.Shared && p.Request != nil && namesPrincipal(p.Request) {
 		c.warn(at, "write for: caller, or leave principal out", "%s tells its service who calls, and gives the answer to everyone", op.ID)
 	}

@@ -28,7 +28,7 @@ func (o *Operation) linkPolicies() error {
 	if c := o.Policies.CORS; c != nil {
 		linked.cors = linkCORS(o, c)
 	}
-	if c := o.Policies.Cache; c != nil && o.HTTP != nil && o.HTTP.Method == fieldgate.MethodGet && o.Upstream != "" && o.Request == nil {
+	if c := o.Policies.Cache; c != nil && o.HTTP != nil && o.HTTP.Method == fieldgate.MethodGet && o.Upstream != "" {
 		linked.cache = &cache.Policy{TTL: c.TTL, StaleWhileRevalidate: c.StaleWhileRevalidate, Shared: c.Shared}
 	}
 	var err error
