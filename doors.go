@@ -20,7 +20,7 @@ const (
 
 	// SubjectTargetsChanged: nudge, without content.
 	SubjectTargetsChanged = "fieldgate.targets.changed"
-	// SubjectTargets: request without content, answered by a TargetsPage.
+	// SubjectTargets: TargetsRequest, answered by a TargetsPage.
 	SubjectTargets = "fieldgate.targets"
 
 	// SubjectGatewayState: GatewayState, sent by each gateway when something in it changes, and each GatewayStateInterval.
@@ -89,6 +89,7 @@ type GatewayState struct {
 	NameTaken bool   `json:"nameTaken,omitempty"` // another gateway that calls itself Node was heard within the last seconds
 	Snapshot  uint64 `json:"snapshot"`            // version in force
 	Directory uint64 `json:"directory"`           // sequence in force
+	Targets   uint64 `json:"targets,omitempty"`   // version of the TargetsPage in force
 	Problem   string `json:"problem,omitempty"`   // why a newer snapshot is not in force
 
 	Connections map[string]int `json:"connections,omitempty"` // open now, by protocol; of CoAP peers known now
@@ -97,7 +98,7 @@ type GatewayState struct {
 	MessagesDropped uint64 `json:"messagesDropped"` // not delivered to some subscriber: too slow, queue full, expired, too large
 	Malformed       uint64 `json:"malformed"`       // connections and datagrams that broke their protocol
 
-	Upstreams []UpstreamState `json:"upstreams,omitempty"` // by name
+	Upstreams []UpstreamState `json:"upstreams"` // by name; nil: as this start of the gateway said last
 
 	OutboxBytes  uint64    `json:"outboxBytes"`           // Records that wait on the gateway's disk for the bus
 	OutboxOldest time.Time `json:"outboxOldest,omitzero"` // when the oldest of them began; zero when none waits

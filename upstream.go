@@ -56,10 +56,20 @@ type Target struct {
 	Weight   int    `json:"weight,omitempty"`   // share of the calls; 0: 1; at most MaxWeight
 }
 
-// TargetsPage is what services have registered with the control plane, by the name of their upstream.
+// TargetsRequest asks for what services have registered.
+type TargetsRequest struct {
+	Installation uint64 `json:"installation"`
+	Version      uint64 `json:"version"`         // what the gateway has; while that is the newest, a page without upstreams answers
+	After        string `json:"after,omitempty"` // name of the last upstream of the page before
+}
+
+// TargetsPage is what services have registered with the control plane, by the name of their upstream, in the order of the names. A
+// page that has another Installation or Version than the one before begins anew.
 type TargetsPage struct {
-	Version   uint64              `json:"version"` // grows with each change
-	Upstreams map[string][]Target `json:"upstreams"`
+	Installation uint64              `json:"installation"` // names the database, at random
+	Version      uint64              `json:"version"`      // grows with each change
+	Upstreams    map[string][]Target `json:"upstreams"`
+	More         bool                `json:"more,omitempty"` // another page follows
 }
 
 // Discovery is where addresses come from besides Upstream.Addresses and Targets. At most one of DNS and SRV is given.
@@ -198,13 +208,24 @@ const (
 type UpstreamState struct {
 	Name       string         `json:"name"`
 	Algorithm  Algorithm      `json:"algorithm"`
-	Circuit    CircuitState   `json:"circuit,omitempty"`   // empty: there is none
-	Panic      bool           `json:"panic,omitempty"`     // so few addresses are healthy that all are used
-	Problem    string         `json:"problem,omitempty"`   // of discovery, or of TLS files; what is used is that of before
-	Discovered time.Time      `json:"discovered,omitzero"` // when discovery last gave an answer that counts
-	Addresses  []AddressState `json:"addresses"`           // all upstreams of a gateway show MaxTargets at the most
-	NotShown   int            `json:"notShown,omitempty"`  // addresses beyond that
+	Circuit    CircuitState   `json:"circuit,omitempty"`    // empty: there is none
+	Panic      bool           `json:"panic,omitempty"`      // so few addresses are healthy that all are used
+	Problem    string         `json:"problem,omitempty"`    // of discovery, or of TLS files; what is used is that of before
+	Discovered time.Time      `json:"discovered,omitzero"`  // when discovery last gave an answer that counts
+	Registered bool           `json:"registered,omitempty"` // it takes addresses that services register
+	Healthy    int            `json:"healthy"`              // of all its addresses
+	Unhealthy  int            `json:"unhealthy,omitempty"`  // of all its addresses
+	Addresses  []AddressState `json:"addresses"`            // all upstreams of a gateway show MaxAddressStates, the unhealthy ones first
 }
+
+// Bounds of a gateway's UpstreamStates, with which they fit into a message on the bus.
+const (
+	MaxAddressStates = 200 // over all upstreams
+	MaxStateText     = 200 // bytes of UpstreamState.Problem and AddressState.Why
+)
+
+// NotShown is how many addresses there are besides Addresses.
+func (s *UpstreamState) NotShown() int { return s.Healthy + s.Unhealthy - len(s.Addresses) }
 
 // AddressState is how a gateway sees an address.
 type AddressState struct {

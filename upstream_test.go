@@ -27,3 +27,28 @@ func TestParseHashBy(t *testing.T) {
 		}
 	}
 }
+
+// One address has one form, however it is written; what could be part of a request is refused.
+func TestParseTargetAddress(t *testing.T) {
+	for text, want := range map[string]string{
+		"http://10.0.0.1:9000":  "http://10.0.0.1:9000",
+		"HTTP://Service":        "http://service:80",
+		"https://service/":      "https://service:443",
+		"http://[2001:db8::1]":  "http://[2001:db8::1]:80",
+		"https://[::1]:9000":    "https://[::1]:9000",
+		"http://a_b.internal:1": "http://a_b.internal:1",
+	} {
+		got, err := ParseTargetAddress(text)
+		if err != nil || got.String() != want {
+			t.Errorf("%s: %s, %v", text, got, err)
+		}
+		if again, err := ParseTargetAddress(want); err != nil || again.String() != want {
+			t.Errorf("%s is not the form of itself: %s, %v", want, again, err)
+		}
+	}
+	for _, text := range []string{"", "service", "http://", "http://:80", "tcp://a", "http://a:0", "http://a:65536", "http://a:b", "http://a/x", "http://a?x", "http://a#x", "http://u:p@a", "http://a b", "http://a\r\n"} {
+		if a, err := ParseTargetAddress(text); err == nil {
+			t.Errorf("%q is read as %s", text, a)
+		}
+	}
+}

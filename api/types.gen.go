@@ -7,6 +7,27 @@ import (
 	"time"
 )
 
+// Defines values for CertificateSource.
+const (
+	CertificateACME       CertificateSource = "acme"
+	CertificateFile       CertificateSource = "file"
+	CertificateInternalCA CertificateSource = "internal-ca"
+)
+
+// Valid indicates whether the value is a known member of the CertificateSource enum.
+func (e CertificateSource) Valid() bool {
+	switch e {
+	case CertificateACME:
+		return true
+	case CertificateFile:
+		return true
+	case CertificateInternalCA:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for CheckName.
 const (
 	CheckBus       CheckName = "bus"
@@ -25,6 +46,27 @@ func (e CheckName) Valid() bool {
 	case CheckIngestion:
 		return true
 	case CheckStore:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CircuitState.
+const (
+	CircuitClosed   CircuitState = "closed"
+	CircuitHalfOpen CircuitState = "half-open"
+	CircuitOpen     CircuitState = "open"
+)
+
+// Valid indicates whether the value is a known member of the CircuitState enum.
+func (e CircuitState) Valid() bool {
+	switch e {
+	case CircuitClosed:
+		return true
+	case CircuitHalfOpen:
+		return true
+	case CircuitOpen:
 		return true
 	default:
 		return false
@@ -330,6 +372,7 @@ const (
 	ScopeAuditRead    Scope = "audit.read"
 	ScopeDevicesWrite Scope = "devices.write"
 	ScopeRead         Scope = "read"
+	ScopeTargetsWrite Scope = "targets.write"
 )
 
 // Valid indicates whether the value is a known member of the Scope enum.
@@ -346,6 +389,8 @@ func (e Scope) Valid() bool {
 	case ScopeDevicesWrite:
 		return true
 	case ScopeRead:
+		return true
+	case ScopeTargetsWrite:
 		return true
 	default:
 		return false
@@ -486,6 +531,9 @@ func (e TokenState) Valid() bool {
 
 // Defines values for WarningCode.
 const (
+	WarningAccessLog                 WarningCode = "access-log"
+	WarningCertificate               WarningCode = "certificate"
+	WarningCircuit                   WarningCode = "circuit"
 	WarningDeprecatedPastSunset      WarningCode = "deprecated-past-sunset"
 	WarningGatewayBehind             WarningCode = "gateway-behind"
 	WarningPassThrough               WarningCode = "pass-through"
@@ -494,11 +542,18 @@ const (
 	WarningUnclaimed                 WarningCode = "unclaimed"
 	WarningUndocumentedTraffic       WarningCode = "undocumented-traffic"
 	WarningUnknownUpstream           WarningCode = "unknown-upstream"
+	WarningUpstream                  WarningCode = "upstream"
 )
 
 // Valid indicates whether the value is a known member of the WarningCode enum.
 func (e WarningCode) Valid() bool {
 	switch e {
+	case WarningAccessLog:
+		return true
+	case WarningCertificate:
+		return true
+	case WarningCircuit:
+		return true
 	case WarningDeprecatedPastSunset:
 		return true
 	case WarningGatewayBehind:
@@ -514,6 +569,8 @@ func (e WarningCode) Valid() bool {
 	case WarningUndocumentedTraffic:
 		return true
 	case WarningUnknownUpstream:
+		return true
+	case WarningUpstream:
 		return true
 	default:
 		return false
@@ -572,6 +629,36 @@ func (e DraftContractParamsKind) Valid() bool {
 	default:
 		return false
 	}
+}
+
+// AccessLog defines model for AccessLog.
+type AccessLog struct {
+	// Dropped Lines that the disk did not take.
+	Dropped int64  `json:"dropped"`
+	Problem string `json:"problem,omitempty,omitzero"`
+
+	// Written Lines since it was opened.
+	Written int64 `json:"written"`
+}
+
+// AddressState defines model for AddressState.
+type AddressState struct {
+	Calls    int64 `json:"calls"`
+	Failures int64 `json:"failures"`
+	Healthy  bool  `json:"healthy"`
+
+	// Idle Of the connections.
+	Idle     int   `json:"idle"`
+	InFlight int64 `json:"inFlight"`
+
+	// Latency Milliseconds.
+	Latency float64 `json:"latency"`
+	Node    string  `json:"node"`
+
+	// Open Connections.
+	Open  int       `json:"open"`
+	Since time.Time `json:"since"`
+	Why   string    `json:"why,omitempty,omitzero"`
 }
 
 // Api defines model for Api.
@@ -800,6 +887,26 @@ type CapturedMessage struct {
 	Size int `json:"size"`
 }
 
+// Certificate defines model for Certificate.
+type Certificate struct {
+	// File Path on the gateway, where it comes from a file.
+	File string `json:"file,omitempty,omitzero"`
+
+	// Names Host names and addresses that it is for.
+	Names []string `json:"names"`
+
+	// NotAfter Absent while there is none.
+	NotAfter  time.Time `json:"notAfter,omitempty,omitzero"`
+	NotBefore time.Time `json:"notBefore,omitempty,omitzero"`
+
+	// Problem Why it was not replaced, or that it has to be.
+	Problem string            `json:"problem,omitempty,omitzero"`
+	Source  CertificateSource `json:"source"`
+}
+
+// CertificateSource defines model for Certificate.Source.
+type CertificateSource string
+
 // Change A decision, so that pages can read anew what it touches.
 type Change struct {
 	Action string    `json:"action"`
@@ -820,6 +927,9 @@ type Check struct {
 
 // CheckName defines model for Check.Name.
 type CheckName string
+
+// CircuitState defines model for CircuitState.
+type CircuitState string
 
 // Claim Examples: {"name":"ana","password":"correct horse battery"}
 type Claim struct {
@@ -942,8 +1052,14 @@ type FindingPage struct {
 
 // Gateway defines model for Gateway.
 type Gateway struct {
+	// AccessLog Absent where none is written.
+	AccessLog *AccessLog `json:"accessLog,omitempty"`
+
 	// Behind What is wrong with it; empty when nothing is.
 	Behind string `json:"behind"`
+
+	// Certificates Of its TLS listeners.
+	Certificates []Certificate `json:"certificates,omitempty,omitzero"`
 
 	// Connections Open now; of CoAP peers known now.
 	Connections int `json:"connections,omitempty,omitzero"`
@@ -1099,6 +1215,19 @@ type NewPassword struct {
 	// Current Not needed in the session of an invitation.
 	Current  string `json:"current,omitempty,omitzero"`
 	Password string `json:"password"`
+}
+
+// NewTarget Examples: {"ttlSeconds":60,"weight":1}
+type NewTarget struct {
+	// Priority The lowest is used first.
+	Priority int `json:"priority,omitempty,omitzero"`
+
+	// TtlSeconds How long it counts unless it is renewed, 10 to 86400; 0 is the default.
+	TtlSeconds int `json:"ttlSeconds,omitempty,omitzero"`
+
+	// Weight Share of the calls; 0 is the default.
+	Weight int    `json:"weight,omitempty,omitzero"`
+	Zone   string `json:"zone,omitempty,omitzero"`
 }
 
 // NewToken Examples: {"days":90,"name":"nightly export","scopes":["read"]}
@@ -1469,6 +1598,23 @@ type Status struct {
 	Warnings []Warning `json:"warnings"`
 }
 
+// Target An address that a service has registered.
+type Target struct {
+	// Address In one form for all ways to write it, such as `http://10.0.0.7:80`.
+	Address      string    `json:"address"`
+	ExpiresAt    time.Time `json:"expiresAt"`
+	Priority     int       `json:"priority"`
+	RegisteredAt time.Time `json:"registeredAt"`
+
+	// Registrar Who registered or changed it.
+	Registrar  string    `json:"registrar"`
+	RenewedAt  time.Time `json:"renewedAt"`
+	TtlSeconds int       `json:"ttlSeconds"`
+	Upstream   string    `json:"upstream"`
+	Weight     int       `json:"weight"`
+	Zone       string    `json:"zone,omitempty,omitzero"`
+}
+
 // TimelineEntry defines model for TimelineEntry.
 type TimelineEntry struct {
 	Action string `json:"action,omitempty,omitzero"`
@@ -1648,6 +1794,102 @@ type UndocumentedRoutes struct {
 	Overflow int64 `json:"overflow"`
 }
 
+// Upstream A service behind the gateways. Figures are the sums over gateways that were heard within 15 seconds.
+type Upstream struct {
+	Addresses []UpstreamAddress `json:"addresses"`
+
+	// Algorithm How the address of a call is chosen; that of the first gateway that has it.
+	Algorithm string `json:"algorithm,omitempty,omitzero"`
+
+	// Calls That ended since the gateways started.
+	Calls int64 `json:"calls"`
+
+	// Circuit The worst on any gateway; absent where none has a circuit.
+	Circuit CircuitState `json:"circuit,omitempty,omitzero"`
+
+	// Failures Of the calls: without a clean answer, or with a status of 500 or more.
+	Failures int64             `json:"failures"`
+	Gateways []UpstreamGateway `json:"gateways"`
+
+	// Healthy Addresses that are healthy on all gateways that have them.
+	Healthy int `json:"healthy"`
+
+	// InFlight Calls under way.
+	InFlight int64 `json:"inFlight"`
+
+	// Latency Milliseconds to the head of an answer, a mean that decays over 10 s.
+	Latency float64 `json:"latency"`
+	Name    string  `json:"name"`
+
+	// NotShown Addresses besides those listed here.
+	NotShown int `json:"notShown,omitempty,omitzero"`
+
+	// Panic On some gateway so few addresses are healthy that all are used.
+	Panic bool `json:"panic,omitempty,omitzero"`
+
+	// Problem Of discovery, or of TLS files, on some gateway.
+	Problem string `json:"problem,omitempty,omitzero"`
+
+	// Registered Some gateway takes addresses that services register.
+	Registered bool `json:"registered"`
+
+	// Unhealthy Addresses that are not healthy on some gateway.
+	Unhealthy int `json:"unhealthy"`
+}
+
+// UpstreamAddress defines model for UpstreamAddress.
+type UpstreamAddress struct {
+	Address  string `json:"address"`
+	Calls    int64  `json:"calls"`
+	Failures int64  `json:"failures"`
+
+	// Healthy On how many gateways it is healthy.
+	Healthy  int     `json:"healthy"`
+	InFlight int64   `json:"inFlight"`
+	Latency  float64 `json:"latency"`
+	Priority int     `json:"priority"`
+
+	// Since It is not healthy somewhere, or else is healthy everywhere.
+	Since time.Time `json:"since,omitempty,omitzero"`
+
+	// States What each gateway says, of 100 gateways at the most; not in lists.
+	States []AddressState `json:"states,omitempty,omitzero"`
+
+	// Target Its registration; absent where the environment names it.
+	Target *Target `json:"target,omitempty"`
+
+	// Unhealthy On how many it is not.
+	Unhealthy int `json:"unhealthy"`
+	Weight    int `json:"weight"`
+
+	// Why It is not healthy, on the first of them.
+	Why  string `json:"why,omitempty,omitzero"`
+	Zone string `json:"zone,omitempty,omitzero"`
+}
+
+// UpstreamGateway How one gateway sees an upstream.
+type UpstreamGateway struct {
+	Algorithm string       `json:"algorithm"`
+	Circuit   CircuitState `json:"circuit,omitempty,omitzero"`
+
+	// DiscoveredAt When discovery last gave an answer that counts.
+	DiscoveredAt time.Time `json:"discoveredAt,omitempty,omitzero"`
+	Healthy      int       `json:"healthy"`
+	Node         string    `json:"node"`
+	Panic        bool      `json:"panic,omitempty,omitzero"`
+	Problem      string    `json:"problem,omitempty,omitzero"`
+
+	// Registered It takes addresses that services register.
+	Registered bool `json:"registered,omitempty,omitzero"`
+	Unhealthy  int  `json:"unhealthy"`
+}
+
+// UpstreamPage defines model for UpstreamPage.
+type UpstreamPage struct {
+	Items []Upstream `json:"items"`
+	Next  string     `json:"next,omitempty,omitzero"`
+}
+
 // Version defines model for Version.
 type Version struct {
 	Api         Identifier   `json:"api"`
@@ -1671,8 +1913,12 @@ type Warning struct {
 	Api     string      `json:"api,omitempty,omitzero"`
 	Code    WarningCode `json:"code"`
 	Message string      `json:"message"`
-	Remedy  string      `json:"remedy"`
-	Version string      `json:"version,omitempty,omitzero"`
+
+	// Node The gateway that says so.
+	Node     string `json:"node,omitempty,omitzero"`
+	Remedy   string `json:"remedy"`
+	Upstream string `json:"upstream,omitempty,omitzero"`
+	Version  string `json:"version,omitempty,omitzero"`
 }
 
 // WarningCode defines model for Warning.Code.
@@ -1723,8 +1969,14 @@ type ProtocolFilter = Protocol
 // SessionInPath defines model for SessionInPath.
 type SessionInPath = Identifier
 
+// TargetInPath defines model for TargetInPath.
+type TargetInPath = string
+
 // TokenInPath defines model for TokenInPath.
 type TokenInPath = Identifier
+
+// UpstreamInPath defines model for UpstreamInPath.
+type UpstreamInPath = Identifier
 
 // VersionInPath defines model for VersionInPath.
 type VersionInPath = string
@@ -1742,6 +1994,9 @@ type OperatorAnswer = Operator
 //
 // Examples: {"detail":"There is a device \"d7\" already.","status":409,"title":"The decision does not fit the present state","type":"urn:fieldgate:problem:conflict"}
 type ProblemAnswer = Problem
+
+// TargetAnswer An address that a service has registered.
+type TargetAnswer = Target
 
 // VersionAnswer defines model for VersionAnswer.
 type VersionAnswer = Version
@@ -2055,6 +2310,30 @@ type DraftContractParams struct {
 // DraftContractParamsKind defines parameters for DraftContract.
 type DraftContractParamsKind string
 
+// ListUpstreamsParams defines parameters for ListUpstreams.
+type ListUpstreamsParams struct {
+	// Filter See Filters above.
+	Filter Filter `form:"filter,omitempty" json:"filter,omitempty,omitzero"`
+
+	// Cursor The `next` of the page before.
+	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Limit How many entries a page holds at the most; 0 is the default.
+	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+}
+
+// RemoveTargetParams defines parameters for RemoveTarget.
+type RemoveTargetParams struct {
+	// IfMatch The ETag that the change is based on.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// RegisterTargetParams defines parameters for RegisterTarget.
+type RegisterTargetParams struct {
+	// IfMatch The ETag that the change is based on.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
 // DeprecateVersionJSONRequestBody defines body for DeprecateVersion for application/json ContentType.
 type DeprecateVersionJSONRequestBody = Deprecation
 
@@ -2102,3 +2381,6 @@ type SetPasswordJSONRequestBody = NewPassword
 
 // AddTokenJSONRequestBody defines body for AddToken for application/json ContentType.
 type AddTokenJSONRequestBody = NewToken
+
+// RegisterTargetJSONRequestBody defines body for RegisterTarget for application/json ContentType.
+type RegisterTargetJSONRequestBody = NewTarget

@@ -24,6 +24,7 @@ import (
 	"fieldgate/control/fleet"
 	"fieldgate/control/insight"
 	"fieldgate/control/rollout"
+	"fieldgate/control/targets"
 	"fieldgate/engine/bus"
 	"fieldgate/engine/store"
 )
@@ -69,6 +70,7 @@ type Control struct {
 	catalog   *catalog.Catalog
 	insight   *insight.Insight
 	rollout   *rollout.Rollout
+	targets   *targets.Targets
 	operators *access.Operators
 	decisions *audit.Feed
 	captures  *capture.Captures
@@ -87,6 +89,7 @@ func New(config Config) *Control {
 		catalog:   catalog.New(config.Store, config.Bus, config.Link, config.Log),
 		insight:   insight.New(config.Store, config.Bus, metrics, config.Log),
 		rollout:   rollout.New(config.Bus, config.Log),
+		targets:   targets.New(config.Store, config.Bus, config.Log),
 		operators: access.NewOperators(config.Store, config.Bus, config.Operator, config.Log),
 		decisions: audit.NewFeed(config.Store, config.Bus, config.Log),
 		captures:  capture.New(config.Bus, config.Log),
@@ -109,6 +112,7 @@ func New(config Config) *Control {
 		Decisions: c.decisions,
 		Insight:   c.insight,
 		Rollout:   c.rollout,
+		Targets:   c.targets,
 		Captures:  c.captures,
 		Log:       config.Log,
 	})
@@ -132,7 +136,7 @@ func (c *Control) Start(ctx context.Context) (err error) {
 	if c.signIn, err = c.operators.FirstSignIn(ctx); err != nil {
 		return err
 	}
-	for _, serve := range []func() (func(), error){c.catalog.Serve, c.directory.Serve, c.rollout.Serve} {
+	for _, serve := range []func() (func(), error){c.catalog.Serve, c.directory.Serve, c.rollout.Serve, c.targets.Serve} {
 		stop, err := serve()
 		if err != nil {
 			return err
@@ -165,8 +169,9 @@ func (c *Control) Run(ctx context.Context) error {
 	running, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var group sync.WaitGroup
-	errs := make([]error, 4)
-	for i, run := range []func(context.Context) error{c.count, c.decisions.Run, c.captures.Run, c.admin.Run} {
+	parts := []func(context.Context) error{c.count, c.decisions.Run, c.captures.Run, c.targets.Run, c.admin.Run}
+	errs := make([]error, len(parts))
+	for i, run := range parts {
 		group.Go(func() {
 			defer cancel() // one without the other would mislead
 			errs[i] = run(running)

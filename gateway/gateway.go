@@ -57,6 +57,7 @@ type Gateway struct {
 	directory *directory.Directory
 	recorder  *recorder.Recorder
 	snapshots *snapshots
+	targets   *targets
 
 	certificates *certificates.Certificates
 	web          *httpfront.Front // nil: there is no HTTP listener
@@ -67,6 +68,7 @@ type Gateway struct {
 	listeners []io.Closer
 	addresses map[string]string
 	changed   chan struct{} // something in the GatewayState changed
+	upstreams atomic.Bool   // and of the upstreams too
 	started   time.Time
 	namesake  atomic.Int64 // when another gateway with this one's name was heard, in nanoseconds since started; 0: never
 }
@@ -97,7 +99,8 @@ func New(config Config) (*Gateway, error) {
 	g := &Gateway{config: config, directory: principals, recorder: records, addresses: make(map[string]string), changed: make(chan struct{}, 1), started: time.Now()}
 	g.pipeline = pipeline.New(pipeline.Config{Node: config.Node, Epoch: records.Epoch(), Directory: principals, Upstreams: upstreams, Broker: broker.New(), Recorder: g.recorder})
 	g.snapshots = &snapshots{file: filepath.Join(config.Folder, "snapshot"), bus: config.Bus, pipeline: g.pipeline, logger: config.Logger, report: g.report}
-	if err = g.snapshots.load(); err == nil {
+	g.targets = &targets{file: filepath.Join(config.Folder, "targets"), bus: config.Bus, upstreams: upstreams, logger: config.Logger, report: g.report}
+	if err = errors.Join(g.snapshots.load(), g.targets.load()); err == nil {
 		err = g.openCertificates()
 	}
 	if err == nil {
@@ -236,7 +239,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		g.pipeline.Upstreams.Run(ctx)
 		return nil
 	}
-	parts := append([]func(context.Context) error{g.snapshots.run, g.followDirectory, g.tell, upstreams, g.certificates.Run,
+	parts := append([]func(context.Context) error{g.snapshots.run, g.followDirectory, g.targets.run, g.tell, upstreams, g.watchUpstreams, g.certificates.Run,
 		capture.New(g.config.Node, g.pipeline, g.config.Bus, g.config.Logger).Run}, g.fronts...)
 	failed := make([]error, len(parts))
 	var running sync.WaitGroup
@@ -257,7 +260,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 func (g *Gateway) catchUp(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
 	defer cancel()
-	err := errors.Join(g.snapshots.pull(ctx), pullDirectory(ctx, g.config.Bus, g.directory))
+	err := errors.Join(g.snapshots.pull(ctx), pullDirectory(ctx, g.config.Bus, g.directory), g.targets.pull(ctx))
 	if err != nil && ctx.Err() == nil {
 		g.config.Logger.Warn("the gateway starts with what it has on disk: the control plane does not answer", "error", err)
 	}
@@ -276,8 +279,13 @@ func (g *Gateway) tell(ctx context.Context) error {
 	ticker := time.NewTicker(fieldgate.GatewayStateInterval)
 	defer ticker.Stop()
 	unheard := false
+	g.upstreams.Store(true)
 	for {
-		state, err := json.Marshal(g.state())
+		current := g.state()
+		if g.upstreams.Swap(false) {
+			current.Upstreams = g.pipeline.Upstreams.States()
+		}
+		state, err := json.Marshal(current)
 		if err != nil {
 			return err
 		}
@@ -291,6 +299,7 @@ func (g *Gateway) tell(ctx context.Context) error {
 			return nil
 		case <-g.changed:
 		case <-ticker.C:
+			g.upstreams.Store(true)
 		}
 	}
 }
@@ -316,11 +325,12 @@ func (g *Gateway) nameTaken() bool {
 	return heard != 0 && time.Since(g.started)-heard < 3*fieldgate.GatewayStateInterval
 }
 
+// state is all but the upstreams.
 func (g *Gateway) state() *fieldgate.GatewayState {
 	records := g.recorder.Stats()
 	state := &fieldgate.GatewayState{Node: g.config.Node, Epoch: g.recorder.Epoch(), NameTaken: g.nameTaken(),
-		Snapshot: g.pipeline.Program().Version, Directory: g.directory.Sequence(), Problem: g.snapshots.why(), Connections: make(map[string]int),
-		Upstreams: g.pipeline.Upstreams.States(), Certificates: g.certificates.States(), AccessLog: g.access.state(),
+		Snapshot: g.pipeline.Program().Version, Directory: g.directory.Sequence(), Targets: g.targets.version.Load(), Problem: g.snapshots.why(), Connections: make(map[string]int),
+		Certificates: g.certificates.States(), AccessLog: g.access.state(),
 		RecordsDropped: records.Dropped, OutboxBytes: records.OutboxBytes, OutboxOldest: records.OutboxOldest}
 	for _, count := range g.counts {
 		count(state)

@@ -45,7 +45,8 @@ func (g *Gateway) Reload(settings Settings) error {
 	if g.web != nil {
 		g.web.Replace(g.webSettings(settings))
 	}
-	g.report()
+	g.targets.apply() // an upstream may take registered addresses from now on
+	g.reportUpstreams()
 	return nil
 }
 

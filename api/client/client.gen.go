@@ -371,6 +371,7 @@ type ClientInterface interface {
 	//
 	// An event `live` carries LiveFigures each second; an event `changed` carries a Change for each decision, on whatever control
 	// node it was taken; an event `health` carries a HealthReport when something became stale or recovered, and at the beginning. An
+	// event `turned` says that on a gateway an upstream, a certificate or the access log turned well or ill: read them anew. An
 	// event `missed` says that changes were left out: read anew what is shown. It ends when the session or token ends.
 	//
 	// Corresponds with GET /api/v1/events (the `StreamEvents` operationId).
@@ -599,6 +600,50 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/traffic/undocumented/draft (the `DraftContract` operationId).
 	DraftContract(ctx context.Context, params *DraftContractParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListUpstreams Upstreams in the order of their names, as the gateways see them
+	//
+	// Filter keys: `name`, `state` (`healthy`, or `unhealthy` where any address is or a circuit is not closed), `circuit`, `algorithm`,
+	// `node`; a word searches in name and addresses. Each has up to 20 of its addresses, the unhealthy ones first, without what each
+	// gateway says of them.
+	//
+	// Corresponds with GET /api/v1/upstreams (the `ListUpstreams` operationId).
+	ListUpstreams(ctx context.Context, params *ListUpstreamsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetUpstream One upstream, with its addresses as each gateway sees them
+	//
+	// Corresponds with GET /api/v1/upstreams/{upstream} (the `GetUpstream` operationId).
+	GetUpstream(ctx context.Context, upstream UpstreamInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RemoveTarget Takes a registered address out at once
+	//
+	// Corresponds with DELETE /api/v1/upstreams/{upstream}/targets/{target} (the `RemoveTarget` operationId).
+	RemoveTarget(ctx context.Context, upstream UpstreamInPath, target TargetInPath, params *RemoveTargetParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetTarget One registered address
+	//
+	// Corresponds with GET /api/v1/upstreams/{upstream}/targets/{target} (the `GetTarget` operationId).
+	GetTarget(ctx context.Context, upstream UpstreamInPath, target TargetInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RegisterTargetWithBody Registers an address for its time to live, or renews it
+	//
+	// Gateways whose environment file says `discover: {registered: true}` for the upstream use the address until it is taken out, or is
+	// not renewed in time. Sending the same again renews it; another zone, priority, weight or time to live changes it.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /api/v1/upstreams/{upstream}/targets/{target} (the `RegisterTarget` operationId).
+	RegisterTargetWithBody(ctx context.Context, upstream UpstreamInPath, target TargetInPath, params *RegisterTargetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RegisterTarget Registers an address for its time to live, or renews it
+	//
+	// Gateways whose environment file says `discover: {registered: true}` for the upstream use the address until it is taken out, or is
+	// not renewed in time. Sending the same again renews it; another zone, priority, weight or time to live changes it.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /api/v1/upstreams/{upstream}/targets/{target} (the `RegisterTarget` operationId).
+	RegisterTarget(ctx context.Context, upstream UpstreamInPath, target TargetInPath, params *RegisterTargetParams, body RegisterTargetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetHealth Says that the program answers
 	//
@@ -1290,6 +1335,7 @@ func (c *Client) IssueDeviceToken(ctx context.Context, device DeviceInPath, para
 //
 // An event `live` carries LiveFigures each second; an event `changed` carries a Change for each decision, on whatever control
 // node it was taken; an event `health` carries a HealthReport when something became stale or recovered, and at the beginning. An
+// event `turned` says that on a gateway an upstream, a certificate or the access log turned well or ill: read them anew. An
 // event `missed` says that changes were left out: read anew what is shown. It ends when the session or token ends.
 //
 // Corresponds with GET /api/v1/events (the `StreamEvents` operationId).
@@ -1849,6 +1895,110 @@ func (c *Client) ListUndocumented(ctx context.Context, params *ListUndocumentedP
 // Corresponds with GET /api/v1/traffic/undocumented/draft (the `DraftContract` operationId).
 func (c *Client) DraftContract(ctx context.Context, params *DraftContractParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewDraftContractRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListUpstreams Upstreams in the order of their names, as the gateways see them
+//
+// Filter keys: `name`, `state` (`healthy`, or `unhealthy` where any address is or a circuit is not closed), `circuit`, `algorithm`,
+// `node`; a word searches in name and addresses. Each has up to 20 of its addresses, the unhealthy ones first, without what each
+// gateway says of them.
+//
+// Corresponds with GET /api/v1/upstreams (the `ListUpstreams` operationId).
+func (c *Client) ListUpstreams(ctx context.Context, params *ListUpstreamsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListUpstreamsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetUpstream One upstream, with its addresses as each gateway sees them
+//
+// Corresponds with GET /api/v1/upstreams/{upstream} (the `GetUpstream` operationId).
+func (c *Client) GetUpstream(ctx context.Context, upstream UpstreamInPath, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetUpstreamRequest(c.Server, upstream)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RemoveTarget Takes a registered address out at once
+//
+// Corresponds with DELETE /api/v1/upstreams/{upstream}/targets/{target} (the `RemoveTarget` operationId).
+func (c *Client) RemoveTarget(ctx context.Context, upstream UpstreamInPath, target TargetInPath, params *RemoveTargetParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRemoveTargetRequest(c.Server, upstream, target, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetTarget One registered address
+//
+// Corresponds with GET /api/v1/upstreams/{upstream}/targets/{target} (the `GetTarget` operationId).
+func (c *Client) GetTarget(ctx context.Context, upstream UpstreamInPath, target TargetInPath, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetTargetRequest(c.Server, upstream, target)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RegisterTargetWithBody Registers an address for its time to live, or renews it
+//
+// Gateways whose environment file says `discover: {registered: true}` for the upstream use the address until it is taken out, or is
+// not renewed in time. Sending the same again renews it; another zone, priority, weight or time to live changes it.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /api/v1/upstreams/{upstream}/targets/{target} (the `RegisterTarget` operationId).
+func (c *Client) RegisterTargetWithBody(ctx context.Context, upstream UpstreamInPath, target TargetInPath, params *RegisterTargetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRegisterTargetRequestWithBody(c.Server, upstream, target, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RegisterTarget Registers an address for its time to live, or renews it
+//
+// Gateways whose environment file says `discover: {registered: true}` for the upstream use the address until it is taken out, or is
+// not renewed in time. Sending the same again renews it; another zone, priority, weight or time to live changes it.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /api/v1/upstreams/{upstream}/targets/{target} (the `RegisterTarget` operationId).
+func (c *Client) RegisterTarget(ctx context.Context, upstream UpstreamInPath, target TargetInPath, params *RegisterTargetParams, body RegisterTargetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRegisterTargetRequest(c.Server, upstream, target, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -4829,6 +4979,268 @@ func NewDraftContractRequest(server string, params *DraftContractParams) (*http.
 	return req, nil
 }
 
+// NewListUpstreamsRequest constructs an http.Request for the ListUpstreams method
+func NewListUpstreamsRequest(server string, params *ListUpstreamsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/upstreams")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "filter", params.Filter, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetUpstreamRequest constructs an http.Request for the GetUpstream method
+func NewGetUpstreamRequest(server string, upstream UpstreamInPath) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "upstream", upstream, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/upstreams/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRemoveTargetRequest constructs an http.Request for the RemoveTarget method
+func NewRemoveTargetRequest(server string, upstream UpstreamInPath, target TargetInPath, params *RemoveTargetParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "upstream", upstream, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "target", target, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/upstreams/%s/targets/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam0)
+
+	}
+
+	return req, nil
+}
+
+// NewGetTargetRequest constructs an http.Request for the GetTarget method
+func NewGetTargetRequest(server string, upstream UpstreamInPath, target TargetInPath) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "upstream", upstream, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "target", target, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/upstreams/%s/targets/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRegisterTargetRequest calls the generic RegisterTarget builder with application/json body
+func NewRegisterTargetRequest(server string, upstream UpstreamInPath, target TargetInPath, params *RegisterTargetParams, body RegisterTargetJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRegisterTargetRequestWithBody(server, upstream, target, params, "application/json", bodyReader)
+}
+
+// NewRegisterTargetRequestWithBody constructs an http.Request for the RegisterTarget method, with any body, and a specified content type
+func NewRegisterTargetRequestWithBody(server string, upstream UpstreamInPath, target TargetInPath, params *RegisterTargetParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "upstream", upstream, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "target", target, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/upstreams/%s/targets/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam0)
+
+	}
+
+	return req, nil
+}
+
 // NewGetHealthRequest constructs an http.Request for the GetHealth method
 func NewGetHealthRequest(server string) (*http.Request, error) {
 	var err error
@@ -5238,6 +5650,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// An event `live` carries LiveFigures each second; an event `changed` carries a Change for each decision, on whatever control
 	// node it was taken; an event `health` carries a HealthReport when something became stale or recovered, and at the beginning. An
+	// event `turned` says that on a gateway an upstream, a certificate or the access log turned well or ill: read them anew. An
 	// event `missed` says that changes were left out: read anew what is shown. It ends when the session or token ends.
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -5512,6 +5925,58 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /api/v1/traffic/undocumented/draft (the `DraftContract` operationId).
 	DraftContractWithResponse(ctx context.Context, params *DraftContractParams, reqEditors ...RequestEditorFn) (*DraftContractResponse, error)
+
+	// ListUpstreamsWithResponse Upstreams in the order of their names, as the gateways see them
+	//
+	// Filter keys: `name`, `state` (`healthy`, or `unhealthy` where any address is or a circuit is not closed), `circuit`, `algorithm`,
+	// `node`; a word searches in name and addresses. Each has up to 20 of its addresses, the unhealthy ones first, without what each
+	// gateway says of them.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/upstreams (the `ListUpstreams` operationId).
+	ListUpstreamsWithResponse(ctx context.Context, params *ListUpstreamsParams, reqEditors ...RequestEditorFn) (*ListUpstreamsResponse, error)
+
+	// GetUpstreamWithResponse One upstream, with its addresses as each gateway sees them
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/upstreams/{upstream} (the `GetUpstream` operationId).
+	GetUpstreamWithResponse(ctx context.Context, upstream UpstreamInPath, reqEditors ...RequestEditorFn) (*GetUpstreamResponse, error)
+
+	// RemoveTargetWithResponse Takes a registered address out at once
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/upstreams/{upstream}/targets/{target} (the `RemoveTarget` operationId).
+	RemoveTargetWithResponse(ctx context.Context, upstream UpstreamInPath, target TargetInPath, params *RemoveTargetParams, reqEditors ...RequestEditorFn) (*RemoveTargetResponse, error)
+
+	// GetTargetWithResponse One registered address
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/upstreams/{upstream}/targets/{target} (the `GetTarget` operationId).
+	GetTargetWithResponse(ctx context.Context, upstream UpstreamInPath, target TargetInPath, reqEditors ...RequestEditorFn) (*GetTargetResponse, error)
+
+	// RegisterTargetWithBodyWithResponse Registers an address for its time to live, or renews it
+	//
+	// Gateways whose environment file says `discover: {registered: true}` for the upstream use the address until it is taken out, or is
+	// not renewed in time. Sending the same again renews it; another zone, priority, weight or time to live changes it.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/upstreams/{upstream}/targets/{target} (the `RegisterTarget` operationId).
+	RegisterTargetWithBodyWithResponse(ctx context.Context, upstream UpstreamInPath, target TargetInPath, params *RegisterTargetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RegisterTargetResponse, error)
+
+	// RegisterTargetWithResponse Registers an address for its time to live, or renews it
+	//
+	// Gateways whose environment file says `discover: {registered: true}` for the upstream use the address until it is taken out, or is
+	// not renewed in time. Sending the same again renews it; another zone, priority, weight or time to live changes it.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/upstreams/{upstream}/targets/{target} (the `RegisterTarget` operationId).
+	RegisterTargetWithResponse(ctx context.Context, upstream UpstreamInPath, target TargetInPath, params *RegisterTargetParams, body RegisterTargetJSONRequestBody, reqEditors ...RequestEditorFn) (*RegisterTargetResponse, error)
 
 	// GetHealthWithResponse Says that the program answers
 	//
@@ -8391,6 +8856,253 @@ func (r DraftContractResponse) ContentType() string {
 	return ""
 }
 
+type ListUpstreamsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *UpstreamPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListUpstreamsResponse) GetJSON200() *UpstreamPage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListUpstreamsResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListUpstreamsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListUpstreamsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListUpstreamsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListUpstreamsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetUpstreamResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Upstream
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetUpstreamResponse) GetJSON200() *Upstream {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetUpstreamResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetUpstreamResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetUpstreamResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetUpstreamResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetUpstreamResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RemoveTargetResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RemoveTargetResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RemoveTargetResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RemoveTargetResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RemoveTargetResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RemoveTargetResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetTargetResponse200Headers the declared response headers of an HTTP 200 response for GetTarget
+type GetTargetResponse200Headers struct {
+	ETag string
+}
+
+type GetTargetResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *TargetAnswer
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetTargetResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetTargetResponse) GetJSON200() *TargetAnswer {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetTargetResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetTargetResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetTargetResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetTargetResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetTargetResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RegisterTargetResponse200Headers the declared response headers of an HTTP 200 response for RegisterTarget
+type RegisterTargetResponse200Headers struct {
+	ETag string
+}
+
+type RegisterTargetResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *TargetAnswer
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RegisterTargetResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RegisterTargetResponse) GetJSON200() *TargetAnswer {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RegisterTargetResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RegisterTargetResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RegisterTargetResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RegisterTargetResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RegisterTargetResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetHealthResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -9038,6 +9750,7 @@ func (c *ClientWithResponses) IssueDeviceTokenWithResponse(ctx context.Context, 
 //
 // An event `live` carries LiveFigures each second; an event `changed` carries a Change for each decision, on whatever control
 // node it was taken; an event `health` carries a HealthReport when something became stale or recovered, and at the beginning. An
+// event `turned` says that on a gateway an upstream, a certificate or the access log turned well or ill: read them anew. An
 // event `missed` says that changes were left out: read anew what is shown. It ends when the session or token ends.
 //
 // Returns a wrapper object for the known response body format(s).
@@ -9515,6 +10228,94 @@ func (c *ClientWithResponses) DraftContractWithResponse(ctx context.Context, par
 		return nil, err
 	}
 	return ParseDraftContractResponse(rsp)
+}
+
+// ListUpstreamsWithResponse Upstreams in the order of their names, as the gateways see them
+//
+// Filter keys: `name`, `state` (`healthy`, or `unhealthy` where any address is or a circuit is not closed), `circuit`, `algorithm`,
+// `node`; a word searches in name and addresses. Each has up to 20 of its addresses, the unhealthy ones first, without what each
+// gateway says of them.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/upstreams (the `ListUpstreams` operationId).
+func (c *ClientWithResponses) ListUpstreamsWithResponse(ctx context.Context, params *ListUpstreamsParams, reqEditors ...RequestEditorFn) (*ListUpstreamsResponse, error) {
+	rsp, err := c.ListUpstreams(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListUpstreamsResponse(rsp)
+}
+
+// GetUpstreamWithResponse One upstream, with its addresses as each gateway sees them
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/upstreams/{upstream} (the `GetUpstream` operationId).
+func (c *ClientWithResponses) GetUpstreamWithResponse(ctx context.Context, upstream UpstreamInPath, reqEditors ...RequestEditorFn) (*GetUpstreamResponse, error) {
+	rsp, err := c.GetUpstream(ctx, upstream, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetUpstreamResponse(rsp)
+}
+
+// RemoveTargetWithResponse Takes a registered address out at once
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/upstreams/{upstream}/targets/{target} (the `RemoveTarget` operationId).
+func (c *ClientWithResponses) RemoveTargetWithResponse(ctx context.Context, upstream UpstreamInPath, target TargetInPath, params *RemoveTargetParams, reqEditors ...RequestEditorFn) (*RemoveTargetResponse, error) {
+	rsp, err := c.RemoveTarget(ctx, upstream, target, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRemoveTargetResponse(rsp)
+}
+
+// GetTargetWithResponse One registered address
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/upstreams/{upstream}/targets/{target} (the `GetTarget` operationId).
+func (c *ClientWithResponses) GetTargetWithResponse(ctx context.Context, upstream UpstreamInPath, target TargetInPath, reqEditors ...RequestEditorFn) (*GetTargetResponse, error) {
+	rsp, err := c.GetTarget(ctx, upstream, target, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetTargetResponse(rsp)
+}
+
+// RegisterTargetWithBodyWithResponse Registers an address for its time to live, or renews it
+//
+// Gateways whose environment file says `discover: {registered: true}` for the upstream use the address until it is taken out, or is
+// not renewed in time. Sending the same again renews it; another zone, priority, weight or time to live changes it.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/upstreams/{upstream}/targets/{target} (the `RegisterTarget` operationId).
+func (c *ClientWithResponses) RegisterTargetWithBodyWithResponse(ctx context.Context, upstream UpstreamInPath, target TargetInPath, params *RegisterTargetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RegisterTargetResponse, error) {
+	rsp, err := c.RegisterTargetWithBody(ctx, upstream, target, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRegisterTargetResponse(rsp)
+}
+
+// RegisterTargetWithResponse Registers an address for its time to live, or renews it
+//
+// Gateways whose environment file says `discover: {registered: true}` for the upstream use the address until it is taken out, or is
+// not renewed in time. Sending the same again renews it; another zone, priority, weight or time to live changes it.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/upstreams/{upstream}/targets/{target} (the `RegisterTarget` operationId).
+func (c *ClientWithResponses) RegisterTargetWithResponse(ctx context.Context, upstream UpstreamInPath, target TargetInPath, params *RegisterTargetParams, body RegisterTargetJSONRequestBody, reqEditors ...RequestEditorFn) (*RegisterTargetResponse, error) {
+	rsp, err := c.RegisterTarget(ctx, upstream, target, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRegisterTargetResponse(rsp)
 }
 
 // GetHealthWithResponse Says that the program answers
@@ -11669,6 +12470,193 @@ func ParseDraftContractResponse(rsp *http.Response) (*DraftContractResponse, err
 		}
 		response.ApplicationproblemJSONDefault = &dest
 
+	}
+
+	return response, nil
+}
+
+// ParseListUpstreamsResponse parses an HTTP response from a ListUpstreamsWithResponse call
+func ParseListUpstreamsResponse(rsp *http.Response) (*ListUpstreamsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListUpstreamsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest UpstreamPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetUpstreamResponse parses an HTTP response from a GetUpstreamWithResponse call
+func ParseGetUpstreamResponse(rsp *http.Response) (*GetUpstreamResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetUpstreamResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Upstream
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRemoveTargetResponse parses an HTTP response from a RemoveTargetWithResponse call
+func ParseRemoveTargetResponse(rsp *http.Response) (*RemoveTargetResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RemoveTargetResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetTargetResponse parses an HTTP response from a GetTargetWithResponse call
+func ParseGetTargetResponse(rsp *http.Response) (*GetTargetResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetTargetResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest TargetAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetTargetResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRegisterTargetResponse parses an HTTP response from a RegisterTargetWithResponse call
+func ParseRegisterTargetResponse(rsp *http.Response) (*RegisterTargetResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RegisterTargetResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest TargetAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RegisterTargetResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil

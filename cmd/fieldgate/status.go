@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -49,7 +50,11 @@ func printStatus(w io.Writer, s *api.Status) error {
 	t.add(cells("apps", fmt.Sprint(s.Apps))...)
 	t.add(cells("exchanges", fmt.Sprint(s.Exchanges))...)
 	for i := range s.Gateways {
-		t.add(cells("gateway "+s.Gateways[i].Node, gatewayText(&s.Gateways[i]))...)
+		g := &s.Gateways[i]
+		t.add(cells("gateway "+g.Node, gatewayText(g))...)
+		for j := range g.Certificates {
+			t.add(cells("certificate", certificateText(&g.Certificates[j]))...)
+		}
 	}
 	for _, h := range s.Health {
 		t.add(cell{text: string(h.Part) + " " + h.Node, colour: red}, cell{text: "since " + shortTime(h.Since) + ": " + h.Message})
@@ -79,8 +84,10 @@ func gatewayText(g *api.Gateway) string {
 	return text
 }
 
-// subject is the API and version that a warning is about.
-func subject(w *api.Warning) string { return strings.TrimSpace(w.Api + " " + w.Version) }
+// subject is the API and version, the upstream or the gateway that a warning is about.
+func subject(w *api.Warning) string {
+	return cmp.Or(strings.TrimSpace(w.Api+" "+w.Version), w.Upstream, w.Node)
+}
 
 // engines names what this node stands on.
 func (e *environment) engines() adminapi.Engines {

@@ -17,7 +17,7 @@ func newToken(c *cli) *cobra.Command {
 		Use:   "token",
 		Short: "Let programs use the admin API",
 		Long: `Let programs use the admin API. A token can do no more than who made it, and what its scopes say:
-read, audit.read, apis.write, apps.write, devices.write, access.write.`,
+read, audit.read, apis.write, apps.write, devices.write, targets.write, access.write.`,
 		Example: "  fieldgate token add nightly-export --scope read\n  fieldgate token list",
 	}, tokenAdd(c), tokenList(c), tokenRevoke(c))
 }

@@ -795,8 +795,8 @@ func TestRoles(t *testing.T) {
 	want := map[Role]string{
 		RoleAuditor:   "read audit.read",
 		RoleDeveloper: "read apis.write apps.write",
-		RoleOperator:  "read apis.write apps.write devices.write audit.read",
-		RoleOwner:     "read apis.write apps.write devices.write audit.read access.write",
+		RoleOperator:  "read apis.write apps.write devices.write targets.write audit.read",
+		RoleOwner:     "read apis.write apps.write devices.write targets.write audit.read access.write",
 		"root":        "",
 	}
 	for role, scopes := range want {

@@ -15,6 +15,7 @@ const (
 	ScopeAPIsWrite    Scope = "apis.write"
 	ScopeAppsWrite    Scope = "apps.write"
 	ScopeDevicesWrite Scope = "devices.write"
+	ScopeTargetsWrite Scope = "targets.write"
 	ScopeAccessWrite  Scope = "access.write"
 )
 
@@ -36,8 +37,8 @@ var roles = []struct {
 }{
 	{RoleAuditor, []Scope{ScopeRead, ScopeAuditRead}},
 	{RoleDeveloper, []Scope{ScopeRead, ScopeAPIsWrite, ScopeAppsWrite}},
-	{RoleOperator, []Scope{ScopeRead, ScopeAPIsWrite, ScopeAppsWrite, ScopeDevicesWrite, ScopeAuditRead}},
-	{RoleOwner, []Scope{ScopeRead, ScopeAPIsWrite, ScopeAppsWrite, ScopeDevicesWrite, ScopeAuditRead, ScopeAccessWrite}},
+	{RoleOperator, []Scope{ScopeRead, ScopeAPIsWrite, ScopeAppsWrite, ScopeDevicesWrite, ScopeTargetsWrite, ScopeAuditRead}},
+	{RoleOwner, []Scope{ScopeRead, ScopeAPIsWrite, ScopeAppsWrite, ScopeDevicesWrite, ScopeTargetsWrite, ScopeAuditRead, ScopeAccessWrite}},
 }
 
 // Scopes is what a role may do; nothing for an unknown one.

@@ -18,6 +18,7 @@ import (
 	"fieldgate/control/insight"
 	"fieldgate/control/once"
 	"fieldgate/control/rollout"
+	"fieldgate/control/targets"
 	"fieldgate/engine/bus"
 	"fieldgate/engine/store"
 )
@@ -58,6 +59,7 @@ type Config struct {
 	Decisions *audit.Feed
 	Insight   *insight.Insight
 	Rollout   *rollout.Rollout
+	Targets   *targets.Targets
 	Captures  *capture.Captures
 	Log       *slog.Logger
 }

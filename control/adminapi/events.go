@@ -25,6 +25,7 @@ func (o *operations) StreamEvents(ctx context.Context, _ StreamEventsRequestObje
 		reader.Close()
 	})
 	health, changed := o.monitor.health()
+	turned := o.config.Rollout.Turned()
 	stream.event("health", api.HealthReport{At: time.Now().UTC(), Items: health})
 	stream.event("live", o.liveFigures())
 	stream.wait = func(timeout <-chan time.Time) {
@@ -44,6 +45,9 @@ func (o *operations) StreamEvents(ctx context.Context, _ StreamEventsRequestObje
 		case <-changed:
 			health, changed = o.monitor.health()
 			stream.event("health", api.HealthReport{At: time.Now().UTC(), Items: health})
+		case <-turned:
+			turned = o.config.Rollout.Turned()
+			stream.event("turned", struct{}{})
 		case <-timeout:
 		case <-ctx.Done():
 		case <-o.stopping:

@@ -76,10 +76,10 @@ func (s *Server) awaitGateways(next StrictHandlerFunc, _ string) StrictHandlerFu
 			return answer, err
 		}
 		// What was decided is decided, and the answer may hold a token that is shown only now.
-		if snapshot, directory, err := s.newest(ctx); err != nil {
+		if newest, err := s.newest(ctx); err != nil {
 			s.config.Log.Warn("a decision is answered before it is known to be in force", "error", err)
 		} else {
-			s.config.Rollout.Await(ctx, snapshot, directory)
+			s.config.Rollout.Await(ctx, newest)
 		}
 		return answer, nil
 	}

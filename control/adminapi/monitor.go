@@ -26,13 +26,12 @@ const (
 type monitor struct {
 	server *Server
 
-	mu        sync.Mutex
-	store     time.Time            // since when the database does not answer; zero while it does
-	behind    map[string]time.Time // gateways, since when
-	snapshot  uint64               // newest, as last read
-	directory uint64
-	items     []api.HealthItem
-	changed   chan struct{} // closed and replaced when items change
+	mu      sync.Mutex
+	store   time.Time            // since when the database does not answer; zero while it does
+	behind  map[string]time.Time // gateways, since when
+	newest  rollout.Wanted       // as last read
+	items   []api.HealthItem
+	changed chan struct{} // closed and replaced when items change
 }
 
 func newMonitor(s *Server) *monitor {
@@ -56,7 +55,7 @@ func (m *monitor) run(ctx context.Context) {
 func (m *monitor) examine(ctx context.Context) {
 	asked := time.Now()
 	asking, cancel := context.WithTimeout(ctx, examineTimeout)
-	snapshot, directory, err := m.server.newest(asking)
+	newest, err := m.server.newest(asking)
 	cancel()
 	if ctx.Err() != nil {
 		return
@@ -65,7 +64,7 @@ func (m *monitor) examine(ctx context.Context) {
 	defer m.mu.Unlock()
 	switch {
 	case err == nil:
-		m.store, m.snapshot, m.directory = time.Time{}, snapshot, directory
+		m.store, m.newest = time.Time{}, newest
 	case m.store.IsZero():
 		m.store = asked
 	}
@@ -100,7 +99,7 @@ func (m *monitor) describe(now time.Time) []api.HealthItem {
 	listed := m.server.config.Rollout.List()
 	known := make(map[string]bool, len(listed))
 	for _, g := range listed {
-		message := g.Behind(m.snapshot, m.directory, now)
+		message := g.Behind(m.newest, now)
 		if message == "" {
 			continue
 		}

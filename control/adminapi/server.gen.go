@@ -195,6 +195,21 @@ type ServerInterface interface {
 	// DraftContract A draft of a contract for undocumented traffic, to be completed by a person
 	// (GET /api/v1/traffic/undocumented/draft)
 	DraftContract(w http.ResponseWriter, r *http.Request, params DraftContractParams)
+	// ListUpstreams Upstreams in the order of their names, as the gateways see them
+	// (GET /api/v1/upstreams)
+	ListUpstreams(w http.ResponseWriter, r *http.Request, params ListUpstreamsParams)
+	// GetUpstream One upstream, with its addresses as each gateway sees them
+	// (GET /api/v1/upstreams/{upstream})
+	GetUpstream(w http.ResponseWriter, r *http.Request, upstream UpstreamInPath)
+	// RemoveTarget Takes a registered address out at once
+	// (DELETE /api/v1/upstreams/{upstream}/targets/{target})
+	RemoveTarget(w http.ResponseWriter, r *http.Request, upstream UpstreamInPath, target TargetInPath, params RemoveTargetParams)
+	// GetTarget One registered address
+	// (GET /api/v1/upstreams/{upstream}/targets/{target})
+	GetTarget(w http.ResponseWriter, r *http.Request, upstream UpstreamInPath, target TargetInPath)
+	// RegisterTarget Registers an address for its time to live, or renews it
+	// (PUT /api/v1/upstreams/{upstream}/targets/{target})
+	RegisterTarget(w http.ResponseWriter, r *http.Request, upstream UpstreamInPath, target TargetInPath, params RegisterTargetParams)
 	// GetHealth Says that the program answers
 	// (GET /healthz)
 	GetHealth(w http.ResponseWriter, r *http.Request)
@@ -2598,6 +2613,244 @@ func (siw *ServerInterfaceWrapper) DraftContract(w http.ResponseWriter, r *http.
 	handler.ServeHTTP(w, r)
 }
 
+// ListUpstreams operation middleware
+func (siw *ServerInterfaceWrapper) ListUpstreams(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListUpstreamsParams
+
+	// ------------- Optional query parameter "filter" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "filter", r.URL.Query(), &params.Filter, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "filter"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "filter", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListUpstreams(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetUpstream operation middleware
+func (siw *ServerInterfaceWrapper) GetUpstream(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "upstream" -------------
+	var upstream UpstreamInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "upstream", r.PathValue("upstream"), &upstream, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "upstream", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetUpstream(w, r, upstream)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RemoveTarget operation middleware
+func (siw *ServerInterfaceWrapper) RemoveTarget(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "upstream" -------------
+	var upstream UpstreamInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "upstream", r.PathValue("upstream"), &upstream, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "upstream", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "target" -------------
+	var target TargetInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "target", r.PathValue("target"), &target, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "target", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RemoveTargetParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RemoveTarget(w, r, upstream, target, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetTarget operation middleware
+func (siw *ServerInterfaceWrapper) GetTarget(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "upstream" -------------
+	var upstream UpstreamInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "upstream", r.PathValue("upstream"), &upstream, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "upstream", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "target" -------------
+	var target TargetInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "target", r.PathValue("target"), &target, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "target", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetTarget(w, r, upstream, target)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RegisterTarget operation middleware
+func (siw *ServerInterfaceWrapper) RegisterTarget(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "upstream" -------------
+	var upstream UpstreamInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "upstream", r.PathValue("upstream"), &upstream, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "upstream", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "target" -------------
+	var target TargetInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "target", r.PathValue("target"), &target, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "target", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RegisterTargetParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RegisterTarget(w, r, upstream, target, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetHealth operation middleware
 func (siw *ServerInterfaceWrapper) GetHealth(w http.ResponseWriter, r *http.Request) {
 
@@ -2795,6 +3048,11 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPatch+" "+options.BaseURL+"/api/v1/apps/{app}", wrapper.UpdateApp)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/apps/{app}/key", wrapper.IssueAppKey)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/apps/{app}/revoke", wrapper.RevokeApp)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/upstreams", wrapper.ListUpstreams)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/upstreams/{upstream}", wrapper.GetUpstream)
+	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/api/v1/upstreams/{upstream}/targets/{target}", wrapper.RemoveTarget)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/upstreams/{upstream}/targets/{target}", wrapper.GetTarget)
+	m.HandleFunc(http.MethodPut+" "+options.BaseURL+"/api/v1/upstreams/{upstream}/targets/{target}", wrapper.RegisterTarget)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/traffic", wrapper.ListTraffic)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/traffic/stream", wrapper.StreamTraffic)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/traffic/exchanges/{instance}", wrapper.GetExchange)
@@ -2838,6 +3096,15 @@ type OperatorAnswerJSONResponse struct {
 }
 
 type ProblemAnswerApplicationProblemPlusJSONResponse Problem
+
+type TargetAnswerResponseHeaders struct {
+	ETag string
+}
+type TargetAnswerJSONResponse struct {
+	Body Target
+
+	Headers TargetAnswerResponseHeaders
+}
 
 type VersionAnswerResponseHeaders struct {
 	ETag string
@@ -5289,6 +5556,203 @@ func (response DraftContractdefaultApplicationProblemPlusJSONResponse) VisitDraf
 	return err
 }
 
+type ListUpstreamsRequestObject struct {
+	Params ListUpstreamsParams
+}
+
+type ListUpstreamsResponseObject interface {
+	VisitListUpstreamsResponse(w http.ResponseWriter) error
+}
+
+type ListUpstreams200JSONResponse UpstreamPage
+
+func (response ListUpstreams200JSONResponse) VisitListUpstreamsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListUpstreamsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListUpstreamsdefaultApplicationProblemPlusJSONResponse) VisitListUpstreamsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUpstreamRequestObject struct {
+	Upstream UpstreamInPath `json:"upstream"`
+}
+
+type GetUpstreamResponseObject interface {
+	VisitGetUpstreamResponse(w http.ResponseWriter) error
+}
+
+type GetUpstream200JSONResponse Upstream
+
+func (response GetUpstream200JSONResponse) VisitGetUpstreamResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUpstreamdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetUpstreamdefaultApplicationProblemPlusJSONResponse) VisitGetUpstreamResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RemoveTargetRequestObject struct {
+	Upstream UpstreamInPath `json:"upstream"`
+	Target   TargetInPath   `json:"target"`
+	Params   RemoveTargetParams
+}
+
+type RemoveTargetResponseObject interface {
+	VisitRemoveTargetResponse(w http.ResponseWriter) error
+}
+
+type RemoveTarget204Response struct {
+}
+
+func (response RemoveTarget204Response) VisitRemoveTargetResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type RemoveTargetdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RemoveTargetdefaultApplicationProblemPlusJSONResponse) VisitRemoveTargetResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetTargetRequestObject struct {
+	Upstream UpstreamInPath `json:"upstream"`
+	Target   TargetInPath   `json:"target"`
+}
+
+type GetTargetResponseObject interface {
+	VisitGetTargetResponse(w http.ResponseWriter) error
+}
+
+type GetTarget200JSONResponse struct{ TargetAnswerJSONResponse }
+
+func (response GetTarget200JSONResponse) VisitGetTargetResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetTargetdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetTargetdefaultApplicationProblemPlusJSONResponse) VisitGetTargetResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RegisterTargetRequestObject struct {
+	Upstream UpstreamInPath `json:"upstream"`
+	Target   TargetInPath   `json:"target"`
+	Params   RegisterTargetParams
+	Body     *RegisterTargetJSONRequestBody
+}
+
+type RegisterTargetResponseObject interface {
+	VisitRegisterTargetResponse(w http.ResponseWriter) error
+}
+
+type RegisterTarget200JSONResponse struct{ TargetAnswerJSONResponse }
+
+func (response RegisterTarget200JSONResponse) VisitRegisterTargetResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RegisterTargetdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RegisterTargetdefaultApplicationProblemPlusJSONResponse) VisitRegisterTargetResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetHealthRequestObject struct {
 }
 
@@ -5549,6 +6013,21 @@ type StrictServerInterface interface {
 	// DraftContract A draft of a contract for undocumented traffic, to be completed by a person
 	// (GET /api/v1/traffic/undocumented/draft)
 	DraftContract(ctx context.Context, request DraftContractRequestObject) (DraftContractResponseObject, error)
+	// ListUpstreams Upstreams in the order of their names, as the gateways see them
+	// (GET /api/v1/upstreams)
+	ListUpstreams(ctx context.Context, request ListUpstreamsRequestObject) (ListUpstreamsResponseObject, error)
+	// GetUpstream One upstream, with its addresses as each gateway sees them
+	// (GET /api/v1/upstreams/{upstream})
+	GetUpstream(ctx context.Context, request GetUpstreamRequestObject) (GetUpstreamResponseObject, error)
+	// RemoveTarget Takes a registered address out at once
+	// (DELETE /api/v1/upstreams/{upstream}/targets/{target})
+	RemoveTarget(ctx context.Context, request RemoveTargetRequestObject) (RemoveTargetResponseObject, error)
+	// GetTarget One registered address
+	// (GET /api/v1/upstreams/{upstream}/targets/{target})
+	GetTarget(ctx context.Context, request GetTargetRequestObject) (GetTargetResponseObject, error)
+	// RegisterTarget Registers an address for its time to live, or renews it
+	// (PUT /api/v1/upstreams/{upstream}/targets/{target})
+	RegisterTarget(ctx context.Context, request RegisterTargetRequestObject) (RegisterTargetResponseObject, error)
 	// GetHealth Says that the program answers
 	// (GET /healthz)
 	GetHealth(ctx context.Context, request GetHealthRequestObject) (GetHealthResponseObject, error)
@@ -7223,6 +7702,148 @@ func (sh *strictHandler) DraftContract(w http.ResponseWriter, r *http.Request, p
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(DraftContractResponseObject); ok {
 		if err := validResponse.VisitDraftContractResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListUpstreams operation middleware
+func (sh *strictHandler) ListUpstreams(w http.ResponseWriter, r *http.Request, params ListUpstreamsParams) {
+	var request ListUpstreamsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListUpstreams(ctx, request.(ListUpstreamsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListUpstreams")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListUpstreamsResponseObject); ok {
+		if err := validResponse.VisitListUpstreamsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetUpstream operation middleware
+func (sh *strictHandler) GetUpstream(w http.ResponseWriter, r *http.Request, upstream UpstreamInPath) {
+	var request GetUpstreamRequestObject
+
+	request.Upstream = upstream
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetUpstream(ctx, request.(GetUpstreamRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetUpstream")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetUpstreamResponseObject); ok {
+		if err := validResponse.VisitGetUpstreamResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RemoveTarget operation middleware
+func (sh *strictHandler) RemoveTarget(w http.ResponseWriter, r *http.Request, upstream UpstreamInPath, target TargetInPath, params RemoveTargetParams) {
+	var request RemoveTargetRequestObject
+
+	request.Upstream = upstream
+	request.Target = target
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RemoveTarget(ctx, request.(RemoveTargetRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RemoveTarget")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RemoveTargetResponseObject); ok {
+		if err := validResponse.VisitRemoveTargetResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetTarget operation middleware
+func (sh *strictHandler) GetTarget(w http.ResponseWriter, r *http.Request, upstream UpstreamInPath, target TargetInPath) {
+	var request GetTargetRequestObject
+
+	request.Upstream = upstream
+	request.Target = target
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetTarget(ctx, request.(GetTargetRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetTarget")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetTargetResponseObject); ok {
+		if err := validResponse.VisitGetTargetResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RegisterTarget operation middleware
+func (sh *strictHandler) RegisterTarget(w http.ResponseWriter, r *http.Request, upstream UpstreamInPath, target TargetInPath, params RegisterTargetParams) {
+	var request RegisterTargetRequestObject
+
+	request.Upstream = upstream
+	request.Target = target
+	request.Params = params
+
+	var body RegisterTargetJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RegisterTarget(ctx, request.(RegisterTargetRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RegisterTarget")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RegisterTargetResponseObject); ok {
+		if err := validResponse.VisitRegisterTargetResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

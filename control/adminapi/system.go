@@ -16,6 +16,8 @@ import (
 	"fieldgate/control/directory"
 	"fieldgate/control/filter"
 	"fieldgate/control/insight"
+	"fieldgate/control/rollout"
+	"fieldgate/control/targets"
 	"fieldgate/engine/store"
 )
 
@@ -106,11 +108,11 @@ func (o *operations) GetStatus(ctx context.Context, _ GetStatusRequestObject) (G
 	if o.config.Listeners != nil {
 		answer.Listeners = append(answer.Listeners, o.config.Listeners()...)
 	}
-	snapshot, sequence, err := o.newest(ctx)
+	newest, err := o.newest(ctx)
 	if err != nil {
 		return nil, err
 	}
-	answer.Snapshot, answer.Directory = int64(snapshot), int64(sequence)
+	answer.Snapshot, answer.Directory = int64(newest.Snapshot), int64(newest.Directory)
 	answer.Health, _ = o.monitor.health()
 	if answer.Claimed, err = o.config.Operators.Claimed(ctx); err != nil {
 		return nil, err
@@ -147,9 +149,10 @@ func (o *operations) GetStatus(ctx context.Context, _ GetStatusRequestObject) (G
 	answer.Warnings = append(answer.Warnings, trafficWarnings(totals, time.Now())...)
 	now := time.Now()
 	for _, g := range o.config.Rollout.List() {
-		behind := g.Behind(snapshot, sequence, now)
+		behind := g.Behind(newest, now)
 		answer.Gateways = append(answer.Gateways, api.Gateway{Node: g.Node, Snapshot: int64(g.Snapshot), Directory: int64(g.Directory), SeenAt: g.Seen.UTC(), Behind: behind,
-			Connections: total(g.Connections), RecordsDropped: int64(g.RecordsDropped), RecordsWaiting: int64(g.OutboxBytes), RecordsSince: g.OutboxOldest})
+			Connections: total(g.Connections), RecordsDropped: int64(g.RecordsDropped), RecordsWaiting: int64(g.OutboxBytes), RecordsSince: g.OutboxOldest,
+			Certificates: certificates(g.Certificates), AccessLog: accessLog(g.AccessLog)})
 		if behind != "" {
 			answer.Warnings = append(answer.Warnings, api.Warning{Code: api.WarningGatewayBehind, Message: behind, Remedy: "see its log; it serves by the rules that it has"})
 		}
@@ -161,6 +164,7 @@ func (o *operations) GetStatus(ctx context.Context, _ GetStatusRequestObject) (G
 				Message: fmt.Sprintf("gateway %s has dropped %d records since it started: its outbox was full, or its disk", g.Node, g.RecordsDropped),
 				Remedy:  "give its disk room, or the bus back, before the outbox is full; traffic is not touched"})
 		}
+		answer.Warnings = append(answer.Warnings, illWarnings(&g, now)...)
 	}
 	return answer, nil
 }
@@ -172,15 +176,19 @@ func total(counts map[string]int) (sum int) {
 	return sum
 }
 
-// newest is the version of the newest snapshot and the sequence of the newest change of the directory.
-func (s *Server) newest(ctx context.Context) (snapshot, sequence uint64, err error) {
+// newest is what gateways should have in force.
+func (s *Server) newest(ctx context.Context) (newest rollout.Wanted, err error) {
 	err = s.config.Store.View(ctx, func(tx *store.Tx) (err error) {
-		if snapshot, err = tx.Counter(ctx, "snapshot"); err == nil {
-			sequence, err = tx.Counter(ctx, "directory")
+		if newest.Snapshot, err = tx.Counter(ctx, "snapshot"); err != nil {
+			return err
 		}
+		if newest.Directory, err = tx.Counter(ctx, "directory"); err != nil {
+			return err
+		}
+		newest.Targets, err = targets.Version(ctx, tx)
 		return err
 	})
-	return snapshot, sequence, err
+	return newest, err
 }
 
 const namesInWarning = 5

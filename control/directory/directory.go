@@ -55,6 +55,11 @@ func (d *Directory) nameInstallation(ctx context.Context) error {
 	})
 }
 
+// Installation is the number by which gateways tell this database from another one.
+func Installation(ctx context.Context, tx *store.Tx) (uint64, error) {
+	return tx.Counter(ctx, installationCounter)
+}
+
 // Nudge tells the gateways and those who watch decisions, after a commit, that there are changes. One that is lost only costs time: they ask on their
 // own, too.
 func (d *Directory) Nudge() {
@@ -69,7 +74,7 @@ func (d *Directory) page(ctx context.Context, after uint64) ([]byte, error) {
 	var encoded []byte
 	more := false
 	err := d.store.View(ctx, func(tx *store.Tx) error {
-		installation, err := tx.Counter(ctx, installationCounter)
+		installation, err := Installation(ctx, tx)
 		if err != nil {
 			return err
 		}

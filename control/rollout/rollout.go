@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sort"
 	"sync"
 	"time"
@@ -45,11 +46,12 @@ type Rollout struct {
 	mu      sync.Mutex
 	known   map[string]Gateway
 	changed chan struct{} // closed and replaced when a state comes in
+	turned  chan struct{} // closed and replaced when upstreams, certificates or access log of a gateway turn well or ill
 }
 
 // New knows no gateway until Serve.
 func New(b *bus.Bus, log *slog.Logger) *Rollout {
-	return &Rollout{bus: b, log: log, known: make(map[string]Gateway), changed: make(chan struct{})}
+	return &Rollout{bus: b, log: log, known: make(map[string]Gateway), changed: make(chan struct{}), turned: make(chan struct{})}
 }
 
 // Serve listens to the gateways until stop is called.
@@ -75,21 +77,45 @@ func (r *Rollout) heard(state fieldgate.GatewayState, now time.Time) {
 	if _, known := r.known[state.Node]; !known && len(r.known) >= maxGateways {
 		return
 	}
-	r.known[state.Node] = Gateway{state, now}
+	before := r.known[state.Node]
+	if state.Upstreams == nil && state.Epoch == before.Epoch {
+		state.Upstreams = before.Upstreams
+	}
+	current := Gateway{state, now}
+	r.known[state.Node] = current
 	close(r.changed)
 	r.changed = make(chan struct{})
+	if !slices.Equal(before.conditions(), current.conditions()) {
+		close(r.turned)
+		r.turned = make(chan struct{})
+	}
 }
 
-// Await returns when every gateway that is there has at least this snapshot and this sequence of the directory in force, or has said
-// why not, and after a second at the latest.
-func (r *Rollout) Await(ctx context.Context, snapshot, directory uint64) {
+// Wanted is what a gateway should have in force.
+type Wanted struct {
+	Snapshot  uint64 // version
+	Directory uint64 // sequence
+	Targets   uint64 // version of what services have registered, for gateways that take it
+}
+
+func (g *Gateway) has(w Wanted) bool {
+	return g.Snapshot >= w.Snapshot && g.Directory >= w.Directory && (g.Targets >= w.Targets || !g.takesTargets())
+}
+
+func (g *Gateway) takesTargets() bool {
+	return slices.ContainsFunc(g.Upstreams, func(u fieldgate.UpstreamState) bool { return u.Registered })
+}
+
+// Await returns when every gateway that is there has in force what is wanted, or something newer, or has said why not, and after a
+// second at the latest.
+func (r *Rollout) Await(ctx context.Context, wanted Wanted) {
 	ctx, cancel := context.WithTimeout(ctx, awaitTimeout)
 	defer cancel()
 	for {
 		r.mu.Lock()
 		changed, behind := r.changed, false
 		for _, gateway := range r.known {
-			behind = behind || !gateway.Silent(time.Now()) && gateway.Problem == "" && (gateway.Snapshot < snapshot || gateway.Directory < directory)
+			behind = behind || !gateway.Silent(time.Now()) && gateway.Problem == "" && !gateway.has(wanted)
 		}
 		r.mu.Unlock()
 		if !behind {
@@ -101,6 +127,13 @@ func (r *Rollout) Await(ctx context.Context, snapshot, directory uint64) {
 			return
 		}
 	}
+}
+
+// Turned is closed when something of a gateway's HTTP side has turned well or ill: an address, a circuit, a certificate, the access log.
+func (r *Rollout) Turned() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.turned
 }
 
 // List is every gateway heard within a day, by name.
@@ -116,7 +149,7 @@ func (r *Rollout) List() []Gateway {
 }
 
 // Behind says in a sentence what is wrong with a gateway; empty when nothing is.
-func (g *Gateway) Behind(snapshot, directory uint64, now time.Time) string {
+func (g *Gateway) Behind(newest Wanted, now time.Time) string {
 	switch {
 	case g.Silent(now):
 		return fmt.Sprintf("gateway %s was last heard at %s", g.Node, g.Seen.UTC().Format(time.DateTime))
@@ -124,8 +157,8 @@ func (g *Gateway) Behind(snapshot, directory uint64, now time.Time) string {
 		return fmt.Sprintf("two gateways call themselves %s: give each a name of its own (setting node); until then each one's state hides the other's", g.Node)
 	case g.Problem != "":
 		return fmt.Sprintf("gateway %s goes on with snapshot %d: %s", g.Node, g.Snapshot, g.Problem)
-	case g.Snapshot < snapshot || g.Directory < directory:
-		return fmt.Sprintf("gateway %s has snapshot %d of %d and change %d of %d of the directory in force", g.Node, g.Snapshot, snapshot, g.Directory, directory)
+	case g.Snapshot < newest.Snapshot || g.Directory < newest.Directory:
+		return fmt.Sprintf("gateway %s has snapshot %d of %d and change %d of %d of the directory in force", g.Node, g.Snapshot, newest.Snapshot, g.Directory, newest.Directory)
 	}
 	return ""
 }

@@ -57,13 +57,13 @@ func tell(t *testing.T, g *Rollout, b *bus.Bus, state fieldgate.GatewayState) {
 // A decision waits for every gateway that is there, and for none that has said why it cannot follow.
 func TestAwait(t *testing.T) {
 	g, b := open(t)
-	g.Await(t.Context(), 7, 7) // there is no gateway
+	g.Await(t.Context(), Wanted{7, 7, 0}) // there is no gateway
 	tell(t, g, b, fieldgate.GatewayState{Node: "a", Snapshot: 7, Directory: 9})
 	tell(t, g, b, fieldgate.GatewayState{Node: "b", Snapshot: 6, Directory: 9})
 	tell(t, g, b, fieldgate.GatewayState{Node: "c", Snapshot: 1, Directory: 9, Problem: "cannot be linked"})
 	done := make(chan struct{})
 	go func() {
-		g.Await(t.Context(), 7, 9)
+		g.Await(t.Context(), Wanted{7, 9, 0})
 		close(done)
 	}()
 	select {
@@ -77,8 +77,8 @@ func TestAwait(t *testing.T) {
 	// Who asks may give up, and nobody waits for long.
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	g.Await(ended, 8, 9)
-	g.Await(t.Context(), 8, 9)
+	g.Await(ended, Wanted{8, 9, 0})
+	g.Await(t.Context(), Wanted{8, 9, 0})
 }
 
 func TestBehind(t *testing.T) {
@@ -91,7 +91,7 @@ func TestBehind(t *testing.T) {
 		"two gateways call themselves a":  {fieldgate.GatewayState{Node: "a", Snapshot: 5, Directory: 5, NameTaken: true}, now},
 		"was last heard":                  {fieldgate.GatewayState{Node: "a", Snapshot: 5, Directory: 5}, now.Add(-time.Minute)},
 	} {
-		if got := gateway.Behind(5, 5, now); !strings.Contains(got, want) || want == "" && got != "" {
+		if got := gateway.Behind(Wanted{5, 5, 0}, now); !strings.Contains(got, want) || want == "" && got != "" {
 			t.Errorf("%+v: %q, want %q", gateway, got, want)
 		}
 	}

@@ -44,26 +44,33 @@ func (c *circuit) allow(t int64) bool {
 	return t >= until && t >= next && c.nextProbe.CompareAndSwap(next, t+probeEvery)
 }
 
-// record counts a call that ended.
-func (c *circuit) record(t int64, failed bool) {
+// record counts a call that ended, and says how the circuit stands if that opened or closed it. One that opens again after a probe
+// has not been closed.
+func (c *circuit) record(t int64, failed bool) (turned fieldgate.CircuitState) {
 	switch until := c.openUntil.Load(); {
 	case until == 0:
 		calls, failures := c.window.add(t/c.stretch, failed)
 		if failed && calls >= c.minimum && failures*100 >= c.percent*calls {
-			c.trip(t)
+			return c.trip(t)
 		}
 	case t < until:
 	case failed:
-		c.trip(t)
+		return c.trip(t)
 	case c.passed.Add(1) >= probesPassed:
 		c.window.packed.Store(0)
-		c.openUntil.Store(0)
+		if c.openUntil.Swap(0) != 0 {
+			return fieldgate.CircuitClosed
+		}
 	}
+	return ""
 }
 
-func (c *circuit) trip(t int64) {
+func (c *circuit) trip(t int64) (turned fieldgate.CircuitState) {
 	c.passed.Store(0)
-	c.openUntil.Store(t + c.open)
+	if c.openUntil.Swap(t+c.open) == 0 {
+		return fieldgate.CircuitOpen
+	}
+	return ""
 }
 
 func (c *circuit) state(t int64) fieldgate.CircuitState {

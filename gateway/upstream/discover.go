@@ -101,6 +101,16 @@ func (u *Upstream) setSource(source int, candidates []candidate, now time.Time) 
 	}
 }
 
+// Registered names the upstreams that take addresses which services register.
+func (s *Set) Registered() (names []string) {
+	for name, u := range *s.upstreams.Load() {
+		if u.Config.Discovery.Registered {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // SetTargets takes over the addresses that services have registered for an upstream. What is wrong with one of them leaves out that
 // one and is said.
 func (s *Set) SetTargets(upstream string, targets []fieldgate.Target) error {
@@ -173,7 +183,7 @@ func (l *lookup) services(ctx context.Context, r *resolver) error {
 		for _, record := range answer.Answer {
 			l.ttl = min(l.ttl, seconds(record))
 			srv, ok := record.(*dns.SRV)
-			if !ok || srv.Target == "." || !hostCharacters(srv.Target) || len(l.candidates) >= fieldgate.MaxTargets { // ".": it is not to be had here
+			if !ok || srv.Target == "." || !fieldgate.HostCharacters(srv.Target) || len(l.candidates) >= fieldgate.MaxTargets { // ".": it is not to be had here
 				continue
 			}
 			target := fieldgate.Target{Priority: int(srv.Priority), Weight: max(int(srv.Weight), 1)}

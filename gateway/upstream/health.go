@@ -178,6 +178,7 @@ func (u *Upstream) checked(a *address, now time.Time, failure error) {
 	a.checks = 0
 	if a.healthy() != was {
 		a.since, a.freshSince = t, t
+		u.turned(a)
 	}
 	u.rebuild(t)
 }

@@ -1,12 +1,8 @@
 package upstream
 
 import (
-	"fmt"
 	"net"
-	"net/url"
 	"reflect"
-	"strconv"
-	"strings"
 	"time"
 
 	"fieldgate"
@@ -35,60 +31,17 @@ const (
 
 // newCandidate checks what came from a file or a service, and fills in the weight.
 func newCandidate(target fieldgate.Target) (candidate, error) {
-	e, err := parseAddress(target.Address)
-	if err != nil {
+	if err := target.Check(); err != nil {
 		return candidate{}, err
 	}
 	orDefault(&target.Weight, 1)
-	switch {
-	case target.Weight < 0 || target.Weight > fieldgate.MaxWeight:
-		err = fmt.Errorf("address %s: the weight must be 1 to %d", target.Address, fieldgate.MaxWeight)
-	case target.Priority < 0 || target.Priority > fieldgate.MaxPriority:
-		err = fmt.Errorf("address %s: the priority must be 0 to %d", target.Address, fieldgate.MaxPriority)
-	case len(target.Zone) > fieldgate.MaxZone:
-		err = fmt.Errorf("address %s: the zone's name is longer than %d bytes", target.Address, fieldgate.MaxZone)
-	}
+	e, err := parseAddress(target.Address)
 	return candidate{e, target}, err
 }
 
-// parseAddress reads http://host[:port] or https://host[:port].
 func parseAddress(text string) (endpoint, error) {
-	parsed, err := url.Parse(text)
-	if err != nil || len(text) > 300 || parsed.Hostname() == "" || parsed.User != nil || parsed.RawQuery != "" || parsed.Fragment != "" ||
-		parsed.Path != "" && parsed.Path != "/" || !hostCharacters(parsed.Host) {
-		return endpoint{}, fmt.Errorf("address %.300q is not of the form http://host:port", text)
-	}
-	e := endpoint{authority: parsed.Host, name: parsed.Hostname()}
-	port := parsed.Port()
-	switch parsed.Scheme {
-	case "http":
-		if port == "" {
-			port = "80"
-		}
-	case "https":
-		if port == "" {
-			port = "443"
-		}
-		e.https = true
-	default:
-		return endpoint{}, fmt.Errorf("address %q: the scheme must be http or https", text)
-	}
-	if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 {
-		return endpoint{}, fmt.Errorf("address %q: the port must be 1 to 65535", text)
-	}
-	e.dial = net.JoinHostPort(parsed.Hostname(), port)
-	return e, nil
-}
-
-// hostCharacters reports whether text holds only what host names, numeric addresses and ports are written with: it becomes part of
-// requests.
-func hostCharacters(text string) bool {
-	for _, c := range []byte(text) {
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte(".-_:[]%", c) >= 0) {
-			return false
-		}
-	}
-	return true
+	a, err := fieldgate.ParseTargetAddress(text)
+	return endpoint{https: a.HTTPS, dial: net.JoinHostPort(a.Host, a.Port), authority: a.Authority, name: a.Host}, err
 }
 
 func (u *Upstream) newAddress(e endpoint) *address {

@@ -49,7 +49,9 @@ func (a *address) end(now time.Time, took time.Duration, o outcome) {
 	}
 	bad := o > failed || o == failed && u.Config.CountServerErrors
 	if u.circuit.percent > 0 {
-		u.circuit.record(t, bad)
+		if turned := u.circuit.record(t, bad); turned != "" {
+			u.shared.tell(Transition{Upstream: u.Config.Name, Circuit: turned})
+		}
 	}
 	outlier := &u.Config.Outlier
 	calls, failures := 0, 0
@@ -95,11 +97,13 @@ func (u *Upstream) eject(a *address, t int64, why string, refused bool) {
 		a.ejection = outlier.Ejection
 	}
 	a.ejection = min(a.ejection, outlier.MaxEjection)
-	if a.healthy() {
-		a.since = t
-	}
+	was := a.healthy()
 	a.refused, a.why = refused, why
 	a.ejectedUntil.Store(t + int64(a.ejection))
+	if was {
+		a.since = t
+		u.turned(a)
+	}
 	u.rebuild(t)
 }
 
@@ -131,6 +135,7 @@ func (a *address) returned(t int64) {
 	a.returnedAt, a.refused = t, false
 	if a.checkFailed == "" {
 		a.since, a.freshSince, a.why = t, t, ""
+		a.upstream.Load().turned(a)
 	}
 }
 

@@ -35,7 +35,8 @@ type Set struct {
 	mu      sync.Mutex    // of Replace
 	changed chan struct{} // there are other upstreams than before
 
-	mirrors mirrors
+	transitions chan Transition
+	mirrors     mirrors
 }
 
 // Upstream is one named service.
@@ -69,11 +70,13 @@ type Upstream struct {
 type shared struct {
 	mu       sync.Mutex
 	inFlight atomic.Int64 // calls under way on all addresses
+
+	transitions chan<- Transition // of the Set
 }
 
 // NewSet makes the upstreams of a node; it opens no connection.
 func NewSet(configs []fieldgate.Upstream) (*Set, error) {
-	s := &Set{changed: make(chan struct{}, 1)}
+	s := &Set{changed: make(chan struct{}, 1), transitions: make(chan Transition, maxTransitions)}
 	s.mirrors.context, s.mirrors.stop = context.WithCancel(context.Background())
 	s.upstreams.Store(new(map[string]*Upstream))
 	return s, s.Replace(configs)
@@ -93,6 +96,7 @@ func (s *Set) Replace(configs []fieldgate.Upstream) error {
 		if err != nil {
 			return fmt.Errorf("upstream %s: %w", config.Name, err)
 		}
+		u.shared.transitions = s.transitions
 		after[config.Name] = u
 	}
 	for name, u := range after {

@@ -86,6 +86,7 @@ export interface paths {
          * Live figures, decisions and what is stale, as server-sent events
          * @description An event `live` carries LiveFigures each second; an event `changed` carries a Change for each decision, on whatever control
          *     node it was taken; an event `health` carries a HealthReport when something became stale or recovered, and at the beginning. An
+         *     event `turned` says that on a gateway an upstream, a certificate or the access log turned well or ill: read them anew. An
          *     event `missed` says that changes were left out: read anew what is shown. It ends when the session or token ends.
          */
         get: operations["streamEvents"];
@@ -766,6 +767,74 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/upstreams": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Upstreams in the order of their names, as the gateways see them
+         * @description Filter keys: `name`, `state` (`healthy`, or `unhealthy` where any address is or a circuit is not closed), `circuit`, `algorithm`,
+         *     `node`; a word searches in name and addresses. Each has up to 20 of its addresses, the unhealthy ones first, without what each
+         *     gateway says of them.
+         */
+        get: operations["listUpstreams"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/upstreams/{upstream}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                upstream: components["parameters"]["UpstreamInPath"];
+            };
+            cookie?: never;
+        };
+        /** One upstream, with its addresses as each gateway sees them */
+        get: operations["getUpstream"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/upstreams/{upstream}/targets/{target}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                upstream: components["parameters"]["UpstreamInPath"];
+                /** @description The address, percent-encoded, such as `http%3A%2F%2F10.0.0.7%3A9000`. */
+                target: components["parameters"]["TargetInPath"];
+            };
+            cookie?: never;
+        };
+        /** One registered address */
+        get: operations["getTarget"];
+        /**
+         * Registers an address for its time to live, or renews it
+         * @description Gateways whose environment file says `discover: {registered: true}` for the upstream use the address until it is taken out, or is
+         *     not renewed in time. Sending the same again renews it; another zone, priority, weight or time to live changes it.
+         */
+        put: operations["registerTarget"];
+        post?: never;
+        /** Takes a registered address out at once */
+        delete: operations["removeTarget"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/traffic": {
         parameters: {
             query?: never;
@@ -1299,6 +1368,164 @@ export interface components {
             items: components["schemas"]["App"][];
             next?: string;
         };
+        /** @enum {string} */
+        CircuitState: "closed" | "open" | "half-open";
+        /** @description A service behind the gateways. Figures are the sums over gateways that were heard within 15 seconds. */
+        Upstream: {
+            name: string;
+            /** @description How the address of a call is chosen; that of the first gateway that has it. */
+            algorithm?: string;
+            /** @description The worst on any gateway; absent where none has a circuit. */
+            circuit?: components["schemas"]["CircuitState"];
+            /** @description On some gateway so few addresses are healthy that all are used. */
+            panic?: boolean;
+            /** @description Addresses that are healthy on all gateways that have them, of those that gateways show. */
+            healthy: number;
+            /** @description Addresses that are not healthy on some gateway. */
+            unhealthy: number;
+            /** @description Addresses besides those listed here. */
+            notShown?: number;
+            /**
+             * Format: int64
+             * @description Calls under way.
+             */
+            inFlight: number;
+            /**
+             * Format: int64
+             * @description That ended since the gateways started.
+             */
+            calls: number;
+            /**
+             * Format: int64
+             * @description Of the calls: without a clean answer, or with a status of 500 or more.
+             */
+            failures: number;
+            /**
+             * Format: double
+             * @description Milliseconds to the head of an answer, a mean that decays over 10 s.
+             */
+            latency: number;
+            /** @description Some gateway takes addresses that services register. */
+            registered: boolean;
+            /** @description Of discovery, or of TLS files, on some gateway. */
+            problem?: string;
+            addresses: components["schemas"]["UpstreamAddress"][];
+            gateways: components["schemas"]["UpstreamGateway"][];
+        };
+        /** @description How one gateway sees an upstream. */
+        UpstreamGateway: {
+            node: string;
+            algorithm: string;
+            circuit?: components["schemas"]["CircuitState"];
+            panic?: boolean;
+            healthy: number;
+            unhealthy: number;
+            /** @description It takes addresses that services register. */
+            registered?: boolean;
+            problem?: string;
+            /**
+             * Format: date-time
+             * @description When discovery last gave an answer that counts.
+             */
+            discoveredAt?: string;
+        };
+        UpstreamAddress: {
+            address: string;
+            zone?: string;
+            priority: number;
+            weight: number;
+            /** @description On how many gateways it is healthy. */
+            healthy: number;
+            /** @description On how many it is not. */
+            unhealthy: number;
+            /** @description It is not healthy, on the first of them. */
+            why?: string;
+            /**
+             * Format: date-time
+             * @description It is not healthy somewhere, or else is healthy everywhere.
+             */
+            since?: string;
+            /** Format: int64 */
+            inFlight: number;
+            /** Format: int64 */
+            calls: number;
+            /** Format: int64 */
+            failures: number;
+            /** Format: double */
+            latency: number;
+            /** @description Its registration; absent where the environment names it. */
+            target?: components["schemas"]["Target"];
+            /** @description What each gateway says, of 100 gateways at the most; not in lists. */
+            states?: components["schemas"]["AddressState"][];
+        };
+        AddressState: {
+            node: string;
+            healthy: boolean;
+            why?: string;
+            /** Format: date-time */
+            since: string;
+            /** Format: int64 */
+            inFlight: number;
+            /** Format: int64 */
+            calls: number;
+            /** Format: int64 */
+            failures: number;
+            /**
+             * Format: double
+             * @description Milliseconds.
+             */
+            latency: number;
+            /** @description Connections. */
+            open: number;
+            /** @description Of the connections. */
+            idle: number;
+        };
+        UpstreamPage: {
+            items: components["schemas"]["Upstream"][];
+            next?: string;
+        };
+        /**
+         * @example {
+         *       "weight": 1,
+         *       "ttlSeconds": 60
+         *     }
+         */
+        NewTarget: {
+            zone?: string;
+            /**
+             * @description The lowest is used first.
+             * @default 0
+             */
+            priority: number;
+            /**
+             * @description Share of the calls; 0 is the default.
+             * @default 1
+             */
+            weight: number;
+            /**
+             * @description How long it counts unless it is renewed, 10 to 86400; 0 is the default.
+             * @default 60
+             */
+            ttlSeconds: number;
+        };
+        /** @description An address that a service has registered. */
+        Target: {
+            upstream: string;
+            /** @description In one form for all ways to write it, such as `http://10.0.0.7:80`. */
+            address: string;
+            zone?: string;
+            priority: number;
+            weight: number;
+            ttlSeconds: number;
+            /** @description Who registered or changed it. */
+            registrar: string;
+            /** Format: date-time */
+            registeredAt: string;
+            /** Format: date-time */
+            renewedAt: string;
+            /** Format: date-time */
+            expiresAt: string;
+        };
         TrafficPage: {
             items: components["schemas"]["TrafficRecord"][];
             next?: string;
@@ -1813,14 +2040,51 @@ export interface components {
              * @description The oldest record in its outbox.
              */
             recordsSince?: string;
+            /** @description Of its TLS listeners. */
+            certificates?: components["schemas"]["Certificate"][];
+            /** @description Absent where none is written. */
+            accessLog?: components["schemas"]["AccessLog"];
+        };
+        Certificate: {
+            /** @description Host names and addresses that it is for. */
+            names: string[];
+            /** @enum {string} */
+            source: "file" | "internal-ca" | "acme";
+            /** @description Path on the gateway, where it comes from a file. */
+            file?: string;
+            /** Format: date-time */
+            notBefore?: string;
+            /**
+             * Format: date-time
+             * @description Absent while there is none.
+             */
+            notAfter?: string;
+            /** @description Why it was not replaced, or that it has to be. */
+            problem?: string;
+        };
+        AccessLog: {
+            /**
+             * Format: int64
+             * @description Lines since it was opened.
+             */
+            written: number;
+            /**
+             * Format: int64
+             * @description Lines that the disk did not take.
+             */
+            dropped: number;
+            problem?: string;
         };
         Warning: {
             /** @enum {string} */
-            code: "pass-through" | "unauthenticated-operations" | "unknown-upstream" | "undocumented-traffic" | "deprecated-past-sunset" | "records-lost" | "gateway-behind" | "unclaimed";
+            code: "pass-through" | "unauthenticated-operations" | "unknown-upstream" | "undocumented-traffic" | "deprecated-past-sunset" | "records-lost" | "gateway-behind" | "unclaimed" | "upstream" | "circuit" | "certificate" | "access-log";
             message: string;
             remedy: string;
             api?: string;
             version?: string;
+            upstream?: string;
+            /** @description The gateway that says so. */
+            node?: string;
         };
         AuditPage: {
             items: components["schemas"]["AuditEntry"][];
@@ -1929,7 +2193,7 @@ export interface components {
         /** @enum {string} */
         Role: "owner" | "operator" | "developer" | "auditor";
         /** @enum {string} */
-        Scope: "read" | "audit.read" | "apis.write" | "apps.write" | "devices.write" | "access.write";
+        Scope: "read" | "audit.read" | "apis.write" | "apps.write" | "devices.write" | "targets.write" | "access.write";
         /** @enum {string} */
         OperatorState: "invited" | "active" | "disabled";
         /**
@@ -2092,6 +2356,16 @@ export interface components {
                 "application/json": components["schemas"]["App"];
             };
         };
+        /** @description The registered address as it is now. */
+        TargetAnswer: {
+            headers: {
+                ETag: components["headers"]["ETag"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Target"];
+            };
+        };
     };
     parameters: {
         /** @description The `next` of the page before. */
@@ -2102,6 +2376,9 @@ export interface components {
         VersionInPath: string;
         DeviceInPath: components["schemas"]["Identifier"];
         AppInPath: components["schemas"]["Identifier"];
+        UpstreamInPath: components["schemas"]["Identifier"];
+        /** @description The address, percent-encoded, such as `http%3A%2F%2F10.0.0.7%3A9000`. */
+        TargetInPath: string;
         OperatorInPath: components["schemas"]["Identifier"];
         SessionInPath: components["schemas"]["Identifier"];
         /** @description The id of a token, never the token itself. */
@@ -2157,6 +2434,14 @@ export type SchemaApp = components['schemas']['App'];
 export type SchemaAppUpdate = components['schemas']['AppUpdate'];
 export type SchemaAppWithKey = components['schemas']['AppWithKey'];
 export type SchemaAppPage = components['schemas']['AppPage'];
+export type SchemaCircuitState = components['schemas']['CircuitState'];
+export type SchemaUpstream = components['schemas']['Upstream'];
+export type SchemaUpstreamGateway = components['schemas']['UpstreamGateway'];
+export type SchemaUpstreamAddress = components['schemas']['UpstreamAddress'];
+export type SchemaAddressState = components['schemas']['AddressState'];
+export type SchemaUpstreamPage = components['schemas']['UpstreamPage'];
+export type SchemaNewTarget = components['schemas']['NewTarget'];
+export type SchemaTarget = components['schemas']['Target'];
 export type SchemaTrafficPage = components['schemas']['TrafficPage'];
 export type SchemaTrafficRecord = components['schemas']['TrafficRecord'];
 export type SchemaStageTime = components['schemas']['StageTime'];
@@ -2192,6 +2477,8 @@ export type SchemaUndocumentedRoute = components['schemas']['UndocumentedRoute']
 export type SchemaStatus = components['schemas']['Status'];
 export type SchemaListener = components['schemas']['Listener'];
 export type SchemaGateway = components['schemas']['Gateway'];
+export type SchemaCertificate = components['schemas']['Certificate'];
+export type SchemaAccessLog = components['schemas']['AccessLog'];
 export type SchemaWarning = components['schemas']['Warning'];
 export type SchemaAuditPage = components['schemas']['AuditPage'];
 export type SchemaAuditEntry = components['schemas']['AuditEntry'];
@@ -2223,12 +2510,15 @@ export type ResponseVersionAnswer = components['responses']['VersionAnswer'];
 export type ResponseDeviceAnswer = components['responses']['DeviceAnswer'];
 export type ResponseOperatorAnswer = components['responses']['OperatorAnswer'];
 export type ResponseAppAnswer = components['responses']['AppAnswer'];
+export type ResponseTargetAnswer = components['responses']['TargetAnswer'];
 export type ParameterCursor = components['parameters']['Cursor'];
 export type ParameterLimit = components['parameters']['Limit'];
 export type ParameterApiInPath = components['parameters']['ApiInPath'];
 export type ParameterVersionInPath = components['parameters']['VersionInPath'];
 export type ParameterDeviceInPath = components['parameters']['DeviceInPath'];
 export type ParameterAppInPath = components['parameters']['AppInPath'];
+export type ParameterUpstreamInPath = components['parameters']['UpstreamInPath'];
+export type ParameterTargetInPath = components['parameters']['TargetInPath'];
 export type ParameterOperatorInPath = components['parameters']['OperatorInPath'];
 export type ParameterSessionInPath = components['parameters']['SessionInPath'];
 export type ParameterTokenInPath = components['parameters']['TokenInPath'];
@@ -3439,6 +3729,124 @@ export interface operations {
         };
         responses: {
             200: components["responses"]["AppAnswer"];
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    listUpstreams: {
+        parameters: {
+            query?: {
+                /** @description See Filters above. */
+                filter?: components["parameters"]["Filter"];
+                /** @description The `next` of the page before. */
+                cursor?: components["parameters"]["Cursor"];
+                /** @description How many entries a page holds at the most; 0 is the default. */
+                limit?: components["parameters"]["Limit"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of upstreams. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UpstreamPage"];
+                };
+            };
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    getUpstream: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                upstream: components["parameters"]["UpstreamInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The upstream as it was last heard. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Upstream"];
+                };
+            };
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    getTarget: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                upstream: components["parameters"]["UpstreamInPath"];
+                /** @description The address, percent-encoded, such as `http%3A%2F%2F10.0.0.7%3A9000`. */
+                target: components["parameters"]["TargetInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["TargetAnswer"];
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    registerTarget: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that the change is based on. */
+                "If-Match"?: components["parameters"]["IfMatch"];
+            };
+            path: {
+                upstream: components["parameters"]["UpstreamInPath"];
+                /** @description The address, percent-encoded, such as `http%3A%2F%2F10.0.0.7%3A9000`. */
+                target: components["parameters"]["TargetInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewTarget"];
+            };
+        };
+        responses: {
+            200: components["responses"]["TargetAnswer"];
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    removeTarget: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that the change is based on. */
+                "If-Match"?: components["parameters"]["IfMatch"];
+            };
+            path: {
+                upstream: components["parameters"]["UpstreamInPath"];
+                /** @description The address, percent-encoded, such as `http%3A%2F%2F10.0.0.7%3A9000`. */
+                target: components["parameters"]["TargetInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It gets no further call; calls under way end undisturbed. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
             default: components["responses"]["ProblemAnswer"];
         };
     };
