@@ -100,9 +100,6 @@ func (c *compiler) readAccess(op *fieldgate.Operation, at *node, r requirement, 
 	if a.Anonymous && bound {
 		c.fail(at, "demand a credential, or take the binding away", "%s binds a parameter to the caller, but lets in callers without a name", op.ID)
 	}
-	if p := op.Policies; a.Anonymous && p != nil && p.Cache != nil && !p.Cache.Shared {
-		c.warn(at, "write for: everyone, if answers are the same for all", "nothing is kept for callers of %s without a credential, who cannot be told from each other", op.ID)
-	}
 }
 
 func hasBound(op *fieldgate.Operation) bool {

@@ -93,6 +93,7 @@ func (r *asyncReader) readOperation() {
 		op.Upstream = ""
 	}
 	r.readAccess(&op, r.entry, r.requirement(), levels)
+	r.checkPolicies(&op, levels[0])
 	r.checkOwnerless(&op, r.entry)
 	r.addOperation(op, r.entry, r.entry)
 }

@@ -218,6 +218,7 @@ func (r *openAPIReader) readOperation(method fieldgate.Method, o *openapi.Operat
 	r.readOperationWords(&op, levels...)
 	r.readAccess(&op, n, r.requirement(o, n), levels)
 	r.readBindings(&op, n.get("x-fieldgate-bindings"))
+	r.checkPolicies(&op, levels[0])
 	r.checkMock(&op, n)
 	r.checkOwnerless(&op, n)
 	r.addOperation(op, n, named)

@@ -154,6 +154,12 @@ func (c *compiler) checkPolicies(op *fieldgate.Operation, at *node) {
 	if p.Cache != nil && (op.HTTP == nil || op.HTTP.Method != fieldgate.MethodGet) {
 		c.warn(at, "leave the policy out", "%s is no GET, so nothing of it is cached", op.ID)
 	}
+	if p.Cache != nil && op.MQTT != nil {
+		c.warn(at, "leave out one of the two", "%s is heard on a topic, so nothing of it is cached", op.ID)
+	}
+	if p.Cache != nil && !p.Cache.Shared && op.Access.Anonymous {
+		c.warn(at, "write for: everyone, if answers are the same for all", "nothing is kept for callers of %s without a credential, who cannot be told from each other", op.ID)
+	}
 	if p.Cache != nil && p.Cache.Shared && p.Request != nil && namesPrincipal(p.Request) {
 		c.warn(at, "write for: caller, or leave principal out", "%s tells its service who calls, and gives the answer to everyone", op.ID)
 	}

@@ -228,7 +228,6 @@ func (c *compiler) readOperationWords(op *fieldgate.Operation, levels ...*node) 
 		}
 	}
 	c.readAnswerCheck(op, levels)
-	c.checkPolicies(op, levels[0])
 }
 
 // policies are those of the operation, which has some from now on.

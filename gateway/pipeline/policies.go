@@ -28,7 +28,8 @@ func (o *Operation) linkPolicies() error {
 	if c := o.Policies.CORS; c != nil {
 		linked.cors = linkCORS(o, c)
 	}
-	if c := o.Policies.Cache; c != nil && o.HTTP != nil && o.HTTP.Method == fieldgate.MethodGet && o.Upstream != "" {
+	// Those who hear calls on a topic would miss what is answered from the cache.
+	if c := o.Policies.Cache; c != nil && o.HTTP != nil && o.HTTP.Method == fieldgate.MethodGet && o.Upstream != "" && o.publish == nil {
 		linked.cache = &cache.Policy{TTL: c.TTL, StaleWhileRevalidate: c.StaleWhileRevalidate, Shared: c.Shared}
 	}
 	var err error

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -122,13 +124,6 @@ func TestShareOfNobody(t *testing.T) {
 	}
 }
 
-type fieldsOf map[string]string
-
-func (f fieldsOf) Field(name string) ([]byte, bool) {
-	value, found := f[name]
-	return []byte(value), found
-}
-
 // Lines hold one exchange each whatever callers write, and no key that a contract has in a header field.
 func TestHostileAccessLog(t *testing.T) {
 	f := newFixture(t)
@@ -141,7 +136,7 @@ func TestHostileAccessLog(t *testing.T) {
 	var running sync.WaitGroup
 	running.Go(func() { file.Run(ctx) })
 	f.SetAccessLog(NewAccessLog(file, []string{"path", "header:X-Key", "header:X-Other"}))
-	x := &Exchange{Protocol: fieldgate.ProtocolHTTP, Method: fieldgate.MethodGet, Path: []byte("/key"), Fields: fieldsOf{"x-key": f.app, "x-other": "a\"}\n{\"path\":\"\x00\u2028\xff"}}
+	x := &Exchange{Protocol: fieldgate.ProtocolHTTP, Method: fieldgate.MethodGet, Path: []byte("/key"), Fields: fields{"x-key": f.app, "x-other": "a\"}\n{\"path\":\"\x00\u2028\xff"}}
 	if problem := f.Begin(x); problem != nil {
 		t.Fatal(problem)
 	}
@@ -186,4 +181,46 @@ func FuzzTraceParent(f *testing.F) {
 			t.Fatalf("%q", value)
 		}
 	})
+}
+
+// An answer that was kept for a caller of one protocol serves those of others that are told nothing of a host. An operation that is heard on
+// a topic is not cached: subscribers would miss calls.
+func TestCacheOverProtocols(t *testing.T) {
+	f := newFixture(t)
+	asked := make(chan string, 10)
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked <- r.RequestURI }))
+	t.Cleanup(service.Close)
+	if err := f.Upstreams.Replace([]fieldgate.Upstream{{Name: "ingest", Addresses: []string{service.URL}}}); err != nil {
+		t.Fatal(err)
+	}
+	read := func(id string) fieldgate.Operation {
+		return fieldgate.Operation{ID: id, Access: fieldgate.Access{Anonymous: true}, Upstream: "ingest", MaxBody: 1024, Timeout: 5 * time.Second,
+			OnInvalid: fieldgate.InvalidReject, Parameters: []fieldgate.Parameter{{Name: "id", In: fieldgate.InPath, Required: true}},
+			HTTP:     &fieldgate.HTTPBinding{Method: fieldgate.MethodGet, Path: "/" + id + "/{id}"},
+			CoAP:     &fieldgate.CoAPBinding{Method: fieldgate.MethodGet, Path: "/" + id[:1] + "/{id}"},
+			Policies: &fieldgate.Policies{Cache: &fieldgate.Cache{TTL: time.Hour, Shared: true}}}
+	}
+	heard := read("heard")
+	heard.MQTT = &fieldgate.MQTTBinding{Topic: "heard/{id}", Action: fieldgate.ActionPublish, QoS: 1}
+	contract := &fieldgate.Contract{API: "cached", Version: "1.0.0", Kind: fieldgate.KindOpenAPI, State: fieldgate.LifecycleActive, Digest: "d",
+		Operations: []fieldgate.Operation{read("things"), heard}}
+	f.serve(t, contract)
+	var answers []string
+	for _, path := range []string{"/t/a", "/t/a", "/t/b", "/h/a", "/h/a"} {
+		x := &Exchange{Protocol: fieldgate.ProtocolCoAP, Method: fieldgate.MethodGet, Path: []byte(path)}
+		if problem := f.do(x); problem != nil {
+			t.Fatal(path, problem)
+		}
+		answers = append(answers, path+" "+x.Answer.fieldNamed("cache-status"))
+	}
+	if got := strings.Join(answers, ","); got != "/t/a ,/t/a fieldgate; hit,/t/b ,/h/a ,/h/a " {
+		t.Error(got)
+	}
+	var calls []string
+	for len(asked) > 0 {
+		calls = append(calls, <-asked)
+	}
+	if got := strings.Join(calls, ","); got != "/things/a,/things/b,/heard/a,/heard/a" {
+		t.Error(got)
+	}
 }
