@@ -10,7 +10,8 @@ const (
 	SubjectSnapshotChanged = "fieldgate.snapshot.changed"
 	// SubjectSnapshotManifest: request without content, answered by a SnapshotManifest.
 	SubjectSnapshotManifest = "fieldgate.snapshot.manifest"
-	// SubjectSnapshotContract: ContractRequest, answered by the part's raw bytes with the header HeaderTotal.
+	// SubjectSnapshotContract: ContractRequest, answered by the part's raw bytes with the header HeaderTotal. Where the part is the
+	// contract's last and leaves room, the first of More follow it whole, with their sizes in the header HeaderMore.
 	SubjectSnapshotContract = "fieldgate.snapshot.contract"
 
 	// SubjectDirectoryChanged: nudge, without content.
@@ -41,18 +42,25 @@ const (
 
 	// HeaderTotal is the bus header that gives the whole size of a contract, of which the message is a part.
 	HeaderTotal = "Fieldgate-Total"
+	// HeaderMore is the bus header that gives the sizes of the contracts that follow, decimal, with spaces between.
+	HeaderMore = "Fieldgate-More"
 	// HeaderError is the bus header of an answer that is a refusal; its value is a sentence for logs.
 	HeaderError = "Fieldgate-Error"
 )
 
-// ContractPart is how many bytes of a contract one answer holds at the most; NATS accepts 1 MiB by default.
+// ContractPart is how many bytes of contracts one answer holds at the most; NATS accepts 1 MiB by default.
 const ContractPart = 512 << 10
 
-// ContractRequest asks for a part of an encoded contract, from an offset in bytes.
+// ContractRequest asks for a part of an encoded contract, from an offset in bytes, and for others in the same answer. Who answers
+// may leave these out.
 type ContractRequest struct {
-	Key    string `json:"key"`
-	Offset int    `json:"offset"`
+	Key    string   `json:"key"`
+	Offset int      `json:"offset"`
+	More   []string `json:"more,omitempty"` // keys, MaxMoreContracts at the most
 }
+
+// MaxMoreContracts is how many further contracts one ContractRequest asks for at the most.
+const MaxMoreContracts = 256
 
 // DirectoryRequest asks for the changes after a sequence.
 type DirectoryRequest struct {

@@ -98,7 +98,8 @@ func New(config Config) (*Gateway, error) {
 	}
 	g := &Gateway{config: config, directory: principals, recorder: records, addresses: make(map[string]string), changed: make(chan struct{}, 1), started: time.Now()}
 	g.pipeline = pipeline.New(pipeline.Config{Node: config.Node, Epoch: records.Epoch(), Directory: principals, Upstreams: upstreams, Broker: broker.New(), Recorder: g.recorder})
-	g.snapshots = &snapshots{file: filepath.Join(config.Folder, "snapshot"), bus: config.Bus, pipeline: g.pipeline, logger: config.Logger, report: g.report}
+	g.snapshots = &snapshots{file: filepath.Join(config.Folder, "snapshot"), bus: config.Bus, pipeline: g.pipeline, logger: config.Logger, report: g.report,
+		keys: make(map[string]*fieldgate.Contract), changed: make(chan struct{}, 1)}
 	g.targets = &targets{file: filepath.Join(config.Folder, "targets"), bus: config.Bus, upstreams: upstreams, logger: config.Logger, report: g.report}
 	if err = errors.Join(g.snapshots.load(), g.targets.load()); err == nil {
 		err = g.openCertificates()

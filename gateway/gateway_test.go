@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,6 +31,8 @@ type plane struct {
 	order     []string
 	changes   []fieldgate.DirectoryChange
 	states    chan fieldgate.GatewayState
+	single    bool // gives one contract a request, as older control planes do
+	requests  int  // for contracts
 	stops     []func()
 	bus       *bus.Bus
 }
@@ -77,8 +80,20 @@ func (p *plane) open(t *testing.T, b *bus.Bus) {
 		if asked.Offset >= len(encoded) {
 			return bus.Answer{}, errors.New("no such part")
 		}
+		p.requests++
 		part := encoded[asked.Offset:min(len(encoded), asked.Offset+fieldgate.ContractPart)]
-		return bus.Answer{Data: part, Header: map[string]string{fieldgate.HeaderTotal: strconv.Itoa(len(encoded))}}, nil
+		header := map[string]string{fieldgate.HeaderTotal: strconv.Itoa(len(encoded))}
+		if asked.Offset+len(part) == len(encoded) && !p.single {
+			part = slices.Clone(part)
+			for _, key := range asked.More {
+				if len(part)+len(p.contracts[key]) > fieldgate.ContractPart {
+					break
+				}
+				part = append(part, p.contracts[key]...)
+				header[fieldgate.HeaderMore] += " " + strconv.Itoa(len(p.contracts[key]))
+			}
+		}
+		return bus.Answer{Data: part, Header: header}, nil
 	})
 	serve(fieldgate.SubjectDirectoryChanges, func(question []byte) (bus.Answer, error) {
 		var asked fieldgate.DirectoryRequest
@@ -279,6 +294,40 @@ func TestBadSnapshot(t *testing.T) {
 }
 
 // A contract that is larger than a message on the bus arrives in parts.
+// Many contracts that are new come in few requests, large ones among them in parts; a control plane that gives one at a time is
+// followed, too. A restart serves all of them by itself.
+func TestManyContracts(t *testing.T) {
+	for _, single := range []bool{false, true} {
+		t.Run(fmt.Sprint("single ", single), func(t *testing.T) {
+			b, p, folder := openBus(t), &plane{single: single}, t.TempDir()
+			token, hashes := newToken(t)
+			p.change(t, fieldgate.DirectoryChange{Kind: fieldgate.PrincipalDevice, ID: "d1", Credentials: hashes})
+			var contracts []*fieldgate.Contract
+			for i := range 600 {
+				contracts = append(contracts, mocked(fmt.Sprint("api", i), fmt.Sprint("/api", i)))
+			}
+			contracts[1].Title = strings.Repeat("x", fieldgate.ContractPart+1)
+			contracts[300].Title = strings.Repeat("x", fieldgate.ContractPart-1000)
+			p.publish(t, contracts...)
+			p.open(t, b)
+			g := run(t, folder, b)
+			for i := range contracts {
+				g.get(fmt.Sprint("/api", i), token, 200, fmt.Sprintf(`"api%d"`, i))
+			}
+			p.mu.Lock()
+			requests := p.requests
+			p.mu.Unlock()
+			if !single && requests > 10 || single && requests > len(contracts)+10 {
+				t.Errorf("%d requests", requests)
+			}
+			g.end()
+			p.close()
+			g = run(t, folder, b)
+			g.get("/api599", token, 200, `"api599"`)
+		})
+	}
+}
+
 func TestLargeContract(t *testing.T) {
 	b, p := openBus(t), &plane{}
 	token, hashes := newToken(t)

@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,8 +22,9 @@ import (
 )
 
 const (
-	pollInterval = 2 * time.Second // in case that a nudge was lost
-	fetchTimeout = 10 * time.Second
+	pollInterval  = 2 * time.Second // in case that a nudge was lost
+	fetchTimeout  = 10 * time.Second
+	storeInterval = time.Second // between two disk copies
 )
 
 // snapshots keeps the pipeline at the control plane's newest Snapshot, and the disk copy that a restart begins with.
@@ -38,6 +42,10 @@ type snapshots struct {
 	failed  uint64                 // version that could not be linked; not tried again
 	problem atomic.Pointer[string] // why
 	known   atomic.Bool            // there is a disk copy, or the control plane has answered
+
+	unstored    atomic.Pointer[fieldgate.Snapshot] // the newest one that is in force, until it is on disk
+	changed     chan struct{}                      // there is one
+	storeFailed bool                               // and it was said
 }
 
 // load puts the disk copy into force. A damaged copy is set aside: the gateway then waits for the control plane.
@@ -75,7 +83,7 @@ func (s *snapshots) load() error {
 	return nil
 }
 
-// run pulls whenever the control plane nudges, until the context ends.
+// run pulls whenever the control plane nudges, and keeps the disk copy, until the context ends.
 func (s *snapshots) run(ctx context.Context) error {
 	nudge := make(chan struct{}, 1)
 	stop, err := s.bus.Subscribe(fieldgate.SubjectSnapshotChanged, func(string, []byte) { wake(nudge) })
@@ -83,7 +91,11 @@ func (s *snapshots) run(ctx context.Context) error {
 		return fmt.Errorf("gateway: %w", err)
 	}
 	defer stop()
+	var keeping sync.WaitGroup
+	keeping.Go(func() { s.keep(ctx) })
 	follow(ctx, nudge, pollInterval, s.logger, "contracts", s.pull)
+	keeping.Wait()
+	s.store() // what was pulled last
 	return nil
 }
 
@@ -105,13 +117,15 @@ func (s *snapshots) pull(ctx context.Context) error {
 	}
 	next := fieldgate.Snapshot{Version: manifest.Version, Contracts: make([]*fieldgate.Contract, 0, len(manifest.Contracts))}
 	keys := make(map[string]*fieldgate.Contract, len(manifest.Contracts))
+	fetched, err := s.fetch(ctx, slices.DeleteFunc(slices.Clone(manifest.Contracts), func(key string) bool { return s.keys[key] != nil }))
+	if err != nil {
+		maps.Copy(s.keys, fetched) // the next pull goes on from there
+		return err
+	}
 	for _, key := range manifest.Contracts {
 		contract := s.keys[key]
 		if contract == nil {
-			var err error
-			if contract, err = s.fetch(ctx, key); err != nil {
-				return err
-			}
+			contract = fetched[key]
 		}
 		keys[key] = contract
 		next.Contracts = append(next.Contracts, contract)
@@ -130,10 +144,9 @@ func (s *snapshots) pull(ctx context.Context) error {
 	s.current, s.order, s.keys, s.program = next, manifest.Contracts, keys, program
 	s.problem.Store(nil)
 	s.known.Store(true)
+	s.unstored.Store(&next)
+	wake(s.changed)
 	s.report()
-	if err := s.store(); err != nil {
-		return fmt.Errorf("the snapshot is in force, but not on disk for a restart: %w", err)
-	}
 	return nil
 }
 
@@ -145,11 +158,32 @@ func (s *snapshots) why() string {
 	return ""
 }
 
-// fetch gets one contract in parts.
-func (s *snapshots) fetch(ctx context.Context, key string) (*fieldgate.Contract, error) {
-	var encoded []byte
+// fetch gets contracts by their keys, many with one request where they are small and in parts where they are large. With an error
+// it gives those that it got before.
+func (s *snapshots) fetch(ctx context.Context, keys []string) (map[string]*fieldgate.Contract, error) {
+	fetched := make(map[string]*fieldgate.Contract, len(keys))
+	for len(keys) > 0 {
+		encoded, err := s.request(ctx, keys[0], keys[1:min(len(keys), 1+fieldgate.MaxMoreContracts)])
+		if err != nil {
+			return fetched, err
+		}
+		for i, one := range encoded {
+			contract, err := fieldgate.DecodeContract(keys[i], one)
+			if err != nil {
+				return fetched, err
+			}
+			fetched[keys[i]] = contract
+		}
+		keys = keys[len(encoded):]
+	}
+	return fetched, nil
+}
+
+// request gets a contract and as many of those after it as came with its last part.
+func (s *snapshots) request(ctx context.Context, key string, more []string) (encoded [][]byte, err error) {
+	var first []byte
 	for {
-		question, err := json.Marshal(fieldgate.ContractRequest{Key: key, Offset: len(encoded)})
+		question, err := json.Marshal(fieldgate.ContractRequest{Key: key, Offset: len(first), More: more})
 		if err != nil {
 			return nil, err
 		}
@@ -157,24 +191,71 @@ func (s *snapshots) fetch(ctx context.Context, key string) (*fieldgate.Contract,
 		if err != nil {
 			return nil, err
 		}
-		encoded = append(encoded, answer.Data...)
+		senseless := fmt.Errorf("contract %.12s: the control plane's answer makes no sense", key)
 		total, err := strconv.Atoi(answer.Header[fieldgate.HeaderTotal])
-		if err != nil || total > fieldgate.MaxEncodedContract || len(encoded) > total || len(answer.Data) == 0 {
-			return nil, fmt.Errorf("contract %.12s: the control plane's answer makes no sense", key)
+		if err != nil || total > fieldgate.MaxEncodedContract || len(first) >= total || len(answer.Data) == 0 {
+			return nil, senseless
 		}
-		if len(encoded) == total {
-			return fieldgate.DecodeContract(key, encoded)
+		part := answer.Data[:min(len(answer.Data), total-len(first))]
+		first = append(first, part...)
+		rest := answer.Data[len(part):]
+		if len(first) < total {
+			continue
+		}
+		encoded = [][]byte{first}
+		for _, size := range strings.Fields(answer.Header[fieldgate.HeaderMore]) {
+			n, err := strconv.Atoi(size)
+			if err != nil || n < 1 || n > len(rest) || len(encoded) > len(more) {
+				return nil, senseless
+			}
+			encoded, rest = append(encoded, rest[:n]), rest[n:]
+		}
+		if len(rest) > 0 {
+			return nil, senseless
+		}
+		return encoded, nil
+	}
+}
+
+// keep writes the disk copy when something changed, and not for each of many changes: what a crash leaves out the control plane
+// says at the next start.
+func (s *snapshots) keep(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.changed:
+		}
+		s.store()
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(storeInterval):
 		}
 	}
 }
 
-// store replaces the disk copy in one step.
-func (s *snapshots) store() error {
-	encoded, err := fieldgate.EncodeSnapshot(&s.current)
-	if err != nil {
-		return err
+// store replaces the disk copy in one step, unless it is that of the newest Snapshot.
+func (s *snapshots) store() {
+	snapshot := s.unstored.Swap(nil)
+	if snapshot == nil {
+		return
 	}
-	return replaceFile(s.file, encoded)
+	encoded, err := fieldgate.EncodeSnapshot(snapshot)
+	if err == nil {
+		err = replaceFile(s.file, encoded)
+	}
+	if err != nil {
+		s.unstored.CompareAndSwap(nil, snapshot)
+		wake(s.changed) // tried again
+	}
+	switch {
+	case err != nil && !s.storeFailed:
+		s.logger.Error("the contracts are in force, but not on disk for a restart; it is tried again", "version", snapshot.Version, "error", err)
+	case err == nil && s.storeFailed:
+		s.logger.Info("the contracts are on disk again", "version", snapshot.Version)
+	}
+	s.storeFailed = err != nil
 }
 
 // replaceFile writes a file so that a crash leaves either the old content or the new.

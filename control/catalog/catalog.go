@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -459,11 +458,10 @@ func (c *Catalog) Serve() (stop func(), err error) {
 	}
 	stopContract, err := c.bus.Serve(fieldgate.SubjectSnapshotContract, func(request []byte) (bus.Answer, error) {
 		var asked fieldgate.ContractRequest
-		if err := json.Unmarshal(request, &asked); err != nil || asked.Offset < 0 {
+		if err := json.Unmarshal(request, &asked); err != nil || asked.Offset < 0 || len(asked.More) > fieldgate.MaxMoreContracts {
 			return bus.Answer{}, errors.New("malformed request")
 		}
-		part, total, err := c.part(context.Background(), asked.Key, asked.Offset)
-		return bus.Answer{Data: part, Header: map[string]string{fieldgate.HeaderTotal: strconv.Itoa(total)}}, err
+		return c.contracts(context.Background(), &asked)
 	})
 	if err != nil {
 		stopManifest()

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"fieldgate/contract"
 	"fieldgate/control/filter"
 	"fieldgate/control/refusal"
+	"fieldgate/engine/bus"
 	"fieldgate/engine/store"
 )
 
@@ -189,16 +191,44 @@ func (c *Catalog) manifest(ctx context.Context) (*fieldgate.SnapshotManifest, er
 	return manifest, err
 }
 
-// part is a part of an encoded contract, from an offset on, and the size of the whole.
-func (c *Catalog) part(ctx context.Context, content string, offset int) (part []byte, total int, err error) {
+// contracts is the answer to a gateway that asks for a part of a contract, and for others.
+func (c *Catalog) contracts(ctx context.Context, asked *fieldgate.ContractRequest) (answer bus.Answer, err error) {
 	err = c.store.View(ctx, func(tx *store.Tx) error {
-		err := tx.QueryRowContext(ctx, "SELECT SUBSTR(compiled, ?, ?), LENGTH(compiled) FROM contract WHERE content = ?",
-			offset+1, fieldgate.ContractPart, content).Scan(&part, &total)
+		part, total, err := readPart(ctx, tx, asked.Key, asked.Offset, fieldgate.ContractPart)
 		if errors.Is(err, sql.ErrNoRows) {
-			return fmt.Errorf("there is no contract %.12q any more: ask for the manifest again", content)
+			return fmt.Errorf("there is no contract %.12q any more: ask for the manifest again", asked.Key)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		answer = bus.Answer{Data: part, Header: map[string]string{fieldgate.HeaderTotal: strconv.Itoa(total)}}
+		if asked.Offset+len(part) != total {
+			return nil
+		}
+		var sizes []string
+		for _, key := range asked.More {
+			room := fieldgate.ContractPart - len(answer.Data)
+			whole, total, err := readPart(ctx, tx, key, 0, room)
+			if errors.Is(err, sql.ErrNoRows) || err == nil && len(whole) != total {
+				break // it is asked for by itself, and told why not
+			}
+			if err != nil {
+				return err
+			}
+			answer.Data = append(answer.Data, whole...)
+			sizes = append(sizes, strconv.Itoa(total))
+		}
+		if sizes != nil {
+			answer.Header[fieldgate.HeaderMore] = strings.Join(sizes, " ")
+		}
+		return nil
 	})
+	return answer, err
+}
+
+// readPart is a part of an encoded contract, from an offset on, and the size of the whole.
+func readPart(ctx context.Context, tx *store.Tx, content string, offset, length int) (part []byte, total int, err error) {
+	err = tx.QueryRowContext(ctx, "SELECT SUBSTR(compiled, ?, ?), LENGTH(compiled) FROM contract WHERE content = ?", offset+1, length, content).Scan(&part, &total)
 	return part, total, err
 }
 

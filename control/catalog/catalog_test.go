@@ -17,6 +17,7 @@ import (
 	"fieldgate/control/filter"
 	"fieldgate/control/refusal"
 	"fieldgate/engine/bus"
+	"fieldgate/engine/store"
 )
 
 // document is a contract with one POST operation for each path.
@@ -358,6 +359,77 @@ func TestLargeContractTravelsInParts(t *testing.T) {
 		t.Fatalf("%d bytes do not need parts, %v", len(encoded), err)
 	}
 	expect(t, b, "large 1.0.0:active")
+}
+
+// One answer holds as many contracts as have room in it, in the order in which they were asked for, up to the first that does not
+// fit or is not there.
+func TestManyContractsInOneAnswer(t *testing.T) {
+	c, b := open(t, t.TempDir())
+	keys := make([]string, 3)
+	for i := range keys {
+		plan := publish(t, c, document(fmt.Sprint("Small", i), "1.0.0", fmt.Sprint("/s", i)))
+		var err error
+		if keys[i], _, err = fieldgate.EncodeContract(plan.Contract); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, more := range [][]string{nil, keys[1:], {keys[1], "unknown", keys[2]}} {
+		request, _ := json.Marshal(fieldgate.ContractRequest{Key: keys[0], More: more})
+		answer, err := b.Request(t.Context(), fieldgate.SubjectSnapshotContract, request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, sizes := answer.Data, strings.Fields(answer.Header[fieldgate.HeaderTotal]+" "+answer.Header[fieldgate.HeaderMore])
+		for i, size := range sizes {
+			n, _ := strconv.Atoi(size)
+			if _, err := fieldgate.DecodeContract(keys[i], data[:n]); err != nil {
+				t.Error(err)
+			}
+			data = data[n:]
+		}
+		if want := map[int]int{0: 1, 2: 3, 3: 2}[len(more)]; len(sizes) != want || len(data) > 0 {
+			t.Errorf("%v: %d contracts, want %d", more, len(sizes), want)
+		}
+	}
+	var refused *bus.Refusal
+	request, _ := json.Marshal(fieldgate.ContractRequest{Key: keys[0], More: make([]string, fieldgate.MaxMoreContracts+1)})
+	if _, err := b.Request(t.Context(), fieldgate.SubjectSnapshotContract, request); !errors.As(err, &refused) {
+		t.Error(err)
+	}
+}
+
+// What a node keeps of live contracts follows the rows, whoever changed them.
+func TestRoutesFollowTheDatabase(t *testing.T) {
+	ctx, data := controltest.Context(t), t.TempDir()
+	one, b := open(t, data)
+	other := New(one.store, b, nil, controltest.Log(t))
+	publish(t, one, document("Alpha", "1.0.0", "/a"))
+	publish(t, other, document("Beta", "1.0.0", "/b"))
+	var conflict *ConflictError
+	refused := func(c *Catalog, path string) {
+		t.Helper()
+		if _, err := c.Publish(ctx, "x.yaml", document("Gamma", "1.0.0", path), true, 0); !errors.As(err, &conflict) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	refused(one, "/b")
+	refused(other, "/a")
+	publish(t, one, document("Alpha", "1.0.0", "/a2")) // the same version on another route
+	refused(other, "/a2")
+	if _, err := other.Retire(ctx, "beta", "1.0.0", 0); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, one, document("Gamma", "1.0.0", "/a"))
+	publish(t, one, document("Delta", "1.0.0", "/b"))
+	// As after a restore: the rows are those of another time, under the same numbers.
+	err := one.store.Update(ctx, func(tx *store.Tx) error {
+		_, err := tx.ExecContext(ctx, "DELETE FROM contract WHERE api = 'delta'")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish(t, one, document("Epsilon", "1.0.0", "/b"))
 }
 
 func TestRequestsOfGatewaysAreChecked(t *testing.T) {
