@@ -69,7 +69,7 @@ func TestOwnInstallation(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
 	n.start()
-	for _, name := range []string{"sign-in", "first-exchange"} {
+	for _, name := range []string{"sign-in", "first-exchange", "upstreams"} {
 		t.Run(name, func(t *testing.T) { n.journey(t, name) })
 	}
 	if testing.Short() {
@@ -120,7 +120,8 @@ func newNode(t *testing.T) *node {
 	n.run("init", "--data", n.data)
 	admin := port.Free(t, "tcp")
 	n.console = "http://" + admin
-	text := fmt.Sprintf("node: n1\ndata: data\nlisten: {http: '%s', mqtt: '%s', coap: '%s', admin: '%s'}\nupstreams:\n  ingest: {addresses: ['http://%s']}\n",
+	text := fmt.Sprintf("node: n1\ndata: data\nlisten: {http: '%s', mqtt: '%s', coap: '%s', admin: '%s'}\nupstreams:\n  ingest: {addresses: ['http://%s']}\n"+
+		"  therapy: {discover: {registered: true}, health: {tcp: true, interval: 200ms, unhealthy: 1, healthy: 1}}\n",
 		port.Free(t, "tcp"), port.Free(t, "tcp"), port.Free(t, "udp"), admin, service.Listener.Addr())
 	if err := os.WriteFile(n.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

@@ -29,6 +29,7 @@ const touched: Record<string, readonly string[]> = {
   token: ["tokens"],
   session: ["sessions"],
   capture: ["captures"],
+  target: ["upstreams"],
 };
 
 export class EventFeed {
@@ -76,6 +77,10 @@ export class EventFeed {
     });
     on<SchemaChange>("changed", (change) => {
       this.#invalidate(change);
+      return {};
+    });
+    on("turned", () => {
+      for (const collection of ["upstreams", "status"]) void this.#queries.invalidateQueries({ queryKey: [collection] });
       return {};
     });
     on("missed", () => {

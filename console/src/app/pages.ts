@@ -1,6 +1,6 @@
 // The pages of the console: where they are, what they are called, by which keys one gets there, and their code, which loads when
 // they are first opened.
-import { Activity, AppWindow, ArrowLeftRight, Boxes, Cpu, Settings, type LucideIcon } from "lucide-react";
+import { Activity, AppWindow, ArrowLeftRight, Boxes, Cpu, Server, Settings, type LucideIcon } from "lucide-react";
 import { lazy, type ComponentType } from "react";
 
 export interface PageEntry {
@@ -52,6 +52,16 @@ export const pages: readonly PageEntry[] = [
     routes: [
       { path: "/apps", page: lazy(() => import("@/features/apps/AppsPage")) },
       { path: "/apps/:app", page: lazy(() => import("@/features/apps/AppPage")) },
+    ],
+  },
+  {
+    path: "/upstreams",
+    label: "Upstreams",
+    icon: Server,
+    keys: "g u",
+    routes: [
+      { path: "/upstreams", page: lazy(() => import("@/features/upstreams/UpstreamsPage")) },
+      { path: "/upstreams/:upstream", page: lazy(() => import("@/features/upstreams/UpstreamPage")) },
     ],
   },
   {

@@ -100,7 +100,7 @@ function WarningItem({ warning }: { warning: SchemaWarning }) {
     <Item tone="warning" message={warning.api ? `${warning.message}.` : sentence(warning.message)} remedy={sentence(warning.remedy)}>
       {address && (
         <Link href={href(...address)} className="link">
-          {warning.api ? `${warning.api} ${warning.version ?? ""}` : "Show the traffic"}
+          {warning.api ? `${warning.api} ${warning.version ?? ""}` : warning.upstream ? `Show ${warning.upstream}` : warning.node ? "Show the gateways" : "Show the traffic"}
         </Link>
       )}
     </Item>

@@ -10,14 +10,16 @@ export function findingFilter(finding: SchemaFinding): string {
   return formatFilter(Object.entries(terms).flatMap(([key, value]) => (value ? [{ key, value, negated: false }] : [])));
 }
 
-/** Where a warning is looked into: its API, or the traffic that it is about. */
+/** Where a warning is looked into: its API or upstream, its gateway, or the traffic that it is about. */
 export function warningAddress(warning: SchemaWarning): [path: string, params?: Record<string, string>] | undefined {
   if (warning.api) return [`/apis/${encodeURIComponent(warning.api)}`];
+  if (warning.upstream) return [`/upstreams/${encodeURIComponent(warning.upstream)}`];
+  if (warning.code === "certificate" || warning.code === "access-log") return ["/settings", { tab: "installation" }];
   if (warning.code === "undocumented-traffic") return ["/traffic", { filter: "finding:undocumented,unmatched" }];
   return undefined;
 }
 
-const pagesOfNouns: Record<string, string> = { api: "/apis", device: "/devices", app: "/apps" };
+const pagesOfNouns: Record<string, string> = { api: "/apis", device: "/devices", app: "/apps", target: "/upstreams" };
 
 /** Where an entry of the timeline leads: the traffic that shows it, or what was decided about. */
 export function entryAddress(entry: SchemaTimelineEntry): [path: string, params?: Record<string, string>] | undefined {

@@ -1,7 +1,7 @@
 import type { ReactNode } from "react";
 import { Link } from "wouter";
 import { asProblem } from "@/api/problem";
-import type { SchemaGateway, SchemaStatus } from "@/api/schema.gen";
+import type { SchemaAccessLog, SchemaCertificate, SchemaGateway, SchemaStatus } from "@/api/schema.gen";
 import { Badge, ToneIcon } from "@/components/Badge";
 import { Skeleton } from "@/components/EmptyState";
 import { Facts } from "@/components/Facts";
@@ -32,6 +32,18 @@ export function Installation() {
           <p className="px-3 py-4 text-soft">None was heard within a day. Start one with <code>fieldgate serve --role gateway</code>.</p>
         ) : (
           <PlainTable label="Gateways" columns={gatewayColumns} rows={status.gateways} rowKey={(g) => g.node} />
+        )}
+      </Section>
+      <Section title="Certificates of the gateways" flush>
+        {status.gateways.every((g) => !g.certificates?.length) ? (
+          <p className="px-3 py-4 text-soft">None: no gateway listens with TLS. Set <code>listen.https</code> and <code>tls</code> in the environment file.</p>
+        ) : (
+          <PlainTable
+            label="Certificates"
+            columns={certificateColumns}
+            rows={status.gateways.flatMap((g) => (g.certificates ?? []).map((certificate, i) => ({ node: g.node, certificate, key: `${g.node} ${i}` })))}
+            rowKey={(r) => r.key}
+          />
         )}
       </Section>
     </div>
@@ -73,7 +85,7 @@ function Open({ status: { warnings, health } }: { status: SchemaStatus }) {
         ))}
         {warnings.map((w) => (
           <Item
-            key={`${w.code} ${w.api ?? ""} ${w.version ?? ""}`}
+            key={`${w.code} ${w.api ?? ""} ${w.version ?? ""} ${w.message}`}
             tone="warning"
             message={w.api && w.message.startsWith(w.api) ? w.message : capital(w.message)}
             remedy={<>{w.remedy}.{w.api && <> <Link href={href(`/apis/${encodeURIComponent(w.api)}`)} className="link">Show {w.api}</Link></>}</>}
@@ -99,11 +111,37 @@ function Item({ tone, message, remedy }: { tone: "bad" | "warning"; message: str
   );
 }
 
+interface CertificateRow {
+  node: string;
+  certificate: SchemaCertificate;
+  key: string;
+}
+
+const sources: Record<SchemaCertificate["source"], string> = { file: "file", "internal-ca": "own authority", acme: "ACME" };
+
+const certificateColumns: readonly PlainColumn<CertificateRow>[] = [
+  { id: "names", header: "Names", cell: ({ certificate: c }) => <code className="break-all">{c.names.join(", ") || c.file}</code> },
+  { id: "node", header: "Gateway", from: "sm", cell: (r) => <code>{r.node}</code> },
+  { id: "ends", header: "Ends", cell: ({ certificate: c }) => (c.notAfter ? <RelativeTime time={c.notAfter} /> : "there is none yet") },
+  { id: "source", header: "Source", from: "md", cell: ({ certificate: c }) => <span title={c.file}>{sources[c.source]}</span> },
+  {
+    id: "problem", header: "Problem", from: "sm",
+    cell: ({ certificate: c }) => (c.problem ? <span className="inline-flex items-start gap-1.5"><ToneIcon tone="warning" />{c.problem}</span> : <span className="text-quiet">none</span>),
+  },
+];
+
+function AccessLog({ log }: { log: SchemaAccessLog | undefined }) {
+  if (!log) return <span className="text-quiet">none</span>;
+  if (log.problem) return <span className="inline-flex items-start gap-1.5"><ToneIcon tone="bad" />{log.problem}</span>;
+  return <>{formatCount(log.written)} lines{log.dropped > 0 && `, ${formatCount(log.dropped)} lost`}</>;
+}
+
 const gatewayColumns: readonly PlainColumn<SchemaGateway>[] = [
   { id: "node", header: "Gateway", cell: (g) => <code>{g.node}</code> },
   { id: "state", header: "State", cell: (g) => (g.behind ? <span className="inline-flex items-start gap-1.5"><ToneIcon tone="warning" />{g.behind}</span> : <Badge tone="good">in step</Badge>) },
   { id: "seen", header: "Heard", from: "sm", cell: (g) => <RelativeTime time={g.seenAt} /> },
   { id: "connections", header: "Connections", align: "end", from: "sm", cell: (g) => (g.connections === undefined ? "–" : formatCount(g.connections)) },
+  { id: "accessLog", header: "Access log", from: "lg", cell: (g) => <AccessLog log={g.accessLog} /> },
   { id: "snapshot", header: "Snapshot", align: "end", from: "md", cell: (g) => formatCount(g.snapshot) },
   { id: "directory", header: "Directory", align: "end", from: "md", cell: (g) => formatCount(g.directory) },
   { id: "outbox", header: "Outbox", align: "end", from: "md", cell: (g) => (g.recordsWaiting ? <Bytes bytes={g.recordsWaiting} /> : <span className="text-quiet">empty</span>) },

@@ -14,6 +14,7 @@ export const scopes: readonly { scope: SchemaScope; may: string }[] = [
   { scope: "apis.write", may: "publish, deprecate and retire contracts" },
   { scope: "apps.write", may: "add apps and issue their keys" },
   { scope: "devices.write", may: "add, quarantine and revoke devices, capture payloads" },
+  { scope: "targets.write", may: "register addresses of services, and take them out" },
   { scope: "access.write", may: "decide about operators" },
 ];
 
