@@ -488,9 +488,13 @@ func TestEveryDecisionIsAudited(t *testing.T) {
 		{"issueAppKey", func() int { return ana.send("POST", "/api/v1/apps/board/key", "", nil) }, "app.key|ana|session|board", "credentials", "credentials"},
 		{"revokeApp", func() int { return ana.send("POST", "/api/v1/apps/board/revoke", "", nil) },
 			"app.revoke|ana|session|board", "credentials state", "credentials state"},
-		{"registerTarget", func() int { return ana.send("PUT", "/api/v1/upstreams/ingest/targets/http%3A%2F%2F10.0.0.7%3A9000", "{}", nil) },
+		{"registerTarget", func() int {
+			return ana.send("PUT", "/api/v1/upstreams/ingest/targets/http%3A%2F%2F10.0.0.7%3A9000", "{}", nil)
+		},
 			"target.register|ana|session|ingest", "", "address priority ttlSeconds weight"},
-		{"removeTarget", func() int { return ana.send("DELETE", "/api/v1/upstreams/ingest/targets/http%3A%2F%2F10.0.0.7%3A9000", "", nil) },
+		{"removeTarget", func() int {
+			return ana.send("DELETE", "/api/v1/upstreams/ingest/targets/http%3A%2F%2F10.0.0.7%3A9000", "", nil)
+		},
 			"target.remove|ana|session|ingest", "address priority ttlSeconds weight", ""},
 		{"startCapture", func() int { return ana.send("POST", "/api/v1/captures", `{"seconds":60}`, &capture) }, "capture.start|ana|session|", "", "*"},
 		{"endCapture", func() int { return ana.send("DELETE", "/api/v1/captures/"+capture.Id, "", nil) }, "capture.end|ana|session|", "", ""},
