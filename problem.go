@@ -33,6 +33,7 @@ const (
 	ProblemUpstreamInvalid     ProblemCode = "upstream-invalid" // answered something that is not a clean message
 	ProblemUpstreamTimeout     ProblemCode = "upstream-timeout"
 	ProblemNotDurable          ProblemCode = "not-durable" // could not be stored, so it is not acknowledged
+	ProblemCallerLeft          ProblemCode = "caller-left" // before there was an answer; only Records have it
 )
 
 // problemKinds gives each code its status (in HTTP's numbers; CoAP's and MQTT's are derived from it) and title.
@@ -62,6 +63,7 @@ var problemKinds = map[ProblemCode]struct {
 	ProblemUpstreamInvalid:     {502, "The service behind this API gave an invalid answer"},
 	ProblemUpstreamTimeout:     {504, "The service behind this API did not answer in time"},
 	ProblemNotDurable:          {503, "The message could not be stored"},
+	ProblemCallerLeft:          {499, "The caller left"}, // no registered status: the number that nginx logs has become the habit
 }
 
 // Problem is a typed refusal or failure. It is safe to show to the caller: it holds nothing that the caller did not send or

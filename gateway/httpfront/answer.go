@@ -13,6 +13,7 @@ import (
 // answerProblem writes a problem as RFC 9457 says, with the fields that belong to its status.
 func (c *connection) answerProblem(problem *fieldgate.Problem) {
 	x := &c.exchange
+	problem = c.blame(problem)
 	x.Fail(problem)
 	if problem.Cause != nil {
 		c.front.logger.Debug("exchange failed", "instance", c.front.pipeline.Instance(x), "problem", string(problem.Code), "cause", problem.Cause)
@@ -40,6 +41,18 @@ func (c *connection) answerProblem(problem *fieldgate.Problem) {
 	out = c.appendVerdict(out)
 	c.out = out
 	c.finishProblem(problem.AppendJSON(nil, c.front.pipeline.Instance(x)))
+}
+
+// blame is the problem that an exchange ends with which has no answer yet. A caller who leaves over HTTP/2 or HTTP/3 takes its call with
+// it, which then looks like a failure of the upstream, or of its content.
+func (c *connection) blame(problem *fieldgate.Problem) *fieldgate.Problem {
+	switch problem.Code {
+	case fieldgate.ProblemUpstreamTimeout, fieldgate.ProblemUpstreamUnreachable, fieldgate.ProblemUpstreamInvalid, fieldgate.ProblemBadRequest:
+		if c.stream != nil && c.stream.left() {
+			return errCallerLeft
+		}
+	}
+	return problem
 }
 
 // answerRefusal answers what is no request at all; there is no exchange to name.

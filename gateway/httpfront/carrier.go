@@ -21,6 +21,7 @@ type carrier interface {
 	finishWith(trailers h1.Fields) error                   // ends it with trailers
 	reset()                                                // the client must not take what it got for a whole answer
 	gone() <-chan struct{}                                 // closed when the client gives up
+	left() bool                                            // the client has given up
 	eachTrailer(take func(name, value []byte) error) error // of the request, after Read gave io.EOF
 }
 
@@ -132,6 +133,12 @@ func (w *watch) breaks() {
 		close(w.told)
 		w.told = nil
 	}
+}
+
+func (w *watch) left() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.broken
 }
 
 func (w *watch) gone() <-chan struct{} {

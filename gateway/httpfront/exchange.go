@@ -11,10 +11,11 @@ import (
 )
 
 var (
-	errTooLarge  = fieldgate.NewProblem(fieldgate.ProblemTooLarge, "The contract allows a smaller body only.")
-	errBodyLate  = fieldgate.NewProblem(fieldgate.ProblemBadRequest, "The body did not arrive in time.")
-	errConnect   = &fieldgate.Problem{Code: fieldgate.ProblemMethodNotAllowed, Detail: "The gateway is no tunnel.", Allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"}
-	errBodyShort = fieldgate.NewProblem(fieldgate.ProblemBadRequest, "The body ended before its announced length.")
+	errTooLarge   = fieldgate.NewProblem(fieldgate.ProblemTooLarge, "The contract allows a smaller body only.")
+	errBodyLate   = fieldgate.NewProblem(fieldgate.ProblemBadRequest, "The body did not arrive in time.")
+	errConnect    = &fieldgate.Problem{Code: fieldgate.ProblemMethodNotAllowed, Detail: "The gateway is no tunnel.", Allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"}
+	errCallerLeft = fieldgate.NewProblem(fieldgate.ProblemCallerLeft, "")
+	errBodyShort  = fieldgate.NewProblem(fieldgate.ProblemBadRequest, "The body ended before its announced length.")
 )
 
 // exchangeOne runs one request through the pipeline and answers it.

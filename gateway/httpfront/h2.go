@@ -70,8 +70,8 @@ var h2Carriers = sync.Pool{New: func() any {
 	s := &h2Carrier{}
 	s.connection = newCarried(s)
 	s.broken = func() {
-		s.connection.handle.Cut()
 		s.breaks()
+		s.connection.handle.Cut()
 	}
 	return s
 }}

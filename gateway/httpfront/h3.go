@@ -247,6 +247,8 @@ func (s *h3Carrier) reset() { s.failed = true }
 
 func (s *h3Carrier) gone() <-chan struct{} { return s.r.Context().Done() }
 
+func (s *h3Carrier) left() bool { return s.r.Context().Err() != nil }
+
 func (s *h3Carrier) eachTrailer(take func(name, value []byte) error) error {
 	for name, values := range s.r.Trailer {
 		for _, value := range values {

@@ -10,6 +10,7 @@ import (
 	"fieldgate"
 	"fieldgate/gateway/cache"
 	"fieldgate/gateway/pipeline"
+	"fieldgate/gateway/socket"
 	"fieldgate/gateway/upstream"
 	"fieldgate/protocol/h1"
 )
@@ -449,6 +450,11 @@ func (c *connection) spliceContent(left int64) error {
 		if err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
+		if err != nil && err != io.ErrUnexpectedEOF && socket.Alive(c.call.Splice()) { // it is the client's end that failed
+			c.endUpload()
+			c.reset()
+			return err
+		}
 		if err != nil {
 			return c.cutShort(err)
 		}
@@ -456,7 +462,8 @@ func (c *connection) spliceContent(left int64) error {
 	return nil
 }
 
-// cutShort ends an answer that the upstream did not finish. If none of it was sent yet, the client gets a clean one instead.
+// cutShort ends an answer that the upstream did not finish. If none of it was sent yet, the client gets a clean one instead. Of one that
+// the client does not want any more the Record tells how far it came.
 func (c *connection) cutShort(err error) error {
 	c.endUpload()
 	problem := upstream.Failure(err)
@@ -465,7 +472,9 @@ func (c *connection) cutShort(err error) error {
 		c.answerProblem(problem)
 		return err
 	}
-	c.exchange.Fail(problem)
+	if c.stream == nil || !c.stream.left() {
+		c.exchange.Fail(problem)
+	}
 	c.reset()
 	return err
 }

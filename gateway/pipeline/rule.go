@@ -122,6 +122,8 @@ func (x *Exchange) ruleOf(code fieldgate.ProblemCode) string {
 		return rules.late
 	case fieldgate.ProblemNotDurable:
 		return "journal"
+	case fieldgate.ProblemCallerLeft:
+		return "caller left"
 	}
 	return string(code)
 }

@@ -33,6 +33,7 @@ const problems: Record<string, Words> = {
   "upstream-unreachable": { title: "The service behind the API cannot be reached", remedy: "Start it, or correct its address in the environment file." },
   "upstream-invalid": { title: "The service gave an invalid answer", remedy: "It broke HTTP or the contract: look at the service." },
   "upstream-timeout": { title: "The service did not answer in time", remedy: "Find out why it is slow, or raise the timeout in the contract." },
+  "caller-left": { title: "The caller left", remedy: "It did not wait for the answer: it gave up, was switched off, or lost its network." },
   "not-durable": { title: "The message could not be stored", remedy: "It was not acknowledged. Look at the gateway's disk." },
 };
 
