@@ -112,6 +112,7 @@ func TestHTTPFaultDNS(t *testing.T) {
 			t.Fatalf("while DNS is gone a caller gets %+v", got)
 		}
 	}
+	n.shows("found", "that DNS is gone", func(u *upstreamState) bool { return u.Problem != "" && u.Healthy == 2 })
 	n.stop()
 	n.start()
 	n.expect(n.ask(client, "GET", "/found/plain", nil, nil), "found", 502, "upstream-unreachable", "unreachable")
@@ -121,6 +122,7 @@ func TestHTTPFaultDNS(t *testing.T) {
 	n.works("found")
 	names.at(u.processes...)
 	n.allAnswer(u)
+	n.showsHealthy("found")
 }
 
 // authority issues certificates for 127.0.0.1.
@@ -205,9 +207,13 @@ func TestHTTPFaultCertificate(t *testing.T) {
 	a.issue(2*time.Second, certificate, key) // read within a second or two
 	wait(t, "a client to refuse the certificate", func() bool { got, err := curl(); return err != nil && strings.Contains(got, "expired") })
 	wait(t, "the log to say so", func() bool { return strings.Contains(n.log.String(), "it expired on ") })
+	n.warns("certificate", true, func(g *gatewayState) bool {
+		return len(g.Certificates) == 1 && strings.Contains(g.Certificates[0].Problem, "expired")
+	})
 	n.works("plain")
-	a.issue(time.Hour, certificate, key)
+	a.issue(100*24*time.Hour, certificate, key)
 	wait(t, "the new certificate to be served", func() bool { got, err := curl(); return err == nil && strings.Contains(got, "received") })
+	n.warns("certificate", false, func(g *gatewayState) bool { return len(g.Certificates) == 1 && g.Certificates[0].Problem == "" })
 }
 
 // The certificate of a service has expired: it is not spoken to, the caller hears that it cannot be reached, and the log, when it tells
@@ -234,8 +240,10 @@ func TestHTTPFaultUpstreamCertificate(t *testing.T) {
 	if !strings.Contains(n.log.String(), "certificate has expired") {
 		t.Errorf("the log does not say why")
 	}
+	n.shows("vault", "that no connection comes about", func(u *upstreamState) bool { return u.ill("no connection") == 1 })
 	show(time.Hour)
 	n.works("vault")
+	n.showsHealthy("vault")
 }
 
 // The disk of the access log is full: no caller notices, what is not written is counted, and no line is torn when there is room again.
@@ -278,7 +286,7 @@ func TestHTTPFaultAccessLogDisk(t *testing.T) {
 	wait(t, "ten lines", func() bool { return lines() >= 10 })
 	give := fill(t, folder)
 	call(300)
-	time.Sleep(2 * time.Second) // the gateway writes each second
+	n.warns("access-log", true, func(g *gatewayState) bool { return g.AccessLog.Problem != "" && g.AccessLog.Dropped > 0 })
 	kept := lines()
 	if kept >= 300 {
 		t.Fatalf("the disk is not full: %d lines", kept)
@@ -286,4 +294,5 @@ func TestHTTPFaultAccessLogDisk(t *testing.T) {
 	give()
 	call(10)
 	wait(t, "lines again", func() bool { return lines() >= kept+10 })
+	n.warns("access-log", false, func(g *gatewayState) bool { return g.AccessLog.Problem == "" })
 }

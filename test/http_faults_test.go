@@ -219,7 +219,7 @@ func TestHTTPFaults(t *testing.T) {
 	slow, cut, noisy := upstream("slow", "timeout: 1s", 1), upstream("cut", "", 1), upstream("noisy", "", 1)
 	half, stuck := upstream("half", "", 4), upstream("stuck", "", 4)
 	stuck.policies = ", {retry: {attempts: 2, per-try-timeout: 2s, on: [connect, reset, timeout]}}"
-	circuit := upstream("circuit", "timeout: 1s, circuit: {failure-percent: 50, minimum-calls: 4, window: 1h, open: 1s}", 1)
+	circuit := upstream("circuit", "timeout: 1s, circuit: {failure-percent: 10, minimum-calls: 4, window: 1h, open: 1s}", 1)
 	left := upstream("left", "", 1)
 	n := newFaulty(t, "", killed, underway, hanging, slow, cut, noisy, half, stuck, circuit, left)
 
@@ -238,8 +238,10 @@ func TestHTTPFaults(t *testing.T) {
 				n.expect(n.ask(client(), "GET", "/killed/plain", nil, nil), "killed", 502, "upstream-unreachable", "unreachable")
 				n.expect(n.ask(client(), "POST", "/killed/plain", megabyte(), nil), "killed", 502, "upstream-unreachable", "unreachable")
 			}
+			n.shows("killed", "that no connection comes about", func(u *upstreamState) bool { return u.ill("no connection") == 1 })
 			killed.first().start()
 			n.works("killed")
+			n.showsHealthy("killed")
 		}
 	})
 
@@ -274,8 +276,10 @@ func TestHTTPFaults(t *testing.T) {
 			hanging.first().pause()
 			n.expect(n.ask(client(), "GET", "/hanging/plain", nil, nil), "hanging", 504, "upstream-timeout", "timeout")
 			n.expect(n.ask(client(), "POST", "/hanging/plain", megabyte(), nil), "hanging", 504, "upstream-timeout", "timeout")
+			n.shows("hanging", "the check that fails", func(u *upstreamState) bool { return u.ill("check: ") == 1 })
 			hanging.first().resume()
 			n.works("hanging")
+			n.showsHealthy("hanging")
 		}
 	})
 
@@ -360,10 +364,12 @@ func TestHTTPFaults(t *testing.T) {
 				}
 			}
 		}
+		n.shows("half", "two dead addresses", func(u *upstreamState) bool { return u.ill("no connection") == 2 && u.Healthy == 2 })
 		for _, p := range half.processes[:2] {
 			p.start()
 		}
 		n.allAnswer(half)
+		n.showsHealthy("half")
 	})
 
 	run("half of a pool hanging", func(n *faulty) {
@@ -389,6 +395,10 @@ func TestHTTPFaults(t *testing.T) {
 			p.resume()
 		}
 		n.allAnswer(stuck)
+		n.shows("stuck", "two addresses that failed", func(u *upstreamState) bool {
+			return len(u.Addresses) == 4 && len(slices.DeleteFunc(u.Addresses, func(a addressState) bool { return a.Failures < 5 })) == 2
+		})
+		n.showsHealthy("stuck")
 	})
 
 	run("a circuit", func(n *faulty) {
@@ -401,8 +411,10 @@ func TestHTTPFaults(t *testing.T) {
 				return got.status != http.StatusGatewayTimeout
 			})
 			n.expect(got, "circuit", 503, "overloaded", "busy")
+			n.shows("circuit", "the circuit that is open", func(u *upstreamState) bool { return u.Circuit == "open" || u.Circuit == "half-open" })
 			circuit.first().resume()
 			n.works("circuit")
+			n.showsHealthy("circuit")
 		}
 	})
 
@@ -493,6 +505,9 @@ func (n *faulty) callersLeave(u *faultyUpstream) {
 			t.Error(err)
 		}
 		toldSo("a " + method + " whose caller left over HTTP/2")
+		newest("left-"+strings.ToLower(method), "a "+method+" whose caller left over HTTP/2", func(r exchange) bool {
+			return r.Status == 499 && r.Problem == "caller-left" && r.Rule == "caller left" && len(r.Findings) == 0
+		})
 	}
 	response, err := call(t.Context(), "GET", fmt.Sprintf("/left/download?bytes=%d", size), nil)
 	if err != nil {
@@ -501,6 +516,22 @@ func (n *faulty) callersLeave(u *faultyUpstream) {
 	io.ReadFull(response.Body, make([]byte, 100_000))
 	response.Body.Close()
 	toldSo("an answer that nobody reads over HTTP/2")
+	var page struct{ Items []exchange }
+	wait(t, "the records of all who left", func() bool {
+		n.adminGet("/api/v1/traffic?limit=200&filter=operation:left-get", &page)
+		begun := 0
+		for _, r := range page.Items {
+			if r.BytesOut >= 100_000 {
+				begun++
+			}
+		}
+		return begun == 2
+	})
+	for _, r := range page.Items {
+		if slices.Contains(r.Findings, "upstream") || r.Status >= 500 {
+			t.Errorf("the service is blamed for a caller that left: %+v", r)
+		}
+	}
 	n.works("left")
 }
 
