@@ -62,7 +62,7 @@ func TestDiagnostics(t *testing.T) {
 // The examples are the contracts that the documentation and the demonstration use.
 func TestExamples(t *testing.T) {
 	files, err := filepath.Glob("../examples/*.yaml")
-	if err != nil || len(files) != 4 {
+	if err != nil || len(files) != 5 {
 		t.Fatal("examples are missing", files, err)
 	}
 	var live []*fieldgate.Contract
