@@ -1,8 +1,9 @@
 // Devices, apps and traffic of a living fleet, and the dialogs and menus, as pages have to be: see inspect.
-import { admin, at, button, CONSOLE, inspect, inspectAll, journey, press, see, visit } from "./harness.mjs";
+import { admin, at, button, CONSOLE, eventually, inspect, inspectAll, journey, press, see, visit } from "./harness.mjs";
 
 journey("pages-of-the-fleet", async (browser) => {
   const page = await visit(browser);
+  await eventually("the fleet is denied something", async () => (await newest("kind:device status:denied")) !== undefined);
   const device = await newest("kind:device status:ok");
   const denied = await newest("kind:device status:denied");
   await inspectAll(page, [
