@@ -467,6 +467,9 @@ func (c *connection) spliceContent(left int64) error {
 func (c *connection) cutShort(err error) error {
 	c.endUpload()
 	problem := upstream.Failure(err)
+	if c.stream == nil || !c.stream.left() {
+		problem = c.call.Broke(err)
+	}
 	if !c.begun {
 		c.exchange.BytesOut = 0
 		c.answerProblem(problem)

@@ -505,6 +505,18 @@ func (t *try) cutTry() {
 	}
 }
 
+// Broke notes that the answer's content did not come to its end, for what the upstream is worth, and says what that is to the caller.
+func (c *Call) Broke(err error) *fieldgate.Problem {
+	switch {
+	case c.Handle.isCut() || errors.Is(err, context.Canceled):
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		c.outcome = timedOut
+	default:
+		c.outcome = broken
+	}
+	return Failure(err)
+}
+
 // Failure is the problem of an error that reading the answer's content gave.
 func Failure(err error) *fieldgate.Problem { return problem(err) }
 

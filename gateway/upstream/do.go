@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"fieldgate"
@@ -92,8 +93,10 @@ func (u *Upstream) Do(ctx context.Context, request *Request) (*Response, error) 
 		}
 	}
 	var err error
-	if answer.Body, err = call.Body().ReadAll(nil, MaxBufferedAnswer); err != nil {
+	if answer.Body, err = call.Body().ReadAll(nil, MaxBufferedAnswer); errors.Is(err, h1.ErrBodyTooLarge) { // which is our bound
 		return nil, Failure(err)
+	} else if err != nil {
+		return nil, call.Broke(err)
 	}
 	return answer, nil
 }

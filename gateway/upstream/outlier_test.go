@@ -1,9 +1,11 @@
 package upstream
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -324,5 +326,25 @@ func TestStatesAreBounded(t *testing.T) {
 		if got := states[i]; got.Name != want.name || len(got.Addresses) != want.shown || got.NotShown() != want.notShown {
 			t.Errorf("%s: %d addresses are shown, %d not", got.Name, len(got.Addresses), got.NotShown())
 		}
+	}
+}
+
+// An answer that breaks off in the middle is no clean message, and counts against the address.
+func TestBrokenContentIsAFailure(t *testing.T) {
+	address, _ := rawServer(t, func(_ int, link net.Conn, in *bufio.Reader) {
+		if readRequest(in) != "" {
+			io.WriteString(link, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+		}
+	})
+	u := newSet(t, fieldgate.Upstream{Addresses: []string{address}})
+	for range 3 {
+		if _, err := u.Do(t.Context(), &Request{Method: "GET", Target: "/"}); err == nil {
+			t.Fatal("half an answer was taken for a whole one")
+		}
+	}
+	u.shared.mu.Lock()
+	defer u.shared.mu.Unlock()
+	if failures := u.members[0].failures.Load(); failures != 3 {
+		t.Errorf("%d failures", failures)
 	}
 }
