@@ -1379,7 +1379,7 @@ export interface components {
             circuit?: components["schemas"]["CircuitState"];
             /** @description On some gateway so few addresses are healthy that all are used. */
             panic?: boolean;
-            /** @description Addresses that are healthy on all gateways that have them, of those that gateways show. */
+            /** @description Addresses that are healthy on all gateways that have them. */
             healthy: number;
             /** @description Addresses that are not healthy on some gateway. */
             unhealthy: number;
