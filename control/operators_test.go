@@ -130,7 +130,7 @@ func TestClaim(t *testing.T) {
 	ana.want(200, "GET", "/api/v1/status", "", nil)
 	ana.want(400, "POST", "/api/v1/claim", object("name", "ana", "password", "short"), nil)
 	ana.want(201, "POST", "/api/v1/claim", object("name", "ana", "password", longSecret), &session)
-	if session.Kind != api.SessionOperator || session.Name != "ana" || len(session.Scopes) != 6 {
+	if session.Kind != api.SessionOperator || session.Name != "ana" || len(session.Scopes) != 7 {
 		t.Fatalf("%+v", session)
 	}
 	ana.want(200, "GET", "/api/v1/session", "", &session)

@@ -195,7 +195,11 @@ func (l *clusterLoad) verify(t *testing.T, victim string) {
 	for number := 1; number <= l.imports; number++ {
 		// One that was decided when its node was killed is finished by another node.
 		wait(t, fmt.Sprintf("import %d to be there wholly or not at all", number), func() bool {
-			count := strings.Count(control.run("device", "list", "--filter", fmt.Sprintf("i%d-", number), "--output", "json"), `"id":`)
+			devices, err := control.try("device", "list", "--filter", fmt.Sprintf("i%d-", number), "--output", "json")
+			if err != nil { // the database may only just be back
+				return false
+			}
+			count := strings.Count(devices, `"id":`)
 			return count == importSize || count == 0 && !l.imported[number]
 		})
 	}

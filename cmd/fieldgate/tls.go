@@ -41,7 +41,9 @@ that trust it can reach this node by TLS. It is read from the data folder: the n
 		},
 	}
 	return noun(&cobra.Command{
-		Use:   "tls",
-		Short: "Certificates of the gateway",
+		Use:     "tls",
+		Short:   "Certificates of the gateway",
+		Example: "  fieldgate tls ca > fieldgate-ca.pem",
+		Args:    arguments(),
 	}, ca)
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -252,6 +253,14 @@ func TestStoppedResponder(t *testing.T) {
 	}
 	wait(t, "both answer in turn", func() bool { return ask() == "child" })
 	child.Process.Signal(syscall.SIGSTOP)
+	wait(t, "the child to be stopped", func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", child.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, state, _ := strings.Cut(string(stat), ") ")
+		return strings.HasPrefix(state, "T")
+	})
 	begun := time.Now()
 	for range 10 {
 		if who := ask(); who != "parent" {

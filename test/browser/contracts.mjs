@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { admin, at, button, CONSOLE, eventually, examples, expect, inspect, journey, see, visit } from "./harness.mjs";
 
 journey("contracts", async (browser) => {
-  expect(/status of 422 .*\/api\/v1\/apis\?/, /status of 404 .*\/api\/v1\/apis\/pump\b/); // the broken contract, and the one that is not there yet
+  expect(/status of 422 .*\/api\/v1\/apis\?/, /status of 404 .*\/api\/v1\/apis\/valve\b/); // the broken contract, and the one that is not there yet
   const page = await visit(browser, "/apis");
   const thermo = readFileSync(new URL("thermo.openapi.yaml", examples), "utf8");
   const stateOf = async (name) => (await admin("GET", `/api/v1/apis/${name}`)).versions[0].state;
@@ -40,15 +40,15 @@ journey("contracts", async (browser) => {
   await inspect(page, "publish-too-large");
 
   at("a good one shows its plan first, and publishing it can be taken back");
-  await page.getByLabel("A contract", { exact: true }).setInputFiles({ name: "pump.yaml", mimeType: "application/yaml", buffer: Buffer.from(pump) });
-  await see(page, "pump 1.0.0 becomes a new API with 1 operation");
+  await page.getByLabel("A contract", { exact: true }).setInputFiles({ name: "valve.yaml", mimeType: "application/yaml", buffer: Buffer.from(valve) });
+  await see(page, "valve 1.0.0 becomes a new API with 1 operation");
   await inspect(page, "publish-plan");
   await button(page, "Publish").click();
-  await see(page, "pump 1.0.0 is live");
-  assert.equal(await stateOf("pump"), "active");
+  await see(page, "valve 1.0.0 is live");
+  assert.equal(await stateOf("valve"), "active");
   await button(page, "Undo").click();
-  await see(page, "pump is as it was before");
-  assert.notEqual(await stateOf("pump"), "active");
+  await see(page, "valve is as it was before");
+  assert.notEqual(await stateOf("valve"), "active");
 
   at("retire, and undo");
   await page.goto(`${CONSOLE}/apis/meter`);
@@ -72,16 +72,16 @@ journey("contracts", async (browser) => {
   await eventually("it is active again", async () => (await stateOf("meter")) === "active");
 });
 
-const pump = `openapi: 3.1.0
-info: {title: Pump, version: 1.0.0}
+const valve = `openapi: 3.1.0
+info: {title: Valve, version: 1.0.0}
 x-fieldgate:
-  api: pump
+  api: valve
   upstreams: {ingest: {ref: env/ingest}}
   upstream: ingest
   principal: {from: [token], as: deviceId}
 security: [{deviceToken: []}]
 paths:
-  /pumps/{deviceId}/level:
+  /valves/{deviceId}/level:
     parameters:
       - {name: deviceId, in: path, required: true, x-fieldgate-bind: principal, schema: {type: string, maxLength: 64}}
     get:
