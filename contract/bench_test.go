@@ -82,7 +82,7 @@ func BenchmarkConflicts(b *testing.B) {
 	live := []*fieldgate.Contract{&other}
 	b.ReportAllocs()
 	for b.Loop() {
-		if len(Conflicts(contract, live)) != 3000 {
+		if len(conflicts(contract, live)) != 3000 {
 			b.Fatal("conflicts are missed")
 		}
 	}

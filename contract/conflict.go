@@ -34,18 +34,6 @@ func (c Conflict) String() string {
 	return fmt.Sprintf("%s of %s %s (operation %s) %s %s %s (operation %s)", c.Route, c.API, c.Version, c.Operation, verb, c.LiveAPI, c.LiveVersion, c.LiveOperation)
 }
 
-// Conflicts lists the routes that candidate shares with live contracts. Retired and superseded ones serve nothing. A
-// pass-through route gives way to a contract's; two equal pass-through routes conflict.
-func Conflicts(candidate *fieldgate.Contract, live []*fieldgate.Contract) []Conflict {
-	var routes Routes
-	for _, k := range live {
-		if k.State != fieldgate.LifecycleRetired && k.State != fieldgate.LifecycleSuperseded {
-			routes.Add(k)
-		}
-	}
-	return routes.Conflicts(candidate)
-}
-
 // Routes is which live contract serves which route, for those who ask more than once: a question costs what the candidate has of
 // routes, however many contracts are live. It is not safe for concurrent use.
 type Routes struct {

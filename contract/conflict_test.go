@@ -70,7 +70,7 @@ func TestConflicts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			candidate := mustCompile(t, test.document)
 			var got []string
-			for _, c := range Conflicts(candidate, []*fieldgate.Contract{live, retired, hosted, legacy}) {
+			for _, c := range conflicts(candidate, []*fieldgate.Contract{live, retired, hosted, legacy}) {
 				got = append(got, c.String())
 				if c.Superseding != (c.API == c.LiveAPI) {
 					t.Errorf("superseding: %+v", c)
@@ -81,4 +81,15 @@ func TestConflicts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// conflicts are those of candidate with the live contracts that serve something.
+func conflicts(candidate *fieldgate.Contract, live []*fieldgate.Contract) []Conflict {
+	var routes Routes
+	for _, k := range live {
+		if k.State != fieldgate.LifecycleRetired && k.State != fieldgate.LifecycleSuperseded {
+			routes.Add(k)
+		}
+	}
+	return routes.Conflicts(candidate)
 }

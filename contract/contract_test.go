@@ -83,7 +83,7 @@ func TestExamples(t *testing.T) {
 			} else if read(t, golden) != string(compiled)+"\n" {
 				t.Errorf("%s compiles to something else than %s; see the difference with -update", name, golden)
 			}
-			if conflicts := Conflicts(contract, live); len(conflicts) != 0 {
+			if conflicts := conflicts(contract, live); len(conflicts) != 0 {
 				t.Errorf("examples conflict: %v", conflicts)
 			}
 			live = append(live, contract)

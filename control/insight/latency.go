@@ -67,13 +67,8 @@ func (l *latency) merge(more *latency) {
 	}
 }
 
-// appendTo encodes the bins that hold something: how far each is from the one before, and its count.
-func (l *latency) appendTo(dst []byte) []byte {
-	dst, _ = l.appendMerged(dst, nil) // only what is stored can be damaged
-	return dst
-}
-
-// appendMerged encodes the sum with what appendTo encoded.
+// appendMerged encodes the bins that hold something, in the sum with what was encoded before (nil: nothing): how far each is from the one
+// before, and its count.
 func (l *latency) appendMerged(dst, stored []byte) ([]byte, error) {
 	before, next := 0, 0 // in bins
 	emit := func(bin int, n uint64) {
