@@ -40,9 +40,7 @@ func (c *connection) relay() {
 	}
 	upgrade := c.request.WantsWebSocket() && (o.PassThrough || o.HTTP.WebSocket)
 	c.prepare(service, upgrade)
-	if x.Mirrors() {
-		c.front.pipeline.Mirror(x)
-	}
+	c.front.pipeline.Mirror(x)
 	if x.Copy != nil && !x.Buffered() { // otherwise Check has seen it
 		x.Copy.Request(c.call.Content)
 	}

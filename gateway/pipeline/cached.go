@@ -188,13 +188,17 @@ func (x *Exchange) notModified(stored *cache.Answer) bool {
 
 // revalidate asks the service in the background whether an answer still holds.
 func (p *Pipeline) revalidate(x *Exchange, answer *cache.Answer) {
+	service := p.Service(x)
+	if service == nil {
+		answer.Release()
+		return
+	}
 	select {
 	case p.revalidations <- struct{}{}:
 	default:
 		answer.Release()
 		return
 	}
-	service := p.Service(x)
 	x.revalidating = true
 	call, problem := p.newCall(x, service)
 	x.revalidating = false
@@ -202,7 +206,7 @@ func (p *Pipeline) revalidate(x *Exchange, answer *cache.Answer) {
 	go func() {
 		defer func() { <-p.revalidations }()
 		defer answer.Release()
-		if service == nil || problem != nil {
+		if problem != nil {
 			return
 		}
 		call.Lines = appendValidators(call.Lines, answer)

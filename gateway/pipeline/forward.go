@@ -80,9 +80,7 @@ func (p *Pipeline) call(ctx context.Context, x *Exchange) *fieldgate.Problem {
 	if problem != nil {
 		return problem
 	}
-	if x.Mirrors() {
-		p.mirror(x, request)
-	}
+	p.mirror(x, request)
 	if x.Caches() {
 		request.Lines = x.AppendValidators(request.Lines)
 	}
@@ -120,7 +118,7 @@ func (p *Pipeline) call(ctx context.Context, x *Exchange) *fieldgate.Problem {
 	return nil
 }
 
-// newCall is the exchange as a call of an upstream; nil: of one that is chosen later.
+// newCall is the exchange as a call of an upstream.
 func (p *Pipeline) newCall(x *Exchange, service *upstream.Upstream) (*upstream.Request, *fieldgate.Problem) {
 	o := x.Operation
 	body, contentType, problem := x.upstreamBody()
@@ -129,9 +127,7 @@ func (p *Pipeline) newCall(x *Exchange, service *upstream.Upstream) (*upstream.R
 	}
 	request := &upstream.Request{Method: x.upstreamMethod(), Target: x.upstreamTarget(), Lines: p.AppendUpstreamFields(nil, x), Body: body,
 		Timeout: o.Timeout, Idempotent: o.Idempotent}
-	if service != nil {
-		request.Choice = x.Choice(service)
-	}
+	request.Choice = x.Choice(service)
 	if o.policies != nil {
 		request.Retry, request.Hedge, request.Priority = o.policies.Retry, o.policies.Hedge, o.policies.Priority
 	}

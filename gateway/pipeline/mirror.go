@@ -7,27 +7,35 @@ import (
 	"fieldgate/gateway/upstream"
 )
 
-// mirror sends a copy of the exchange's request to the upstream that hears some of them, and does not wait.
-func (p *Pipeline) mirror(x *Exchange, request *upstream.Request) {
+// mirrorOf is the upstream that hears a copy of this exchange's request; nil: none does.
+func (p *Pipeline) mirrorOf(x *Exchange) *upstream.Upstream {
+	if x.Operation.policies == nil || x.Operation.policies.Mirror == nil {
+		return nil
+	}
 	m := x.Operation.policies.Mirror
 	if m.Percent < 100 && rand.Float64()*100 >= m.Percent {
-		return
+		return nil
 	}
-	if service := p.Upstreams.Upstream(m.Upstream); service != nil {
+	return p.Upstreams.Upstream(m.Upstream)
+}
+
+// mirror sends the copy, and does not wait.
+func (p *Pipeline) mirror(x *Exchange, request *upstream.Request) {
+	if service := p.mirrorOf(x); service != nil {
 		copied := *request
 		copied.Body, copied.Choice = bytes.Clone(request.Body), x.Choice(service) // the original is the front's
 		p.Upstreams.Mirror(service, &copied)
 	}
 }
 
-// Mirrors says whether requests of the operation are mirrored; Mirror does it for fronts that call the upstream themselves.
-func (x *Exchange) Mirrors() bool {
-	return x.Operation.policies != nil && x.Operation.policies.Mirror != nil
-}
-
-// Mirror is to be called once the request's content is read and checked.
+// Mirror is for fronts that call the upstream themselves, once the request's content is read and checked.
 func (p *Pipeline) Mirror(x *Exchange) {
-	if request, problem := p.newCall(x, nil); problem == nil {
-		p.mirror(x, request)
+	service := p.mirrorOf(x)
+	if service == nil {
+		return
+	}
+	if request, problem := p.newCall(x, service); problem == nil {
+		request.Body = bytes.Clone(request.Body) // which is the front's
+		p.Upstreams.Mirror(service, request)
 	}
 }
