@@ -1,8 +1,9 @@
-// Package httpfront is the gateway's HTTP/1.1 front: it frames requests on connections of clients, runs them through the
-// pipeline, relays them to upstreams and writes the verdict in HTTP's words. It also serves what devices publish to
+// Package httpfront is the gateway's HTTP front: it frames requests on connections of clients, and on streams of HTTP/2 and HTTP/3, runs them
+// through the pipeline, relays them to upstreams and writes the verdict in HTTP's words. It also serves what devices publish to
 // WebSocket and server-sent-events subscribers, and passes WebSockets through to upstreams.
 //
-// It owns the client connections: one goroutine each, which reads a request, calls the upstream and relays the answer itself.
+// It owns the client connections: one goroutine for each, or for each stream, which reads a request, calls the upstream and relays the
+// answer itself; WebSockets go over to package tunnel.
 // It promises that every request leaves one Record, that a body which has to be checked is read up to its bound only, that
 // content is framed anew on both sides, and that no change of contracts closes a connection. A credential that is revoked
 // ends the streams it opened within a second.
