@@ -8,7 +8,7 @@ export GOFLAGS := -trimpath -buildvcs=false
 # What the tests use besides Go, as Debian packages. Each is needed by the command that it stands for.
 TEST_COMMANDS := curl:curl mosquitto_pub:mosquitto-clients mosquitto:mosquitto coap-client-notls:libcoap3-bin \
 	haproxy:haproxy nginx:nginx-light /usr/lib/postgresql/15/bin/postgres:postgresql-15 chromium:chromium
-BENCH_COMMANDS := nginx:nginx-light haproxy:haproxy caddy:caddy wrk:wrk h2load:nghttp2-client
+BENCH_COMMANDS := nginx:nginx-light haproxy:haproxy caddy:caddy wrk:wrk h2load:nghttp2-client mosquitto:mosquitto coap-server-notls:libcoap3-bin
 
 .PHONY: help
 help: ## List the tasks
@@ -37,19 +37,39 @@ demo: build ## Run Fieldgate with a simulated fleet and show its traffic (Ctrl-C
 	./bin/fieldgate demo
 
 .PHONY: test
-test: tools lint console ## Install what the tests need, check the code and run every test
+test: tools test-clients ## Install what the tests need, check the code and run every test
+	$(MAKE) -j2 lint
+	$(MAKE) console
+	$(MAKE) test-packages
+	$(MAKE) test-product
+
+.PHONY: test-packages test-product
+# Each package runs on both databases: those of RACE_PACKAGES on PostgreSQL here and on SQLite under the race detector, the others on both here.
+test-packages:
 	cd console && npm run --silent test
-	$(GO) test -timeout 15m ./...
-	FIELDGATE_TEST_STORE=sqlite $(GO) test -short -race -timeout 15m $(RACE_PACKAGES)
+	$(GO_TEST) $$($(GO) list ./... | grep -v '^fieldgate/test' | grep -vxFf <(printf '%s\n' $(RACE_PACKAGES)))
+	FIELDGATE_TEST_STORE=postgres $(GO_TEST) $(RACE_PACKAGES)
+	FIELDGATE_TEST_STORE=sqlite $(GO_TEST) -short -race $(RACE_PACKAGES)
 
-# Packages with goroutines of their own; the others, and the second database, would only cost time under the race detector.
-RACE_PACKAGES := ./gateway/... ./protocol/... ./engine/... ./control/... ./sim/...
+# Tests wait as much as they work: more packages run at once than there are processors. lint has vetted everything.
+GO_TEST = $(GO) test -vet=off -p 3 -timeout 15m
 
-.PHONY: lint
-lint: console/node_modules/.installed ## gofmt, go vet, staticcheck, the console's types and the generated files
+# These mostly wait, for processes, faults and browsers.
+test-product:
+	$(GO_TEST) -parallel 3 -timeout 20m ./test/...
+
+# Packages with goroutines of their own, those that take longest first; the others would only cost time under the race detector.
+RACE_PACKAGES = $$($(GO) list ./control/... ./gateway/... ./protocol/... ./engine/... ./sim/... | grep -vE '/control/(catalog|directory|filter|refusal|schema|targets)$$')
+
+.PHONY: lint lint-go lint-console
+lint: lint-go lint-console ## gofmt, go vet, staticcheck, the console's types and the generated files
+
+lint-go:
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted"; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
+
+lint-console: console/node_modules/.installed
 	cd console && npm run --silent check
 	@./test/generated.sh
 
@@ -63,8 +83,8 @@ generate: console/node_modules/.installed ## Generate server, client and the con
 	cd console && npm run --silent generate
 
 .PHONY: fuzz
-fuzz: ## Fuzz every parser, FUZZTIME (default 30s) each
-	./test/fuzz.sh $(or $(FUZZTIME),30s)
+fuzz: ## Fuzz every parser, FUZZTIME (default 30s) each; FUZZ=mqtt only those of MQTT
+	./test/fuzz.sh $(or $(FUZZTIME),30s) $(FUZZ)
 
 .PHONY: bench
 bench: bench-tools build ## Measure what docs/measurements.md reports
@@ -73,6 +93,14 @@ bench: bench-tools build ## Measure what docs/measurements.md reports
 .PHONY: bench-http
 bench-http: bench-tools build ## Measure HTTP beside nginx, HAProxy and Caddy, in turn (BENCH_FLAGS="-rounds 5")
 	$(GO) run ./test/bench -only http,latency,http2,routes,reload $(BENCH_FLAGS)
+
+.PHONY: bench-mqtt
+bench-mqtt: bench-tools build ## Measure MQTT beside mosquitto, in turn (BENCH_FLAGS="-rounds 5 -cases qos0,paced,idle")
+	$(GO) run ./test/bench -only mqtt,mqtt-idle $(BENCH_FLAGS)
+
+.PHONY: bench-coap
+bench-coap: bench-tools build ## Measure CoAP beside libcoap and go-coap, in turn (BENCH_FLAGS="-rounds 5 -cases get64,get10000,oneflat,isolation,fanout")
+	$(GO) run ./test/bench -only coap $(BENCH_FLAGS)
 
 .PHONY: soak
 soak: tools build ## Kill and restart Fieldgate under load, ROUNDS (default 50) times, and check that nothing acknowledged is lost
@@ -86,10 +114,17 @@ soak-http: tools ## Load all that HTTP has for DURATION (default 5m), with fault
 tools: ## Install the Debian packages that the tests use
 	@./test/install.sh $(TEST_COMMANDS)
 
+.PHONY: test-clients
+test-clients: test/clients/node_modules/.installed ## Install the npm packages that the tests use
+
+test/clients/node_modules/.installed: test/clients/package-lock.json
+	cd test/clients && npm ci --no-audit --no-fund
+	touch $@
+
 .PHONY: bench-tools
 bench-tools: tools
 	@./test/install.sh $(BENCH_COMMANDS)
 
 .PHONY: clean
 clean: ## Remove what was built and the demo's data
-	rm -rf bin demo-data console/dist/app console/node_modules
+	rm -rf bin demo-data console/dist/app console/node_modules test/clients/node_modules

@@ -2,6 +2,8 @@ package fieldgate
 
 import (
 	"encoding/json"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -16,7 +18,7 @@ const (
 	MaxBody              = 64 << 20 // the largest max-body that a contract may name
 	DefaultTimeout       = 30 * time.Second
 	MaxIdentifierBytes   = 128 // API names, operation ids, device and app ids
-	MaxLimitsOfOperation = 4
+	MaxLimitsOfOperation = 4   // rates, and as many quotas
 )
 
 // ReplyPrefix starts the topics on which Fieldgate answers requests that came over MQTT: "fg/", the caller's id, and whatever
@@ -57,6 +59,9 @@ type Contract struct {
 	Sunset     string `json:"sunset,omitempty"`     // RFC 3339 date after which the version ends (RFC 8594)
 	Successor  string `json:"successor,omitempty"`  // version that follows a deprecated one
 
+	// DeprecationOption tells callers over CoAP of the three above in an option, once a day each (x-fieldgate.lifecycle.coap-option).
+	DeprecationOption bool `json:"deprecationOption,omitempty"`
+
 	NoCapture bool `json:"noCapture,omitempty"` // what its exchanges carry is never copied for an operator (x-fieldgate.capture: never)
 
 	// Schemas is one JSON document {"$defs": {...}} in the 2020-12 dialect that all SchemaRefs of the contract point into.
@@ -84,6 +89,7 @@ type Operation struct {
 
 	Access    Access    `json:"access"`
 	Limits    []Limit   `json:"limits,omitempty"`
+	Quotas    []Quota   `json:"quotas,omitempty"`
 	MaxBody   int64     `json:"maxBody"` // bytes
 	OnInvalid OnInvalid `json:"onInvalid"`
 
@@ -94,11 +100,38 @@ type Operation struct {
 	// Idempotent says that a failed upstream call may be tried again (RFC 9110 section 9.2.2, or the contract says so).
 	Idempotent bool `json:"idempotent,omitempty"`
 
+	// Device, if set, takes the place of Upstream: the device that the call is about answers itself, over CoAP.
+	Device *DeviceTarget `json:"device,omitempty"`
+
+	// ServiceFormat is how the upstream writes what has a schema for JSON; empty: as JSON.
+	ServiceFormat ServiceFormat `json:"serviceFormat,omitempty"`
+	// ObservesService says that an upstream that speaks CoAP is observed (RFC 7641) while somebody hears the topic of an ActionSubscribe binding.
+	ObservesService bool `json:"observesService,omitempty"`
+
+	// MaxExpiry bounds how long the messages of an ActionPublish binding may be delivered, from when they were published; 0: as long as
+	// their publishers say.
+	MaxExpiry time.Duration `json:"maxExpiry,omitempty"`
+
 	Policies  *Policies          `json:"policies,omitempty"`
 	WebSocket *WebSocketMessages `json:"webSocket,omitempty"` // of the messages of HTTP.WebSocket; nil: they pass unchecked
 
 	PassThrough bool `json:"passThrough,omitempty"` // templates are prefixes (HTTP, CoAP) or filters (MQTT); nothing is checked
 }
+
+// DeviceTarget is where an operation is carried out by a device that has registered with the resource directory.
+type DeviceTarget struct {
+	Parameter string        `json:"parameter"` // of the path, whose value is the device's id
+	Method    Method        `json:"method"`
+	Path      string        `json:"path"`            // template, at the device
+	Queue     time.Duration `json:"queue,omitempty"` // that a command may wait for a device that sleeps; 0: it does not
+	CBOR      bool          `json:"cbor,omitempty"`  // JSON becomes CBOR on its way
+}
+
+// ServiceFormat is a form of content.
+type ServiceFormat string
+
+// FormatCBOR is CBOR with the numbers of x-cbor-key for names.
+const FormatCBOR ServiceFormat = "cbor"
 
 // HTTPBinding makes an operation reachable over HTTP. An operation that subscribes is served as server-sent events to
 // "Accept: text/event-stream" and as WebSocket to an upgrade request.
@@ -134,6 +167,17 @@ type MQTTBinding struct {
 	Action MQTTAction `json:"action"`
 	QoS    byte       `json:"qos"`              // highest that a publisher may use and a subscriber is granted
 	Retain bool       `json:"retain,omitempty"` // a publisher may set RETAIN
+}
+
+// Filter is the filter that matches all topics of the template.
+func (b *MQTTBinding) Filter() string {
+	levels := strings.Split(b.Topic, "/")
+	for i, level := range levels {
+		if strings.HasPrefix(level, "{") {
+			levels[i] = "+"
+		}
+	}
+	return strings.Join(levels, "/")
 }
 
 // ParameterPlace says where a parameter stands in HTTP's terms.
@@ -246,7 +290,59 @@ const (
 // Limit is a rate limit: Count exchanges in each Period, up to Burst at once (GCRA).
 type Limit struct {
 	Count  int           `json:"count"`
+	Bytes  bool          `json:"bytes,omitempty"` // Count and Burst are bytes of request bodies and messages
 	Period time.Duration `json:"period"`
 	Burst  int           `json:"burst"`
 	Key    LimitKey      `json:"key"`
+}
+
+// Quota is how many exchanges, or bytes of their bodies, pass in one day or month of the calendar (UTC).
+type Quota struct {
+	Count  int64       `json:"count"`
+	Bytes  bool        `json:"bytes,omitempty"`
+	Period QuotaPeriod `json:"period"`
+	Key    LimitKey    `json:"key"` // LimitPrincipal or LimitOperation
+}
+
+// QuotaPeriod is what a quota counts in.
+type QuotaPeriod string
+
+const (
+	QuotaDay   QuotaPeriod = "day"
+	QuotaMonth QuotaPeriod = "month"
+)
+
+// String is the quota as a contract writes it.
+func (q Quota) String() string {
+	count := strconv.FormatInt(q.Count, 10)
+	if q.Bytes {
+		count = SizeText(q.Count)
+	}
+	return count + "/" + string(q.Period)
+}
+
+var sizeUnits = [...]string{"B", "KiB", "MiB", "GiB", "TiB"}
+
+// SizeText is a number of bytes as a contract writes it: 64KiB.
+func SizeText(bytes int64) string {
+	unit := 0
+	for bytes != 0 && bytes%1024 == 0 && unit < len(sizeUnits)-1 {
+		bytes, unit = bytes/1024, unit+1
+	}
+	return strconv.FormatInt(bytes, 10) + sizeUnits[unit]
+}
+
+// EachPeriod says how often Count counts, such as "a minute" or "in 30 s".
+func (l *Limit) EachPeriod() string {
+	switch l.Period {
+	case time.Second:
+		return "a second"
+	case time.Minute:
+		return "a minute"
+	case time.Hour:
+		return "an hour"
+	case 24 * time.Hour:
+		return "a day"
+	}
+	return "in " + strconv.FormatFloat(l.Period.Seconds(), 'f', -1, 64) + " s"
 }

@@ -1,6 +1,8 @@
 package fieldgate
 
 import (
+	"crypto/hmac"
+	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -91,4 +93,61 @@ func checkDigits(token []byte) (digits [tokenCheck]byte) {
 		sum /= 62
 	}
 	return digits
+}
+
+// ScramIterations is the iteration count of SCRAM-SHA-256 exchanges, the least that RFC 7677 section 4 allows: what is to be
+// guessed are random tokens, not passwords.
+const ScramIterations = 4096
+
+// ScramVerifier is what proves in a SCRAM-SHA-256 exchange (RFC 5802 section 3) that the other side knows a token: its StoredKey,
+// then its ServerKey. Nobody can find the token or pass for its owner with it. The zero value: the token has none.
+type ScramVerifier [2 * sha256.Size]byte
+
+// NewScramVerifier makes the verifier of a token that the principal of that id owns. It takes a millisecond.
+func NewScramVerifier(id, token string) (v ScramVerifier, err error) {
+	salted, err := pbkdf2.Key(sha256.New, token, ScramSalt(id), ScramIterations, sha256.Size)
+	if err != nil {
+		return v, err
+	}
+	sign := func(text string) []byte {
+		mac := hmac.New(sha256.New, salted)
+		mac.Write([]byte(text))
+		return mac.Sum(nil)
+	}
+	stored := sha256.Sum256(sign("Client Key"))
+	copy(v[copy(v[:], stored[:]):], sign("Server Key"))
+	return v, nil
+}
+
+// ScramSalt is the salt of all tokens of an id, so that a server can name it before it knows which token the client has, and
+// for an id that nobody has.
+func ScramSalt(id string) []byte {
+	sum := sha256.Sum256([]byte("fieldgate SCRAM-SHA-256 " + id))
+	return sum[:16]
+}
+
+// StoredKey and ServerKey are the two halves.
+func (v *ScramVerifier) StoredKey() []byte { return v[:sha256.Size] }
+
+// ServerKey proves to the client that the server knows the token's verifier.
+func (v *ScramVerifier) ServerKey() []byte { return v[sha256.Size:] }
+
+// MarshalText is the verifier in hexadecimal, empty if there is none.
+func (v ScramVerifier) MarshalText() ([]byte, error) {
+	if v == (ScramVerifier{}) {
+		return []byte{}, nil
+	}
+	return hex.AppendEncode(nil, v[:]), nil
+}
+
+// UnmarshalText reads what MarshalText wrote.
+func (v *ScramVerifier) UnmarshalText(text []byte) error {
+	if *v = (ScramVerifier{}); len(text) == 0 {
+		return nil
+	}
+	if len(text) != 2*len(v) {
+		return errors.New("a SCRAM verifier has 128 hexadecimal digits")
+	}
+	_, err := hex.Decode(v[:], text)
+	return err
 }

@@ -1,8 +1,11 @@
 package fieldgate
 
 import (
+	"bytes"
 	"strings"
 	"testing"
+
+	"github.com/xdg-go/scram"
 )
 
 func TestToken(t *testing.T) {
@@ -47,5 +50,41 @@ func TestValidIdentifier(t *testing.T) {
 		if ValidIdentifier(id) != want {
 			t.Errorf("%q: want %v", id, want)
 		}
+	}
+}
+
+// Another implementation of RFC 5802 section 3 derives the same keys.
+func TestScramVerifier(t *testing.T) {
+	token, err := NewToken(PrefixDevice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := NewScramVerifier("d1", token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := scram.SHA256.NewClient("d1", token, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := client.GetStoredCredentialsWithError(scram.KeyFactors{Salt: string(ScramSalt("d1")), Iters: ScramIterations})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(v.StoredKey(), want.StoredKey) || !bytes.Equal(v.ServerKey(), want.ServerKey) {
+		t.Error("another implementation derives other keys")
+	}
+	for _, v := range []ScramVerifier{v, {}} {
+		text, err := v.MarshalText()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var again ScramVerifier
+		if err := again.UnmarshalText(text); err != nil || again != v {
+			t.Errorf("%q is read as another: %v", text, err)
+		}
+	}
+	if err := new(ScramVerifier).UnmarshalText([]byte("abc")); err == nil {
+		t.Error("a short one is taken")
 	}
 }

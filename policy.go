@@ -2,6 +2,7 @@ package fieldgate
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 )
 
@@ -24,6 +25,17 @@ const (
 	PriorityBackground          // refused first
 )
 
+// String is the word that contracts use.
+func (p Priority) String() string {
+	switch p {
+	case PriorityCritical:
+		return "critical"
+	case PriorityBackground:
+		return "background"
+	}
+	return "normal"
+}
+
 // AnswerCheck says whether answers of an upstream are held against the contract.
 type AnswerCheck string
 
@@ -44,6 +56,7 @@ type Policies struct {
 	Idempotency *Idempotency  `json:"idempotency,omitempty"`
 	Request     *Transform    `json:"request,omitempty"`  // what the upstream gets instead
 	Response    *Transform    `json:"response,omitempty"` // what the caller gets instead
+	Privacy     []Projection  `json:"privacy,omitempty"`  // each that is for the receiver counts
 	Redirect    *Redirect     `json:"redirect,omitempty"` // the answer, in place of an upstream
 	Mirror      *Mirror       `json:"mirror,omitempty"`
 	Canaries    []Canary      `json:"canaries,omitempty"` // the first that takes the exchange counts
@@ -72,6 +85,8 @@ const (
 	MaxPolicyEntries    = 64        // of one list or map within a policy
 	MaxExpression       = 4 << 10   // bytes of one CEL expression
 	MaxCanaries         = 8         // of one operation
+	MaxProjections      = 8         // of one operation
+	MaxProjectionLevels = 16        // of the path of a member that one changes
 	MaxWebSocketMessage = 4 << 20   // bytes
 	DefaultWebSocket    = 256 << 10 // bytes of one message that is checked, when the contract names no bound
 )
@@ -111,6 +126,43 @@ type TransformField struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
 }
+
+// Projection is what some receivers see less of the messages that they hear by an operation, and of its answers. Members are named by
+// their path, as SplitPath reads it; lists on the way are gone through.
+type Projection struct {
+	For     *Receivers   `json:"for,omitempty"`    // nil: all
+	Except  *Receivers   `json:"except,omitempty"` // nil: none
+	Remove  []string     `json:"remove,omitempty"`
+	Mask    []string     `json:"mask,omitempty"` // the value is "***" instead
+	Coarsen []Coarsening `json:"coarsen,omitempty"`
+}
+
+// Receivers are principals for whom all holds that is given.
+type Receivers struct {
+	Kinds    []PrincipalKind `json:"kinds,omitempty"`  // PrincipalAnonymous stands for all that are not in the directory
+	Apps     []string        `json:"apps,omitempty"`   // ids of apps; a "*" at the end stands for anything, here and below
+	Scopes   []string        `json:"scopes,omitempty"` // apps that have all of them
+	Models   []string        `json:"models,omitempty"` // of devices
+	Firmware []string        `json:"firmware,omitempty"`
+}
+
+// Coarsening rounds a member: numbers to multiples of Step, date-times to those of Every. One of the two is set.
+type Coarsening struct {
+	Member string        `json:"member"`
+	Step   string        `json:"step,omitempty"` // a positive decimal such as 0.01
+	Every  time.Duration `json:"every,omitempty"`
+}
+
+// SplitPath is the names of a path such as "driver/name". As in a JSON Pointer (RFC 6901 section 3) "~1" stands for "/" and "~0" for "~".
+func SplitPath(path string) []string {
+	names := strings.Split(path, "/")
+	for i, name := range names {
+		names[i] = pathUnescape.Replace(name)
+	}
+	return names
+}
+
+var pathUnescape = strings.NewReplacer("~1", "/", "~0", "~")
 
 // Redirect sends callers elsewhere.
 type Redirect struct {

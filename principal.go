@@ -63,7 +63,12 @@ type DirectoryChange struct {
 	Model       string           `json:"model,omitempty"`
 	Firmware    string           `json:"firmware,omitempty"`
 	Scopes      []string         `json:"scopes,omitempty"`
-	Credentials []CredentialHash `json:"credentials,omitempty"` // at most MaxCredentials
+	Credentials []CredentialHash `json:"credentials,omitempty"` // tokens; at most MaxCredentials
+	Verifiers   []ScramVerifier  `json:"verifiers,omitempty"`   // one for each of Credentials, or none at all
+
+	PSK          *SealedPSK       `json:"psk,omitempty"`          // devices; nil: none
+	Certificates []CredentialHash `json:"certificates,omitempty"` // devices; at most MaxCertificates
+	OSCORE       *SealedOSCORE    `json:"oscore,omitempty"`       // devices; nil: none
 }
 
 // ValidIdentifier says whether id may name an API, operation, device or app: 1 to MaxIdentifierBytes of letters, digits and

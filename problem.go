@@ -16,6 +16,8 @@ const (
 	ProblemForbidden           ProblemCode = "forbidden"          // identified, but may not
 	ProblemNotOwner            ProblemCode = "not-owner"          // another device's path or topic
 	ProblemQuarantined         ProblemCode = "quarantined"        // the device is cut off
+	ProblemQoS                 ProblemCode = "qos-not-allowed"    // a publish above what the contract allows on the topic
+	ProblemRetain              ProblemCode = "retain-not-allowed" // the contract does not let publishers retain
 	ProblemNotFound            ProblemCode = "not-found"          // no contract has such an operation
 	ProblemMethodNotAllowed    ProblemCode = "method-not-allowed" // the path has other methods
 	ProblemNotAcceptable       ProblemCode = "not-acceptable"
@@ -25,6 +27,7 @@ const (
 	ProblemInvalidParameter    ProblemCode = "invalid-parameter"
 	ProblemInvalidPayload      ProblemCode = "invalid-payload" // breaks the contract's schema, or is not JSON or CBOR at all
 	ProblemCommandRunning      ProblemCode = "command-running" // the first one with its idempotency key has no answer yet
+	ProblemCommandUnknown      ProblemCode = "command-unknown" // it was begun, and nobody can tell its answer any more
 	ProblemKeyReused           ProblemCode = "key-reused"      // an idempotency key of another command
 	ProblemRateLimited         ProblemCode = "rate-limited"
 	ProblemOverloaded          ProblemCode = "overloaded"
@@ -32,8 +35,9 @@ const (
 	ProblemUpstreamUnreachable ProblemCode = "upstream-unreachable"
 	ProblemUpstreamInvalid     ProblemCode = "upstream-invalid" // answered something that is not a clean message
 	ProblemUpstreamTimeout     ProblemCode = "upstream-timeout"
-	ProblemNotDurable          ProblemCode = "not-durable" // could not be stored, so it is not acknowledged
-	ProblemCallerLeft          ProblemCode = "caller-left" // before there was an answer; only Records have it
+	ProblemDeviceAbsent        ProblemCode = "device-absent" // the device that is asked has not registered
+	ProblemNotDurable          ProblemCode = "not-durable"   // could not be stored, so it is not acknowledged
+	ProblemCallerLeft          ProblemCode = "caller-left"   // before there was an answer; only Records have it
 )
 
 // problemKinds gives each code its status (in HTTP's numbers; CoAP's and MQTT's are derived from it) and title.
@@ -46,6 +50,8 @@ var problemKinds = map[ProblemCode]struct {
 	ProblemForbidden:           {403, "Not allowed"},
 	ProblemNotOwner:            {403, "The resource belongs to another device"},
 	ProblemQuarantined:         {403, "The device is in quarantine"},
+	ProblemQoS:                 {403, "The quality of service is not allowed"},
+	ProblemRetain:              {403, "Retained messages are not allowed"},
 	ProblemNotFound:            {404, "No such operation"},
 	ProblemMethodNotAllowed:    {405, "Method not allowed"},
 	ProblemNotAcceptable:       {406, "No acceptable representation"},
@@ -55,6 +61,7 @@ var problemKinds = map[ProblemCode]struct {
 	ProblemInvalidParameter:    {400, "A parameter breaks the contract"},
 	ProblemInvalidPayload:      {422, "The payload breaks the contract"},
 	ProblemCommandRunning:      {409, "The command is under way"},
+	ProblemCommandUnknown:      {409, "What became of the command is not known"},
 	ProblemKeyReused:           {422, "The idempotency key belongs to another command"},
 	ProblemRateLimited:         {429, "Too many requests"},
 	ProblemOverloaded:          {503, "Overloaded"},
@@ -62,6 +69,7 @@ var problemKinds = map[ProblemCode]struct {
 	ProblemUpstreamUnreachable: {502, "The service behind this API cannot be reached"},
 	ProblemUpstreamInvalid:     {502, "The service behind this API gave an invalid answer"},
 	ProblemUpstreamTimeout:     {504, "The service behind this API did not answer in time"},
+	ProblemDeviceAbsent:        {409, "The device cannot be reached"},
 	ProblemNotDurable:          {503, "The message could not be stored"},
 	ProblemCallerLeft:          {499, "The caller left"}, // no registered status: the number that nginx logs has become the habit
 }
@@ -147,7 +155,7 @@ func AppendJSONString(dst []byte, s string) []byte {
 		switch {
 		case r == '"' || r == '\\':
 			dst = append(dst, '\\', byte(r))
-		case r < 0x20 || r == 0x7f:
+		case r < 0x20 || 0x7f <= r && r <= 0x9f: // of the last, RFC 8259 section 7 lets pass what terminals obey
 			dst = append(dst, '\\', 'u', '0', '0', hexadecimal[r>>4], hexadecimal[r&15])
 		default:
 			dst = utf8.AppendRune(dst, r)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"time"
 )
@@ -56,7 +57,8 @@ func ParseFinding(name string) Findings {
 	return 0
 }
 
-// Record is what one exchange leaves behind. It holds no payload and no secret.
+// Record is what one exchange leaves behind, or several alike that a busy caller made within a moment (Others). It holds no payload and
+// no secret.
 type Record struct {
 	Time     time.Time     // when the exchange began
 	Duration time.Duration // until its answer was handed to the network
@@ -72,7 +74,7 @@ type Record struct {
 	Version   string
 	Operation string
 	Route     string // path or topic as it came, at most MaxRecordRoute bytes, where no contract's template explains it
-	Detail    string // where and what an invalid payload breaks ("/temp /properties/temp/maximum"), at most MaxRecordDetail bytes
+	Detail    string // where and what an invalid payload breaks ("/temp /properties/temp/maximum"), or how a request breaks its protocol, at most MaxRecordDetail bytes
 
 	Stages  [Stages]StageTime // by Stage
 	Decided Stage             // that refused; StageNone when the exchange passed, or was refused before its first stage
@@ -83,25 +85,36 @@ type Record struct {
 	Model     string
 	Firmware  string
 	Source    netip.Addr // of the caller; the zero value when unknown
-	BytesIn   uint64     // payload bytes received from the caller
-	BytesOut  uint64     // payload bytes sent to the caller
+	BytesIn   uint64     // payload bytes received from the caller, in all exchanges that it stands for
+	BytesOut  uint64     // payload bytes sent to the caller, likewise
 	Exchange  uint64     // number of the exchange in its node's epoch; the three together are the instance that problem details name
+
+	// Others are the durations, in microseconds, of further exchanges that the Record stands for, at most MaxRecordOthers. They differ
+	// from it in nothing but time, bytes and number, and none of them was refused.
+	Others []uint32
 }
+
+// Exchanges is how many exchanges the Record stands for.
+func (r *Record) Exchanges() uint64 { return 1 + uint64(len(r.Others)) }
 
 // Bounds of a Record's texts, in bytes, and of a batch.
 const (
 	MaxRecordRoute    = 256
 	MaxRecordDetail   = 256
 	MaxRecordRule     = 128
+	MaxRecordOthers   = 63
 	MaxBatchRecords   = 1024 // a batch of the longest records stays below the 1 MiB that NATS takes
 	maxBatchStrings   = 13 * MaxBatchRecords
 	maxBatchString    = 1024
-	recordFormVersion = 2
+	recordFormVersion = 3
 )
 
-// recordFormStageless is the form of gateways that did not tell about stages. It is read, because batches of it may wait in a
-// stream when a control plane is upgraded.
-const recordFormStageless = 1
+// Forms of older gateways, which did not tell about stages, or had a Record for each exchange. They are read, because batches of them
+// may wait in a stream when a control plane is upgraded.
+const (
+	recordFormStageless = 1
+	recordFormSingle    = 2
+)
 
 // RecordBatch is a run of Records of one node. Node, Epoch and First identify it for exactly-once ingestion: within an epoch
 // (one start of the node) Records are numbered from 1 without gaps.
@@ -127,6 +140,10 @@ func EncodeRecords(dst []byte, batch *RecordBatch) []byte {
 		}
 		rows = binary.AppendUvarint(rows, table.source(r.Source))
 		rows = binary.AppendUvarint(rows, table.number(ruleColumn, r.Rule))
+		rows = binary.AppendUvarint(rows, uint64(len(r.Others)))
+		for _, micros := range r.Others {
+			rows = binary.AppendUvarint(rows, uint64(micros))
+		}
 	}
 	dst = append(dst, recordFormVersion)
 	dst = appendText(dst, batch.Node)
@@ -154,7 +171,8 @@ func (r *Record) appendNumbers(dst []byte, base int64) []byte {
 	return r.appendStages(dst)
 }
 
-// AppendRecord appends the form of a single Record, which needs no memory besides dst. It is for files of the same program.
+// AppendRecord appends the form of a Record that stands for one exchange, which needs no memory besides dst. It is for files of the
+// same program.
 func AppendRecord(dst []byte, r *Record) []byte {
 	dst = r.appendNumbers(dst, 0)
 	for _, text := range [...]string{string(r.Problem), r.API, r.Version, r.Operation, r.Route, r.Detail, r.Principal, string(r.Kind),
@@ -310,11 +328,11 @@ func appendBase36(dst []byte, n uint64) []byte {
 
 var errRecords = errors.New("malformed batch of records")
 
-// DecodeRecords reads what EncodeRecords wrote, in this version or the one before. Every count is bounded before memory is taken for it.
+// DecodeRecords reads what EncodeRecords wrote, in this version or one before. Every count is bounded before memory is taken for it.
 func DecodeRecords(encoded []byte) (*RecordBatch, error) {
 	d := recordReader{rest: encoded}
 	form := d.byte()
-	if form != recordFormVersion && form != recordFormStageless {
+	if form < recordFormStageless || form > recordFormVersion {
 		return nil, fmt.Errorf("%w: form %d is unknown", errRecords, form)
 	}
 	batch := &RecordBatch{Node: d.text()}
@@ -333,7 +351,7 @@ func DecodeRecords(encoded []byte) (*RecordBatch, error) {
 		base += d.numbers(r)
 		r.Time = time.Unix(0, base).UTC()
 		count := recordTextsStageless
-		if form == recordFormVersion {
+		if form > recordFormStageless {
 			d.stages(r)
 			count = recordTexts
 		}
@@ -352,6 +370,9 @@ func DecodeRecords(encoded []byte) (*RecordBatch, error) {
 		}
 		r.setTexts(&texts)
 		r.Source = address
+		if form > recordFormSingle {
+			d.others(r)
+		}
 		if d.bad {
 			return nil, errRecords
 		}
@@ -401,6 +422,18 @@ func (d *recordReader) numbers(r *Record) (since int64) {
 	r.Status, r.Findings = int(d.uint()), Findings(d.uint())
 	r.BytesIn, r.BytesOut = d.uint(), d.uint()
 	return since
+}
+
+// others reads the durations of further exchanges.
+func (d *recordReader) others(r *Record) {
+	n := d.count(MaxRecordOthers)
+	if n == 0 {
+		return
+	}
+	r.Others = make([]uint32, n)
+	for i := range r.Others {
+		r.Others[i] = uint32(min(d.uint(), math.MaxUint32))
+	}
 }
 
 // stages reads what appendStages wrote.

@@ -22,6 +22,7 @@ func sampleBatch() *RecordBatch {
 			Decided: StageCheck, Rule: "/properties/temp/maximum",
 			Kind: PrincipalDevice, Model: "T2", Firmware: "1.8.3", Source: netip.MustParseAddr("127.0.0.1"), BytesIn: 276, BytesOut: 80})
 	}
+	batch.Records[3].Others = []uint32{7, math.MaxUint32}
 	return batch
 }
 
@@ -31,6 +32,9 @@ func TestRecordsRoundTrip(t *testing.T) {
 	back, err := DecodeRecords(encoded)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if batch.Records[3].Exchanges() != 3 || batch.Records[4].Exchanges() != 1 {
+		t.Error("exchanges that a record stands for")
 	}
 	if !reflect.DeepEqual(batch, back) {
 		t.Fatalf("got %+v", back.Records[0])
@@ -45,24 +49,27 @@ func TestRecordsRoundTrip(t *testing.T) {
 	}
 }
 
-// A batch as version 1 wrote it, with the first two Records of sampleBatch, is what it was, without stages.
+// Batches as older forms had them, with the first two Records of sampleBatch, are what they were; the first form had no stages.
 func TestRecordsOfAnOlderGateway(t *testing.T) {
-	encoded, err := os.ReadFile("testdata/records-1.bin")
-	if err != nil {
-		t.Fatal(err)
-	}
-	batch, err := DecodeRecords(encoded)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := sampleBatch()
-	want.Records = want.Records[:2]
-	for i := range want.Records {
-		r := &want.Records[i]
-		r.Stages, r.Decided, r.Rule = [Stages]StageTime{}, StageNone, ""
-	}
-	if !reflect.DeepEqual(batch, want) {
-		t.Fatalf("got %+v", batch.Records)
+	for form := recordFormStageless; form < recordFormVersion; form++ {
+		encoded, err := os.ReadFile(fmt.Sprintf("testdata/records-%d.bin", form))
+		if err != nil {
+			t.Fatal(err)
+		}
+		batch, err := DecodeRecords(encoded)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := sampleBatch()
+		want.Records = want.Records[:2]
+		for i := range want.Records {
+			if r := &want.Records[i]; form == recordFormStageless {
+				r.Stages, r.Decided, r.Rule = [Stages]StageTime{}, StageNone, ""
+			}
+		}
+		if !reflect.DeepEqual(batch, want) {
+			t.Fatalf("form %d: got %+v", form, batch.Records)
+		}
 	}
 }
 
@@ -72,6 +79,7 @@ func TestLongestBatchFitsTheBus(t *testing.T) {
 	batch := &RecordBatch{Node: strings.Repeat("n", MaxIdentifierBytes), Epoch: math.MaxUint64, First: math.MaxUint64}
 	for i := range MaxBatchRecords {
 		chosen := func(n int) string { return fmt.Sprintf("%0*d", n, i) }
+		// None that has a detail and a rule stands for more than one exchange; the others are shorter than those.
 		r := Record{Time: time.Unix(0, int64(i)<<40), Duration: math.MaxInt64, Upstream: math.MaxInt64, Status: 422, Findings: findingsEnd - 1, BytesIn: math.MaxUint64,
 			BytesOut: math.MaxUint64, Exchange: math.MaxUint64, Detail: chosen(MaxRecordDetail), Route: chosen(MaxRecordRoute), Principal: chosen(MaxIdentifierBytes),
 			Rule: chosen(MaxRecordRule), Source: netip.MustParseAddr(fmt.Sprintf("2001:db8:ffff:ffff:ffff:ffff:ffff:%x", i+0x1000)), Decided: StageCheck}
@@ -172,7 +180,7 @@ func TestAppendRecord(t *testing.T) {
 	buffer := make([]byte, 0, 1024)
 	encoded := AppendRecord(buffer, &want)
 	got, err := DecodeRecord(encoded)
-	if err != nil || got != want {
+	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Fatalf("%+v %v", got, err)
 	}
 	for n := range encoded {

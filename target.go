@@ -13,41 +13,57 @@ const MaxAddressBytes = 300
 
 // TargetAddress is the address of a Target, taken apart.
 type TargetAddress struct {
-	HTTPS     bool
+	Scheme    TargetScheme
 	Authority string // as it was written: the Host field of calls
 	Host      string // name or numeric address, without brackets
-	Port      string // 80 or 443 where the text has none
+	Port      string // that of the scheme where the text has none
 }
+
+// TargetScheme says which protocol a target speaks.
+type TargetScheme string
+
+const (
+	SchemeHTTP  TargetScheme = "http"
+	SchemeHTTPS TargetScheme = "https"
+	SchemeCoAP  TargetScheme = "coap"  // over UDP
+	SchemeCoAPS TargetScheme = "coaps" // over DTLS
+
+	SchemeCoAPTCP  TargetScheme = "coap+tcp"
+	SchemeCoAPSTCP TargetScheme = "coaps+tcp" // over TLS
+)
+
+var defaultPorts = map[TargetScheme]string{SchemeHTTP: "80", SchemeHTTPS: "443", SchemeCoAP: "5683", SchemeCoAPS: "5684", SchemeCoAPTCP: "5683", SchemeCoAPSTCP: "5684"}
+
+// Secure says whether the target proves who it is, and nobody on the way can read or change anything.
+func (s TargetScheme) Secure() bool {
+	return s == SchemeHTTPS || s == SchemeCoAPS || s == SchemeCoAPSTCP
+}
+
+// CoAP says whether the target speaks CoAP, and otherwise HTTP.
+func (s TargetScheme) CoAP() bool { return s == SchemeCoAP || s == SchemeCoAPS || s.CoAPStream() }
+
+// CoAPStream says whether the target speaks CoAP over connections (RFC 8323).
+func (s TargetScheme) CoAPStream() bool { return s == SchemeCoAPTCP || s == SchemeCoAPSTCP }
 
 // String is the address in one form for all ways to write it, such as http://10.0.0.1:80.
 func (a TargetAddress) String() string {
-	scheme := "http://"
-	if a.HTTPS {
-		scheme = "https://"
-	}
-	return scheme + net.JoinHostPort(strings.ToLower(a.Host), a.Port)
+	return string(a.Scheme) + "://" + net.JoinHostPort(strings.ToLower(a.Host), a.Port)
 }
 
-// ParseTargetAddress reads http://host[:port] or https://host[:port].
+// ParseTargetAddress reads http://host[:port], or the same with another scheme.
 func ParseTargetAddress(text string) (TargetAddress, error) {
 	parsed, err := url.Parse(text)
 	if err != nil || len(text) > MaxAddressBytes || parsed.Hostname() == "" || parsed.User != nil || parsed.RawQuery != "" || parsed.Fragment != "" ||
 		parsed.Path != "" && parsed.Path != "/" || !HostCharacters(parsed.Host) {
 		return TargetAddress{}, fmt.Errorf("address %.300q is not of the form http://host:port", text)
 	}
-	a := TargetAddress{Authority: parsed.Host, Host: parsed.Hostname(), Port: parsed.Port()}
-	switch parsed.Scheme {
-	case "http":
-		if a.Port == "" {
-			a.Port = "80"
-		}
-	case "https":
-		if a.Port == "" {
-			a.Port = "443"
-		}
-		a.HTTPS = true
-	default:
-		return TargetAddress{}, fmt.Errorf("address %q: the scheme must be http or https", text)
+	a := TargetAddress{Scheme: TargetScheme(parsed.Scheme), Authority: parsed.Host, Host: parsed.Hostname(), Port: parsed.Port()}
+	port, known := defaultPorts[a.Scheme]
+	if !known {
+		return TargetAddress{}, fmt.Errorf("address %q: the scheme must be http, https, coap, coaps, coap+tcp or coaps+tcp", text)
+	}
+	if a.Port == "" {
+		a.Port = port
 	}
 	if number, err := strconv.ParseUint(a.Port, 10, 16); err != nil || number == 0 {
 		return TargetAddress{}, fmt.Errorf("address %q: the port must be 1 to 65535", text)

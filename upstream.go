@@ -1,7 +1,9 @@
 package fieldgate
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -9,18 +11,18 @@ import (
 // Upstream is a service behind the gateway, as the environment file of a node names it. Contracts refer to it by name only.
 type Upstream struct {
 	Name           string
-	Addresses      []string      // http://host:port or https://host:port: targets of weight 1 and priority 0, in no zone
+	Addresses      []string      // http://host:port, or with another TargetScheme: targets of weight 1 and priority 0, in no zone
 	Targets        []Target      // further addresses
 	Discovery      Discovery     // where more addresses come from
 	ConnectTimeout time.Duration // 0: 2 s
 	Timeout        time.Duration // of one whole call, where the contract names none; 0: DefaultTimeout
-	MaxConnections int           // open at once for each address; 0: 512
+	MaxConnections int           // open at once for each address, of CoAP: exchanges under way (NSTART of RFC 7252); 0: 512
 	MaxWaiting     int           // calls that wait for a connection of an address at once; 0: 1,024
 	MaxRequests    int           // calls under way at once on all addresses; 0: no bound
 	Adaptive       *Adaptive     // a bound of calls under way that follows the upstream's latency; nil: none
 	RetryBudget    RetryBudget
 	Protocol       UpstreamProtocol
-	TLS            *UpstreamTLS // of https addresses; nil: the system's roots, no client certificate
+	TLS            *UpstreamTLS // of https, coaps and coaps+tcp addresses; nil: the system's roots, no client certificate
 
 	Algorithm Algorithm     // empty: AlgorithmRoundRobin
 	HashBy    HashBy        // with AlgorithmHash
@@ -50,7 +52,7 @@ const (
 
 // Target is one address of an upstream.
 type Target struct {
-	Address  string `json:"address"`            // http://host:port or https://host:port
+	Address  string `json:"address"`            // http://host:port, or with another TargetScheme; of one upstream all HTTP, or all of one scheme of CoAP
 	Zone     string `json:"zone,omitempty"`     // where it is, such as a building, a site or a data centre
 	Priority int    `json:"priority,omitempty"` // the lowest is used first; 0 to MaxPriority
 	Weight   int    `json:"weight,omitempty"`   // share of the calls; 0: 1; at most MaxWeight
@@ -158,14 +160,15 @@ const (
 	HealthHTTP HealthKind = "http" // GET of a path
 	HealthTCP  HealthKind = "tcp"  // a connection comes about
 	HealthGRPC HealthKind = "grpc" // grpc.health.v1.Health/Check
+	HealthCoAP HealthKind = "coap" // GET of a path, or without one a ping (RFC 7252 section 4.3)
 )
 
 // HealthCheck calls each address now and then. The zero value: none is called.
 type HealthCheck struct {
 	Kind      HealthKind
-	Path      string        // with HealthHTTP; empty: /
+	Path      string        // with HealthHTTP; empty: /. With HealthCoAP; empty: a ping
 	Host      string        // with HealthHTTP: the Host field; empty: the address's own
-	Statuses  []StatusRange // with HealthHTTP: of a healthy address; none: 200 to 299
+	Statuses  []StatusRange // with HealthHTTP, or HealthCoAP and a path: of a healthy address, in HTTP's numbers; none: 200 to 299
 	Service   string        // with HealthGRPC; empty: the server as a whole
 	Interval  time.Duration // 0: 10 s
 	Timeout   time.Duration // 0: 2 s
@@ -216,6 +219,31 @@ type UpstreamState struct {
 	Healthy    int            `json:"healthy"`              // of all its addresses
 	Unhealthy  int            `json:"unhealthy,omitempty"`  // of all its addresses
 	Addresses  []AddressState `json:"addresses"`            // all upstreams of a gateway show MaxAddressStates, the unhealthy ones first
+	CallStats
+}
+
+// MQTTProxyUpstream is the UpstreamState.Name under which the brokers behind a gateway's MQTT proxy are told of. No contract can name them.
+const MQTTProxyUpstream = "mqtt-proxy"
+
+// CallStats are what the calls of an upstream have come to since the gateway started, over all addresses there are and were, and what is
+// under way.
+type CallStats struct {
+	Calls    uint64  `json:"calls,omitempty"`    // of addresses, that ended: tries and hedges count
+	Failures uint64  `json:"failures,omitempty"` // of Calls: without a clean answer, or with a status of 500 or more
+	InFlight int64   `json:"inFlight,omitempty"` // calls under way
+	Latency  float64 `json:"latency,omitempty"`  // milliseconds to the head of an answer, the mean of those of the addresses
+
+	UnderWay int                            `json:"underWay,omitempty"` // calls that count against a limit of them
+	Limit    int                            `json:"limit,omitempty"`    // the one that adjusts itself, as it is now; 0: there is none
+	Shed     [PriorityBackground + 1]uint64 `json:"shed,omitzero"`      // calls that were refused beyond a limit, by Priority
+
+	Retries        uint64 `json:"retries,omitempty"`        // that were made; none is one that only replaces a broken idle connection
+	RetriesRefused uint64 `json:"retriesRefused,omitempty"` // retries and hedges beyond the budget
+	Hedges         uint64 `json:"hedges,omitempty"`         // second calls beside a slow one
+	HedgesWon      uint64 `json:"hedgesWon,omitempty"`      // of Hedges: their answer came first
+
+	Mirroring      int    `json:"mirroring,omitempty"` // copies under way
+	MirrorsDropped uint64 `json:"mirrorsDropped,omitempty"`
 }
 
 // Bounds of a gateway's UpstreamStates, with which they fit into a message on the bus.
@@ -223,6 +251,20 @@ const (
 	MaxAddressStates = 200 // over all upstreams
 	MaxStateText     = 200 // bytes of UpstreamState.Problem and AddressState.Why
 )
+
+// ShareOut cuts counts so that their sum is not larger than limit, the largest first, and returns what is left of it.
+func ShareOut(counts []int, limit int) (left int) {
+	order := make([]*int, len(counts))
+	for i := range counts {
+		order[i] = &counts[i]
+	}
+	slices.SortStableFunc(order, func(a, b *int) int { return cmp.Compare(*a, *b) })
+	for i, count := range order {
+		*count = min(*count, (limit+len(order)-i-1)/(len(order)-i))
+		limit -= *count
+	}
+	return limit
+}
 
 // NotShown is how many addresses there are besides Addresses.
 func (s *UpstreamState) NotShown() int { return s.Healthy + s.Unhealthy - len(s.Addresses) }
@@ -239,7 +281,7 @@ type AddressState struct {
 	InFlight int64     `json:"inFlight"`      // calls under way
 	Calls    uint64    `json:"calls"`         // that ended
 	Failures uint64    `json:"failures"`      // of Calls: without a clean answer, or with a status of 500 or more
-	Latency  float64   `json:"latency"`       // milliseconds to the head of an answer, a mean that decays over 10 s
+	Latency  float64   `json:"latency"`       // milliseconds to the head of an answer, a mean of about the last 10 s; 0 after a minute without one
 	Open     int       `json:"open"`          // connections
 	Idle     int       `json:"idle"`          // of Open
 }
@@ -271,5 +313,6 @@ type UpstreamTLS struct {
 	CAFile     string // empty: the system's roots
 	CertFile   string // client certificate, with the chain it needs; empty: none
 	KeyFile    string // of the client certificate
+	PSKFile    string // of coaps: a line IDENTITY:KEY with the key in hexadecimal digits, in the place of certificates; empty: none
 	ServerName string // the name in the upstream's certificate; empty: the host of the address
 }

@@ -1,6 +1,11 @@
 package fieldgate
 
-import "testing"
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+)
 
 func TestParseHashBy(t *testing.T) {
 	for text, want := range map[string]HashBy{
@@ -49,6 +54,28 @@ func TestParseTargetAddress(t *testing.T) {
 	for _, text := range []string{"", "service", "http://", "http://:80", "tcp://a", "http://a:0", "http://a:65536", "http://a:b", "http://a/x", "http://a?x", "http://a#x", "http://u:p@a", "http://a b", "http://a\r\n"} {
 		if a, err := ParseTargetAddress(text); err == nil {
 			t.Errorf("%q is read as %s", text, a)
+		}
+	}
+}
+
+func TestShareOut(t *testing.T) {
+	for _, test := range []struct {
+		counts, want string
+		limit, left  int
+	}{
+		{"[3 0 2]", "[3 0 2]", 10, 5},
+		{"[600 600 600]", "[67 67 66]", 200, 0},
+		{"[1 500 2]", "[1 197 2]", 200, 0},
+		{"[1 1 1]", "[1 1 0]", 2, 0},
+		{"[5]", "[0]", 0, 0},
+		{"[]", "[]", 200, 200},
+	} {
+		var counts []int
+		if err := json.Unmarshal([]byte(strings.ReplaceAll(test.counts, " ", ",")), &counts); err != nil {
+			t.Fatal(err)
+		}
+		if left := ShareOut(counts, test.limit); fmt.Sprint(counts) != test.want || left != test.left {
+			t.Errorf("%s to %d: %v, %d left", test.counts, test.limit, counts, left)
 		}
 	}
 }

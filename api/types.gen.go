@@ -112,6 +112,96 @@ func (e ContractKind) Valid() bool {
 	}
 }
 
+// Defines values for DeviceCommandState.
+const (
+	CommandAnswered   DeviceCommandState = "answered"
+	CommandCancelled  DeviceCommandState = "cancelled"
+	CommandExpired    DeviceCommandState = "expired"
+	CommandQueued     DeviceCommandState = "queued"
+	CommandRejected   DeviceCommandState = "rejected"
+	CommandSent       DeviceCommandState = "sent"
+	CommandUnanswered DeviceCommandState = "unanswered"
+)
+
+// Valid indicates whether the value is a known member of the DeviceCommandState enum.
+func (e DeviceCommandState) Valid() bool {
+	switch e {
+	case CommandAnswered:
+		return true
+	case CommandCancelled:
+		return true
+	case CommandExpired:
+		return true
+	case CommandQueued:
+		return true
+	case CommandRejected:
+		return true
+	case CommandSent:
+		return true
+	case CommandUnanswered:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DtlsRefusalsReason.
+const (
+	DtlsRefusalsReasonCertificate DtlsRefusalsReason = "certificate"
+	DtlsRefusalsReasonFull        DtlsRefusalsReason = "full"
+	DtlsRefusalsReasonKey         DtlsRefusalsReason = "key"
+	DtlsRefusalsReasonOther       DtlsRefusalsReason = "other"
+	DtlsRefusalsReasonOwner       DtlsRefusalsReason = "owner"
+	DtlsRefusalsReasonSource      DtlsRefusalsReason = "source"
+	DtlsRefusalsReasonTimeout     DtlsRefusalsReason = "timeout"
+	DtlsRefusalsReasonUnknown     DtlsRefusalsReason = "unknown"
+)
+
+// Valid indicates whether the value is a known member of the DtlsRefusalsReason enum.
+func (e DtlsRefusalsReason) Valid() bool {
+	switch e {
+	case DtlsRefusalsReasonCertificate:
+		return true
+	case DtlsRefusalsReasonFull:
+		return true
+	case DtlsRefusalsReasonKey:
+		return true
+	case DtlsRefusalsReasonOther:
+		return true
+	case DtlsRefusalsReasonOwner:
+		return true
+	case DtlsRefusalsReasonSource:
+		return true
+	case DtlsRefusalsReasonTimeout:
+		return true
+	case DtlsRefusalsReasonUnknown:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for FindingState.
+const (
+	FindingNotServed FindingState = "not-served"
+	FindingOngoing   FindingState = "ongoing"
+	FindingOver      FindingState = "over"
+)
+
+// Valid indicates whether the value is a known member of the FindingState enum.
+func (e FindingState) Valid() bool {
+	switch e {
+	case FindingNotServed:
+		return true
+	case FindingOngoing:
+		return true
+	case FindingOver:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for FindingName.
 const (
 	FindingDeprecated      FindingName = "deprecated"
@@ -536,8 +626,11 @@ const (
 	WarningCircuit                   WarningCode = "circuit"
 	WarningDeprecatedPastSunset      WarningCode = "deprecated-past-sunset"
 	WarningGatewayBehind             WarningCode = "gateway-behind"
+	WarningMQTTStore                 WarningCode = "mqtt-store"
+	WarningOverload                  WarningCode = "overload"
 	WarningPassThrough               WarningCode = "pass-through"
 	WarningRecordsLost               WarningCode = "records-lost"
+	WarningSecretsKey                WarningCode = "secrets-key"
 	WarningUnauthenticatedOperations WarningCode = "unauthenticated-operations"
 	WarningUnclaimed                 WarningCode = "unclaimed"
 	WarningUndocumentedTraffic       WarningCode = "undocumented-traffic"
@@ -558,9 +651,15 @@ func (e WarningCode) Valid() bool {
 		return true
 	case WarningGatewayBehind:
 		return true
+	case WarningMQTTStore:
+		return true
+	case WarningOverload:
+		return true
 	case WarningPassThrough:
 		return true
 	case WarningRecordsLost:
+		return true
+	case WarningSecretsKey:
 		return true
 	case WarningUnauthenticatedOperations:
 		return true
@@ -659,6 +758,30 @@ type AddressState struct {
 	Open  int       `json:"open"`
 	Since time.Time `json:"since"`
 	Why   string    `json:"why,omitempty,omitzero"`
+}
+
+// AnswerCache What a gateway's cache of answers has done since it started, and what is in it.
+type AnswerCache struct {
+	// Bytes That they take.
+	Bytes int64 `json:"bytes"`
+
+	// Entries Answers stored now.
+	Entries int64 `json:"entries"`
+
+	// Evicted Answers that had to make room.
+	Evicted int64 `json:"evicted"`
+
+	// Hits Requests that it answered.
+	Hits int64 `json:"hits"`
+
+	// Misses Requests that might have been answered from it and went to a service.
+	Misses int64 `json:"misses"`
+
+	// Revalidated Answers that a service found to hold still.
+	Revalidated int64 `json:"revalidated"`
+
+	// Stale Of the hits: with an answer that was being revalidated.
+	Stale int64 `json:"stale"`
 }
 
 // Api defines model for Api.
@@ -937,6 +1060,181 @@ type Claim struct {
 	Password string       `json:"password"`
 }
 
+// CoapListener How one CoAP listener of a gateway stands. What is not now is counted since the gateway started.
+type CoapListener struct {
+	// Address Absent of WebSockets, which come to the listeners of HTTP.
+	Address string `json:"address,omitempty,omitzero"`
+
+	// Limited Answers cut down, or challenged, for peers whose address is not verified.
+	Limited int64 `json:"limited"`
+
+	// Malformed Messages that are none.
+	Malformed int64 `json:"malformed"`
+
+	// Name `coap`, `coap-on-ramp`, `coaps`, `coap-tcp`, `coaps-tcp` or `coap-ws`.
+	Name string `json:"name"`
+
+	// Observations Now.
+	Observations int `json:"observations"`
+
+	// Peers Known now; of connections open.
+	Peers int `json:"peers"`
+
+	// Received Messages.
+	Received int64 `json:"received"`
+
+	// Refused Requests answered 5.03, and connections closed, because a limit was reached.
+	Refused int64 `json:"refused"`
+
+	// TransferBytes That bodies in blocks take now.
+	TransferBytes int64 `json:"transferBytes"`
+}
+
+// CoapObservation defines model for CoapObservation.
+type CoapObservation struct {
+	Id string `json:"id"`
+
+	// Kind `device`, `app` or `foreign`; absent where it has not shown who it is.
+	Kind string `json:"kind,omitempty,omitzero"`
+
+	// Listener What it came by, as in the settings: `coap`, `coaps`, …
+	Listener string `json:"listener"`
+
+	// Node The gateway.
+	Node string `json:"node"`
+
+	// Path Without its query; the route of the contract where a part of it is secret.
+	Path string `json:"path"`
+
+	// Peer The `id` of the peer.
+	Peer      string `json:"peer"`
+	Principal string `json:"principal,omitempty,omitzero"`
+
+	// Sent Notifications.
+	Sent  int       `json:"sent"`
+	Since time.Time `json:"since"`
+
+	// Source Address and port.
+	Source string `json:"source"`
+
+	// Waiting The newest notification is not acknowledged yet.
+	Waiting bool `json:"waiting"`
+}
+
+// CoapObservationPage defines model for CoapObservationPage.
+type CoapObservationPage struct {
+	Items []CoapObservation `json:"items"`
+
+	// Missing Gateways that did not answer; what they have is not part of this.
+	Missing MissingGateways `json:"missing"`
+	Next    string          `json:"next,omitempty,omitzero"`
+}
+
+// CoapPeer defines model for CoapPeer.
+type CoapPeer struct {
+	// Calls Of the gateway to it that are not answered yet.
+	Calls int `json:"calls"`
+
+	// Cipher Of DTLS or TLS, such as `TLS_PSK_WITH_AES_128_CCM_8`; absent where there is none, and of WebSockets.
+	Cipher string `json:"cipher,omitempty,omitzero"`
+
+	// ConnectionId Its DTLS session has a Connection ID (RFC 9146): it goes on when the address changes.
+	ConnectionId bool `json:"connectionId"`
+
+	// Credential How it has shown who it is: `token`, `psk` or `certificate`; absent where it has not.
+	Credential string `json:"credential,omitempty,omitzero"`
+
+	// HeardAt When its last request came, or any record of its DTLS session.
+	HeardAt time.Time `json:"heardAt,omitempty,omitzero"`
+	Id      string    `json:"id"`
+
+	// Kind `device`, `app` or `foreign`; absent where it has not shown who it is.
+	Kind string `json:"kind,omitempty,omitzero"`
+
+	// Listener What it came by, as in the settings: `coap`, `coaps`, …
+	Listener string `json:"listener"`
+
+	// Node The gateway.
+	Node         string `json:"node"`
+	Observations int    `json:"observations"`
+
+	// OpenedAt When its DTLS session or its connection began; absent where it has neither.
+	OpenedAt time.Time `json:"openedAt,omitempty,omitzero"`
+
+	// Principal Who sent its newest request that was identified.
+	Principal string `json:"principal,omitempty,omitzero"`
+
+	// Requests Of it that are not answered yet.
+	Requests int `json:"requests"`
+
+	// Source Address and port.
+	Source string `json:"source"`
+
+	// Transfers Bodies on their way in blocks.
+	Transfers int `json:"transfers"`
+
+	// Verified Its address is known to be its own.
+	Verified bool `json:"verified"`
+}
+
+// CoapPeerDetail defines model for CoapPeerDetail.
+type CoapPeerDetail struct {
+	Observations []CoapObservation `json:"observations"`
+	Peer         CoapPeer          `json:"peer"`
+	Transfers    []CoapTransfer    `json:"transfers"`
+}
+
+// CoapPeerPage defines model for CoapPeerPage.
+type CoapPeerPage struct {
+	Items []CoapPeer `json:"items"`
+
+	// Missing Gateways that did not answer; what they have is not part of this.
+	Missing MissingGateways `json:"missing"`
+	Next    string          `json:"next,omitempty,omitzero"`
+}
+
+// CoapTransfer defines model for CoapTransfer.
+type CoapTransfer struct {
+	// Bytes That have come, or have been asked for.
+	Bytes int64 `json:"bytes"`
+
+	// Kind `device`, `app` or `foreign`; absent where it has not shown who it is.
+	Kind string `json:"kind,omitempty,omitzero"`
+
+	// Listener What it came by, as in the settings: `coap`, `coaps`, …
+	Listener string `json:"listener"`
+	Method   string `json:"method"`
+
+	// Node The gateway.
+	Node string `json:"node"`
+	Path string `json:"path"`
+
+	// Peer The `id` of the peer.
+	Peer      string `json:"peer"`
+	Principal string `json:"principal,omitempty,omitzero"`
+
+	// Size Of the body; absent where the peer has not said.
+	Size int64 `json:"size,omitempty,omitzero"`
+
+	// Source Address and port.
+	Source string `json:"source"`
+
+	// Upload From the peer; otherwise to it.
+	Upload bool `json:"upload"`
+
+	// UsedAt When the last block came or went.
+	UsedAt time.Time `json:"usedAt"`
+}
+
+// CoapTransferPage defines model for CoapTransferPage.
+type CoapTransferPage struct {
+	Items []CoapTransfer `json:"items"`
+
+	// Missing Gateways that did not answer; what they have is not part of this.
+	Missing MissingGateways `json:"missing"`
+	Next    string          `json:"next,omitempty,omitzero"`
+}
+
 // ContractFinding defines model for ContractFinding.
 type ContractFinding struct {
 	Column  int    `json:"column,omitempty,omitzero"`
@@ -969,19 +1267,68 @@ type Deprecation struct {
 
 // Device defines model for Device.
 type Device struct {
-	CreatedAt time.Time  `json:"createdAt"`
-	Firmware  string     `json:"firmware,omitempty,omitzero"`
-	Id        Identifier `json:"id"`
-	Model     string     `json:"model,omitempty,omitzero"`
+	// Certificates Those that are registered for the device, the oldest first.
+	Certificates []DeviceCertificate `json:"certificates,omitempty,omitzero"`
+	CreatedAt    time.Time           `json:"createdAt"`
+	Firmware     string              `json:"firmware,omitempty,omitzero"`
+	Id           Identifier          `json:"id"`
+	Model        string              `json:"model,omitempty,omitzero"`
+
+	// Oscore By which the device names its OSCORE context; absent if it has none.
+	Oscore *OscoreIds `json:"oscore,omitempty"`
 
 	// Presence When and how a device or app was last seen; written within a minute, or five seconds while few are there.
-	Presence *Presence      `json:"presence,omitempty"`
-	State    PrincipalState `json:"state"`
+	Presence *Presence `json:"presence,omitempty"`
+
+	// PskIdentity By which the device names its pre-shared key; empty if it has none.
+	PskIdentity string `json:"pskIdentity,omitempty,omitzero"`
+
+	// Registration Only where one device is shown.
+	Registration *DeviceRegistration `json:"registration,omitempty"`
+	State        PrincipalState      `json:"state"`
 
 	// Tokens How many tokens are valid.
 	Tokens    int       `json:"tokens"`
 	UpdatedAt time.Time `json:"updatedAt"`
 }
+
+// DeviceCertificate defines model for DeviceCertificate.
+type DeviceCertificate struct {
+	AddedAt time.Time `json:"addedAt"`
+
+	// Fingerprint SHA-256 of its DER form in hexadecimal.
+	Fingerprint string    `json:"fingerprint"`
+	NotAfter    time.Time `json:"notAfter"`
+	NotBefore   time.Time `json:"notBefore"`
+	Subject     string    `json:"subject"`
+}
+
+// DeviceCommand defines model for DeviceCommand.
+type DeviceCommand struct {
+	Attempts int `json:"attempts"`
+
+	// By Who asked, such as `app a1` or `operator ann`.
+	By        string    `json:"by"`
+	ChangedAt time.Time `json:"changedAt"`
+	Id        string    `json:"id"`
+
+	// LeftSeconds That it may still wait.
+	LeftSeconds int64  `json:"leftSeconds"`
+	Method      string `json:"method"`
+
+	// Operation API, version and operation, where an operation of a contract was called.
+	Operation string       `json:"operation,omitempty,omitzero"`
+	Path      string       `json:"path"`
+	Query     string       `json:"query,omitempty,omitzero"`
+	QueuedAt  time.Time    `json:"queuedAt"`
+	Reply     *DeviceReply `json:"reply,omitempty"`
+
+	// State `answered`: see the reply. `rejected`: with a Reset, or an answer that cannot be read. `unanswered`: it may have been carried out, and is not sent again.
+	State DeviceCommandState `json:"state"`
+}
+
+// DeviceCommandState `answered`: see the reply. `rejected`: with a Reset, or an answer that cannot be read. `unanswered`: it may have been carried out, and is not sent again.
+type DeviceCommandState string
 
 // DevicePage defines model for DevicePage.
 type DevicePage struct {
@@ -989,10 +1336,94 @@ type DevicePage struct {
 	Next  string   `json:"next,omitempty,omitzero"`
 }
 
+// DeviceRegistration What a device has registered with the resource directory of a gateway (RFC 9176), and where it is reached.
+type DeviceRegistration struct {
+	// Address Where it was heard last, with the port.
+	Address string `json:"address"`
+
+	// Base Where it serves, if that is not where it was heard.
+	Base string `json:"base,omitempty,omitzero"`
+
+	// LeftSeconds Until it ends, unless it is renewed.
+	LeftSeconds     int64 `json:"leftSeconds"`
+	LifetimeSeconds int64 `json:"lifetimeSeconds"`
+
+	// Links What it offers, in link format (RFC 6690).
+	Links string `json:"links"`
+
+	// Node The gateway that reaches it.
+	Node string `json:"node"`
+
+	// Parameters Further ones, such as `lwm2m=1.1`.
+	Parameters []string  `json:"parameters,omitempty,omitzero"`
+	Sector     string    `json:"sector,omitempty,omitzero"`
+	Since      time.Time `json:"since"`
+
+	// Sleeps It is reached only after it was heard.
+	Sleeps bool `json:"sleeps,omitempty,omitzero"`
+
+	// Transport The listener: `coap`, `coaps`, `coap-tcp` and so on.
+	Transport string    `json:"transport"`
+	UpdatedAt time.Time `json:"updatedAt"`
+}
+
+// DeviceReply defines model for DeviceReply.
+type DeviceReply struct {
+	// Body Of the answer to a command its first 1,024 bytes, and only where one command is shown.
+	Body []byte `json:"body,omitempty,omitzero"`
+
+	// Bytes Of the whole body.
+	Bytes int `json:"bytes"`
+
+	// Code CoAP's, such as 2.05.
+	Code        string `json:"code"`
+	ContentType string `json:"contentType,omitempty,omitzero"`
+	Location    string `json:"location,omitempty,omitzero"`
+
+	// Status In HTTP's numbers.
+	Status int `json:"status"`
+}
+
+// DeviceRequest defines model for DeviceRequest.
+type DeviceRequest struct {
+	// Accept Media type that the answer is to have.
+	Accept string `json:"accept,omitempty,omitzero"`
+	Body   []byte `json:"body,omitempty,omitzero"`
+
+	// ContentType Media type of the body.
+	ContentType string `json:"contentType,omitempty,omitzero"`
+
+	// Method GET, POST, PUT, DELETE, FETCH, PATCH or IPATCH.
+	Method string `json:"method"`
+
+	// Path Such as `/3/0/13`, percent-encoded.
+	Path  string `json:"path"`
+	Query string `json:"query,omitempty,omitzero"`
+
+	// TimeoutSeconds 1 to 120.
+	TimeoutSeconds int `json:"timeoutSeconds,omitempty,omitzero"`
+}
+
 // DeviceUpdate defines model for DeviceUpdate.
 type DeviceUpdate struct {
 	Firmware *string `json:"firmware,omitempty"`
 	Model    *string `json:"model,omitempty"`
+}
+
+// DeviceWithOscore defines model for DeviceWithOscore.
+type DeviceWithOscore struct {
+	// Context An OSCORE security context with AES-CCM-16-64-128 and HKDF SHA-256, as the device has it, in hexadecimal.
+	Context OscoreContext `json:"context"`
+	Device  Device        `json:"device"`
+}
+
+// DeviceWithPsk defines model for DeviceWithPsk.
+type DeviceWithPsk struct {
+	Device   Device `json:"device"`
+	Identity string `json:"identity"`
+
+	// Key Shown only once; it is kept sealed.
+	Key string `json:"key"`
 }
 
 // DeviceWithToken defines model for DeviceWithToken.
@@ -1003,6 +1434,42 @@ type DeviceWithToken struct {
 	Token string `json:"token"`
 }
 
+// DtlsRefusals defines model for DtlsRefusals.
+type DtlsRefusals struct {
+	Count  int64              `json:"count"`
+	Reason DtlsRefusalsReason `json:"reason"`
+}
+
+// DtlsRefusalsReason defines model for DtlsRefusals.Reason.
+type DtlsRefusalsReason string
+
+// DtlsState How a gateway stands with CoAP clients that come by DTLS. What is not now is counted since it started.
+type DtlsState struct {
+	// Discarded Datagrams of nobody who is known, and records that were forged or repeated.
+	Discarded int64 `json:"discarded"`
+
+	// Evicted Sessions that had to make room.
+	Evicted int64 `json:"evicted"`
+
+	// Expired Sessions that were silent for too long.
+	Expired int64 `json:"expired"`
+
+	// Handshakes That were finished.
+	Handshakes int64 `json:"handshakes"`
+
+	// Moved Sessions that went on from another address.
+	Moved int64 `json:"moved"`
+
+	// Refused Handshakes that were refused, by reason; those of which there was one at least.
+	Refused []DtlsRefusals `json:"refused"`
+
+	// Sessions Now.
+	Sessions int `json:"sessions"`
+
+	// Unfinished Handshakes, now.
+	Unfinished int `json:"unfinished"`
+}
+
 // ExchangeDetail defines model for ExchangeDetail.
 type ExchangeDetail struct {
 	// Captured What a capture has of it; only for the scope `devices.write`.
@@ -1011,9 +1478,10 @@ type ExchangeDetail struct {
 	// Clause JSON Pointer into the contract: the operation, or the schema that the payload breaks.
 	Clause string `json:"clause,omitempty,omitzero"`
 
-	// Exchange What one exchange left behind. It holds no payload and no secret.
+	// Exchange What one exchange left behind, or several that one caller made within a moment and that differ in nothing but time and bytes: at
+	// thousands a second these share a record. It holds no payload and no secret.
 	//
-	// Examples: {"api":"thermo","bytesIn":45,"bytesOut":0,"detail":"/temp /properties/temp/maximum","durationMicros":180,"findings":["invalid-request"],"instance":"n1-mc3k2a-2s","kind":"device","method":"POST","operation":"sendTelemetry","principal":"d7","problem":"invalid-payload","protocol":"mqtt","status":422,"time":"2026-11-22T18:11:05Z","version":"2.4.0"}
+	// Examples: {"api":"thermo","bytesIn":45,"bytesOut":0,"detail":"/temp /properties/temp/maximum","durationMicros":180,"exchanges":1,"findings":["invalid-request"],"instance":"n1-mc3k2a-2s","kind":"device","method":"POST","operation":"sendTelemetry","principal":"d7","problem":"invalid-payload","protocol":"mqtt","status":422,"time":"2026-11-22T18:11:05Z","version":"2.4.0"}
 	Exchange  TrafficRecord `json:"exchange"`
 	Operation *Operation    `json:"operation,omitempty"`
 }
@@ -1035,11 +1503,19 @@ type Finding struct {
 	Operation string      `json:"operation"`
 
 	// Principal Whose exchange it was.
-	Principal string   `json:"principal,omitempty,omitzero"`
-	Remedy    string   `json:"remedy"`
-	Severity  Severity `json:"severity"`
-	Version   string   `json:"version"`
+	Principal string `json:"principal,omitempty,omitzero"`
+	Remedy    string `json:"remedy"`
+
+	// Severity How much it needs somebody now; what does not go on is a notice.
+	Severity Severity `json:"severity"`
+
+	// State ongoing: seen within the last 5 minutes; over: not since; not-served: its version is retired or superseded since.
+	State   FindingState `json:"state"`
+	Version string       `json:"version"`
 }
+
+// FindingState ongoing: seen within the last 5 minutes; over: not since; not-served: its version is retired or superseded since.
+type FindingState string
 
 // FindingName defines model for FindingName.
 type FindingName string
@@ -1058,15 +1534,24 @@ type Gateway struct {
 	// Behind What is wrong with it; empty when nothing is.
 	Behind string `json:"behind"`
 
+	// Cache What a gateway's cache of answers has done since it started, and what is in it.
+	Cache AnswerCache `json:"cache"`
+
 	// Certificates Of its TLS listeners.
 	Certificates []Certificate `json:"certificates,omitempty,omitzero"`
+
+	// Coap Its listeners for CoAP.
+	Coap []CoapListener `json:"coap,omitempty,omitzero"`
 
 	// Connections Open now; of CoAP peers known now.
 	Connections int `json:"connections,omitempty,omitzero"`
 
 	// Directory Sequence in force.
-	Directory int64  `json:"directory"`
-	Node      string `json:"node"`
+	Directory int64 `json:"directory"`
+
+	// Dtls Absent where it does not listen for CoAP over DTLS.
+	Dtls *DtlsState `json:"dtls,omitempty"`
+	Node string     `json:"node"`
 
 	// RecordsDropped Since it started.
 	RecordsDropped int64 `json:"recordsDropped,omitempty,omitzero"`
@@ -1080,6 +1565,13 @@ type Gateway struct {
 
 	// Snapshot Version in force.
 	Snapshot int64 `json:"snapshot"`
+}
+
+// GatewayOutcome On which gateways a decision was carried out.
+type GatewayOutcome struct {
+	// Missing Gateways that did not answer; what they have is not part of this.
+	Missing MissingGateways `json:"missing"`
+	Nodes   []string        `json:"nodes"`
 }
 
 // HealthItem defines model for HealthItem.
@@ -1155,6 +1647,22 @@ type LiveFigures struct {
 	RefusedPerSecond float64        `json:"refusedPerSecond"`
 }
 
+// LiveMessage defines model for LiveMessage.
+type LiveMessage struct {
+	Bytes       int64           `json:"bytes"`
+	Client      string          `json:"client,omitempty,omitzero"`
+	Content     CapturedMessage `json:"content"`
+	ContentType string          `json:"contentType,omitempty,omitzero"`
+	Node        string          `json:"node"`
+	Principal   string          `json:"principal,omitempty,omitzero"`
+	PublishedAt time.Time       `json:"publishedAt,omitempty,omitzero"`
+	Qos         int             `json:"qos"`
+	Retain      bool            `json:"retain"`
+
+	// Topic Empty where a level of it is secret.
+	Topic string `json:"topic"`
+}
+
 // LiveProtocol defines model for LiveProtocol.
 type LiveProtocol struct {
 	DevicesOnline    int64    `json:"devicesOnline"`
@@ -1164,6 +1672,121 @@ type LiveProtocol struct {
 	RefusedPerSecond float64  `json:"refusedPerSecond"`
 }
 
+// MissingGateways Gateways that did not answer; what they have is not part of this.
+type MissingGateways = []string
+
+// MqttInFlight defines model for MqttInFlight.
+type MqttInFlight struct {
+	Bytes int64 `json:"bytes"`
+
+	// Id Packet identifier.
+	Id  int `json:"id"`
+	Qos int `json:"qos"`
+
+	// Released QoS 2: the client has received it, and was told so.
+	Released bool   `json:"released,omitempty,omitzero"`
+	Topic    string `json:"topic"`
+}
+
+// MqttSession What a client has at a gateway, connected or not.
+type MqttSession struct {
+	// Client MQTT client identifier.
+	Client    string `json:"client"`
+	Connected bool   `json:"connected"`
+
+	// ExpirySeconds How long it outlives its connection; 4294967295: for ever.
+	ExpirySeconds int64  `json:"expirySeconds"`
+	Id            string `json:"id"`
+
+	// InFlight Messages that were sent to it and not acknowledged.
+	InFlight int `json:"inFlight"`
+
+	// KeepAlive Seconds; absent while it is away, or where there is none.
+	KeepAlive int `json:"keepAlive,omitempty,omitzero"`
+
+	// Kept It is on disk, and outlives a restart of the gateway.
+	Kept bool `json:"kept"`
+
+	// Kind device, app, anonymous or foreign.
+	Kind string `json:"kind"`
+
+	// Node The gateway.
+	Node string `json:"node"`
+
+	// Principal The device or app; empty for one that nobody has identified.
+	Principal string `json:"principal"`
+
+	// Queued Messages that wait for it.
+	Queued      int   `json:"queued"`
+	QueuedBytes int64 `json:"queuedBytes"`
+
+	// Since It is connected, or away; absent where a restart of the gateway has forgotten it.
+	Since time.Time `json:"since,omitempty,omitzero"`
+
+	// Source Address and port of the connection.
+	Source        string `json:"source,omitempty,omitzero"`
+	Subscriptions int    `json:"subscriptions"`
+
+	// Version Of MQTT: `3.1.1` or `5`; absent while it is away.
+	Version string `json:"version,omitempty,omitzero"`
+}
+
+// MqttSessionDetail defines model for MqttSessionDetail.
+type MqttSessionDetail struct {
+	// MaxQueued Of `queued`; what comes beyond is dropped and counted.
+	MaxQueued      int   `json:"maxQueued"`
+	MaxQueuedBytes int64 `json:"maxQueuedBytes"`
+
+	// Messages In flight, the oldest first, 100 at the most.
+	Messages []MqttInFlight `json:"messages"`
+
+	// Missing Gateways that did not answer; what they have is not part of this.
+	Missing MissingGateways `json:"missing"`
+
+	// Receiving QoS 2 messages that it has sent, and not released yet.
+	Receiving int `json:"receiving,omitempty,omitzero"`
+
+	// Session What a client has at a gateway, connected or not.
+	Session               MqttSession        `json:"session"`
+	Subscriptions         []MqttSubscription `json:"subscriptions"`
+	SubscriptionsNotShown int                `json:"subscriptionsNotShown,omitempty,omitzero"`
+
+	// Will What is published when the client goes without a word.
+	Will *MqttWill `json:"will,omitempty"`
+}
+
+// MqttSessionPage defines model for MqttSessionPage.
+type MqttSessionPage struct {
+	Items []MqttSession `json:"items"`
+
+	// Missing Gateways that did not answer; what they have is not part of this.
+	Missing MissingGateways `json:"missing"`
+	Next    string          `json:"next,omitempty,omitzero"`
+}
+
+// MqttSubscription defines model for MqttSubscription.
+type MqttSubscription struct {
+	Filter string `json:"filter"`
+
+	// Id Subscription identifier; absent where it has none.
+	Id int64 `json:"id,omitempty,omitzero"`
+
+	// Mute Contracts no longer let it in: nothing is delivered until they do again.
+	Mute              bool `json:"mute,omitempty,omitzero"`
+	NoLocal           bool `json:"noLocal,omitempty,omitzero"`
+	Qos               int  `json:"qos"`
+	RetainAsPublished bool `json:"retainAsPublished,omitempty,omitzero"`
+}
+
+// MqttWill What is published when the client goes without a word.
+type MqttWill struct {
+	Bytes        int64  `json:"bytes"`
+	DelaySeconds int64  `json:"delaySeconds"`
+	Qos          int    `json:"qos"`
+	Retain       bool   `json:"retain"`
+	Topic        string `json:"topic"`
+}
+
 // NamedCount defines model for NamedCount.
 type NamedCount struct {
 	Count int64 `json:"count"`
@@ -1171,6 +1794,15 @@ type NamedCount struct {
 	// Example A route or detail of the newest exchange that is counted here.
 	Example string `json:"example,omitempty,omitzero"`
 	Name    string `json:"name"`
+}
+
+// NamedDocument defines model for NamedDocument.
+type NamedDocument struct {
+	// Document An OpenAPI 3.1 or 3.0, AsyncAPI 3 or pass-through document.
+	Document string `json:"document"`
+
+	// Name The document's file name, used in findings; the number of the line where it is missing.
+	Name string `json:"name,omitempty,omitzero"`
 }
 
 // NewApp Examples: {"id":"dashboard","name":"The dashboard","scopes":["telemetry.read"]}
@@ -1197,11 +1829,32 @@ type NewCapture struct {
 	Seconds int  `json:"seconds,omitempty,omitzero"`
 }
 
+// NewCertificate defines model for NewCertificate.
+type NewCertificate struct {
+	// Certificate In PEM form, without its chain and without its private key.
+	Certificate string `json:"certificate"`
+}
+
 // NewDevice Examples: {"firmware":"1.8.3","id":"d7","model":"T2"}
 type NewDevice struct {
 	Firmware string     `json:"firmware,omitempty,omitzero"`
 	Id       Identifier `json:"id"`
 	Model    string     `json:"model,omitempty,omitzero"`
+
+	// Psk With a key.
+	//
+	// Examples: {"identity":"meter-0007","key":"000102030405060708090a0b0c0d0e0f"}
+	Psk *NewPsk `json:"psk,omitempty"`
+}
+
+// NewDeviceCommand defines model for NewDeviceCommand.
+type NewDeviceCommand struct {
+	// Idempotent It may be sent again when no answer came. Default: as its method.
+	Idempotent *bool         `json:"idempotent,omitempty"`
+	Request    DeviceRequest `json:"request"`
+
+	// WaitSeconds How long it waits: 1 s to 7 days.
+	WaitSeconds int64 `json:"waitSeconds"`
 }
 
 // NewOperator Examples: {"name":"ben","role":"developer"}
@@ -1210,11 +1863,26 @@ type NewOperator struct {
 	Role Role         `json:"role"`
 }
 
+// NewOscore defines model for NewOscore.
+type NewOscore struct {
+	// Context An OSCORE security context with AES-CCM-16-64-128 and HKDF SHA-256, as the device has it, in hexadecimal.
+	Context *OscoreContext `json:"context,omitempty"`
+}
+
 // NewPassword defines model for NewPassword.
 type NewPassword struct {
 	// Current Not needed in the session of an invitation.
 	Current  string `json:"current,omitempty,omitzero"`
 	Password string `json:"password"`
+}
+
+// NewPsk Examples: {"identity":"meter-0007","key":"000102030405060708090a0b0c0d0e0f"}
+type NewPsk struct {
+	// Identity By which the device names the key in a handshake, at most 128 bytes of UTF-8; its id, if it is left out. No two devices have the same.
+	Identity string `json:"identity,omitempty,omitzero"`
+
+	// Key 16 to 64 bytes in hexadecimal.
+	Key string `json:"key,omitempty,omitzero"`
 }
 
 // NewTarget Examples: {"ttlSeconds":60,"weight":1}
@@ -1254,20 +1922,29 @@ type Operation struct {
 	Kinds []string `json:"kinds,omitempty,omitzero"`
 
 	// Mqtt Such as `publish d/{deviceId}/telemetry (QoS 1)`.
-	Mqtt        string   `json:"mqtt,omitempty,omitzero"`
-	PassThrough bool     `json:"passThrough,omitempty,omitzero"`
-	Scopes      []string `json:"scopes,omitempty,omitzero"`
-	Summary     string   `json:"summary,omitempty,omitzero"`
+	Mqtt        string `json:"mqtt,omitempty,omitzero"`
+	PassThrough bool   `json:"passThrough,omitempty,omitzero"`
+
+	// Rules What holds for its calls besides payloads and credentials: limits, conditions and policies, a sentence each.
+	Rules   []string `json:"rules,omitempty,omitzero"`
+	Scopes  []string `json:"scopes,omitempty,omitzero"`
+	Summary string   `json:"summary,omitempty,omitzero"`
 
 	// Upstream Empty where the operation is answered from its examples or ends at the broker.
 	Upstream string `json:"upstream,omitempty,omitzero"`
-	Version  string `json:"version"`
+
+	// UpstreamMissing No gateway has the upstream.
+	UpstreamMissing bool   `json:"upstreamMissing,omitempty,omitzero"`
+	Version         string `json:"version"`
 }
 
 // OperationChange defines model for OperationChange.
 type OperationChange struct {
 	Change OperationChangeChange `json:"change"`
 	Id     string                `json:"id"`
+
+	// Rules What becomes of the policies and conditions of a changed operation, a sentence each.
+	Rules []string `json:"rules,omitempty,omitzero"`
 }
 
 // OperationChangeChange defines model for OperationChange.Change.
@@ -1351,6 +2028,32 @@ type OperatorWithInvitation struct {
 
 	// Token One-time; shown only now. The link is the console's address with `#token=` and this.
 	Token string `json:"token"`
+}
+
+// OscoreContext An OSCORE security context with AES-CCM-16-64-128 and HKDF SHA-256, as the device has it, in hexadecimal.
+type OscoreContext struct {
+	// IdContext At most 64 bytes; none, if it is left out.
+	IdContext string `json:"idContext,omitempty,omitzero"`
+
+	// MasterSalt At most 64 bytes.
+	MasterSalt string `json:"masterSalt,omitempty,omitzero"`
+
+	// MasterSecret 16 to 64 bytes.
+	MasterSecret string `json:"masterSecret"`
+
+	// RecipientId Of the gateway, at most 7 bytes, another one than the device's.
+	RecipientId string `json:"recipientId"`
+
+	// SenderId Of the device, at most 7 bytes; with the same id context no two devices have the same.
+	SenderId string `json:"senderId"`
+}
+
+// OscoreIds defines model for OscoreIds.
+type OscoreIds struct {
+	IdContext string `json:"idContext,omitempty,omitzero"`
+
+	// SenderId Of the device, in hexadecimal.
+	SenderId string `json:"senderId"`
 }
 
 // Plan What publishing a document does, or did.
@@ -1466,6 +2169,18 @@ type ProtocolTraffic struct {
 	Refused int64 `json:"refused"`
 }
 
+// Publication What publishing many documents does, or did.
+type Publication struct {
+	// Applied False for a dry run and where everything is published already.
+	Applied bool `json:"applied"`
+
+	// Plans One for each document, in their order.
+	Plans []Plan `json:"plans"`
+
+	// Snapshot The version of the snapshot that gateways take over.
+	Snapshot int64 `json:"snapshot,omitempty,omitzero"`
+}
+
 // Readiness defines model for Readiness.
 type Readiness struct {
 	Checks []Check `json:"checks"`
@@ -1483,6 +2198,41 @@ type Redaction struct {
 	// Pointer JSON Pointer.
 	Pointer string `json:"pointer"`
 	Reason  string `json:"reason"`
+}
+
+// Retained defines model for Retained.
+type Retained struct {
+	Bytes       int64     `json:"bytes"`
+	Client      string    `json:"client,omitempty,omitzero"`
+	ContentType string    `json:"contentType,omitempty,omitzero"`
+	ExpiresAt   time.Time `json:"expiresAt,omitempty,omitzero"`
+
+	// Nodes The gateways that have it. Where they differ the newest is shown.
+	Nodes []string `json:"nodes"`
+
+	// Principal Who published it; absent where nobody knows.
+	Principal   string    `json:"principal,omitempty,omitzero"`
+	PublishedAt time.Time `json:"publishedAt,omitempty,omitzero"`
+	Qos         int       `json:"qos"`
+	Topic       string    `json:"topic"`
+}
+
+// RetainedDetail defines model for RetainedDetail.
+type RetainedDetail struct {
+	Content CapturedMessage `json:"content"`
+	Message Retained        `json:"message"`
+
+	// Missing Gateways that did not answer; what they have is not part of this.
+	Missing MissingGateways `json:"missing"`
+}
+
+// RetainedPage defines model for RetainedPage.
+type RetainedPage struct {
+	Items []Retained `json:"items"`
+
+	// Missing Gateways that did not answer; what they have is not part of this.
+	Missing MissingGateways `json:"missing"`
+	Next    string          `json:"next,omitempty,omitzero"`
 }
 
 // Role defines model for Role.
@@ -1537,6 +2287,13 @@ type Setup struct {
 
 // Severity defines model for Severity.
 type Severity string
+
+// ShedCalls Calls that were refused beyond a limit, by the priority of the operation.
+type ShedCalls struct {
+	Background int64 `json:"background"`
+	Critical   int64 `json:"critical"`
+	Normal     int64 `json:"normal"`
+}
 
 // SignIn Either a one-time token, or name and password.
 //
@@ -1674,28 +2431,72 @@ type TokenWithSecret struct {
 	Token  Token  `json:"token"`
 }
 
+// Topic A level of the tree of topics with all below it.
+type Topic struct {
+	// AtLeast `retained` and `below` are at the least so many: a gateway reads no more than 20,000 retained messages for a page.
+	AtLeast bool `json:"atLeast,omitempty,omitzero"`
+
+	// Below Topics below it that are known; of several gateways, the most that one knows.
+	Below int    `json:"below"`
+	Level string `json:"level"`
+
+	// PerSecond Messages on it and below it.
+	PerSecond float64 `json:"perSecond"`
+
+	// Published It is a topic itself, not only a level of others.
+	Published bool `json:"published"`
+
+	// Retained Messages on it and below it; of several gateways, the most that one has.
+	Retained int `json:"retained"`
+
+	// Topic With the levels above; with a `/` behind it, it is the prefix of what is below.
+	Topic string `json:"topic"`
+}
+
+// TopicPage defines model for TopicPage.
+type TopicPage struct {
+	// CountedSeconds Over which the gateway that has counted for the shortest time has counted; 0: counting has just begun.
+	CountedSeconds float64 `json:"countedSeconds"`
+	Items          []Topic `json:"items"`
+
+	// Missing Gateways that did not answer; what they have is not part of this.
+	Missing MissingGateways `json:"missing"`
+	Next    string          `json:"next,omitempty,omitzero"`
+
+	// OthersPerSecond Messages on topics beyond the 10,000 that a gateway counts.
+	OthersPerSecond float64 `json:"othersPerSecond"`
+}
+
 // TrafficPage defines model for TrafficPage.
 type TrafficPage struct {
 	Items []TrafficRecord `json:"items"`
 	Next  string          `json:"next,omitempty,omitzero"`
 }
 
-// TrafficRecord What one exchange left behind. It holds no payload and no secret.
+// TrafficRecord What one exchange left behind, or several that one caller made within a moment and that differ in nothing but time and bytes: at
+// thousands a second these share a record. It holds no payload and no secret.
 //
-// Examples: {"api":"thermo","bytesIn":45,"bytesOut":0,"detail":"/temp /properties/temp/maximum","durationMicros":180,"findings":["invalid-request"],"instance":"n1-mc3k2a-2s","kind":"device","method":"POST","operation":"sendTelemetry","principal":"d7","problem":"invalid-payload","protocol":"mqtt","status":422,"time":"2026-11-22T18:11:05Z","version":"2.4.0"}
+// Examples: {"api":"thermo","bytesIn":45,"bytesOut":0,"detail":"/temp /properties/temp/maximum","durationMicros":180,"exchanges":1,"findings":["invalid-request"],"instance":"n1-mc3k2a-2s","kind":"device","method":"POST","operation":"sendTelemetry","principal":"d7","problem":"invalid-payload","protocol":"mqtt","status":422,"time":"2026-11-22T18:11:05Z","version":"2.4.0"}
 type TrafficRecord struct {
-	Api      string `json:"api,omitempty,omitzero"`
-	BytesIn  int64  `json:"bytesIn"`
-	BytesOut int64  `json:"bytesOut"`
+	Api string `json:"api,omitempty,omitzero"`
+
+	// BytesIn In all exchanges that it stands for.
+	BytesIn int64 `json:"bytesIn"`
+
+	// BytesOut Likewise.
+	BytesOut int64 `json:"bytesOut"`
 
 	// Decided The stage that refused; absent when the exchange passed.
 	Decided string `json:"decided,omitempty,omitzero"`
 
-	// Detail Where and what an invalid payload breaks.
-	Detail         string        `json:"detail,omitempty,omitzero"`
-	DurationMicros int64         `json:"durationMicros"`
-	Findings       []FindingName `json:"findings,omitempty,omitzero"`
-	Firmware       string        `json:"firmware,omitempty,omitzero"`
+	// Detail Where and what an invalid payload breaks, or how a request breaks its protocol.
+	Detail         string `json:"detail,omitempty,omitzero"`
+	DurationMicros int64  `json:"durationMicros"`
+
+	// Exchanges How many it stands for. Time and duration are those of the first.
+	Exchanges int64         `json:"exchanges"`
+	Findings  []FindingName `json:"findings,omitempty,omitzero"`
+	Firmware  string        `json:"firmware,omitempty,omitzero"`
 
 	// Instance The name that problem details give to callers.
 	Instance string `json:"instance"`
@@ -1817,9 +2618,12 @@ type Upstream struct {
 	// InFlight Calls under way.
 	InFlight int64 `json:"inFlight"`
 
-	// Latency Milliseconds to the head of an answer, a mean that decays over 10 s.
+	// Latency Milliseconds to the head of an answer, a mean of about the last 10 s; 0 after a minute without one.
 	Latency float64 `json:"latency"`
-	Name    string  `json:"name"`
+
+	// Load What was done besides plain calls, and what was refused, since the gateways started.
+	Load UpstreamLoad `json:"load"`
+	Name string       `json:"name"`
 
 	// NotShown Addresses besides those listed here.
 	NotShown int `json:"notShown,omitempty,omitzero"`
@@ -1875,13 +2679,46 @@ type UpstreamGateway struct {
 	// DiscoveredAt When discovery last gave an answer that counts.
 	DiscoveredAt time.Time `json:"discoveredAt,omitempty,omitzero"`
 	Healthy      int       `json:"healthy"`
-	Node         string    `json:"node"`
-	Panic        bool      `json:"panic,omitempty,omitzero"`
-	Problem      string    `json:"problem,omitempty,omitzero"`
+
+	// Load What was done besides plain calls, and what was refused, since the gateways started.
+	Load    UpstreamLoad `json:"load"`
+	Node    string       `json:"node"`
+	Panic   bool         `json:"panic,omitempty,omitzero"`
+	Problem string       `json:"problem,omitempty,omitzero"`
 
 	// Registered It takes addresses that services register.
 	Registered bool `json:"registered,omitempty,omitzero"`
 	Unhealthy  int  `json:"unhealthy"`
+}
+
+// UpstreamLoad What was done besides plain calls, and what was refused, since the gateways started.
+type UpstreamLoad struct {
+	// Hedges Second calls beside a slow one.
+	Hedges int64 `json:"hedges"`
+
+	// HedgesWon Of the hedges: their answer came first.
+	HedgesWon int64 `json:"hedgesWon"`
+
+	// Limit The adaptive limit, as it is now; 0: there is none.
+	Limit int64 `json:"limit"`
+
+	// Mirroring Copies of requests under way.
+	Mirroring int64 `json:"mirroring"`
+
+	// MirrorsDropped Copies that were not sent, because too many were under way.
+	MirrorsDropped int64 `json:"mirrorsDropped"`
+
+	// Retries That were made.
+	Retries int64 `json:"retries"`
+
+	// RetriesRefused Retries and hedges beyond the budget.
+	RetriesRefused int64 `json:"retriesRefused"`
+
+	// Shed Calls that were refused beyond a limit, by the priority of the operation.
+	Shed ShedCalls `json:"shed"`
+
+	// UnderWay Calls that count against a limit of them.
+	UnderWay int64 `json:"underWay"`
 }
 
 // UpstreamPage defines model for UpstreamPage.
@@ -1915,10 +2752,13 @@ type Warning struct {
 	Message string      `json:"message"`
 
 	// Node The gateway that says so.
-	Node     string `json:"node,omitempty,omitzero"`
-	Remedy   string `json:"remedy"`
-	Upstream string `json:"upstream,omitempty,omitzero"`
-	Version  string `json:"version,omitempty,omitzero"`
+	Node   string `json:"node,omitempty,omitzero"`
+	Remedy string `json:"remedy"`
+
+	// Severity bad: callers fail, or something is lost, now; else warning.
+	Severity Severity `json:"severity"`
+	Upstream string   `json:"upstream,omitempty,omitzero"`
+	Version  string   `json:"version,omitempty,omitzero"`
 }
 
 // WarningCode defines model for Warning.Code.
@@ -1935,6 +2775,12 @@ type AppInPath = Identifier
 
 // CaptureInPath defines model for CaptureInPath.
 type CaptureInPath = Identifier
+
+// CoapPeerInPath defines model for CoapPeerInPath.
+type CoapPeerInPath = string
+
+// CommandInPath defines model for CommandInPath.
+type CommandInPath = string
 
 // Cursor defines model for Cursor.
 type Cursor = string
@@ -1960,11 +2806,17 @@ type Keep = bool
 // Limit defines model for Limit.
 type Limit = int
 
+// MqttSessionInPath defines model for MqttSessionInPath.
+type MqttSessionInPath = string
+
 // OperatorInPath defines model for OperatorInPath.
 type OperatorInPath = Identifier
 
 // ProtocolFilter defines model for ProtocolFilter.
 type ProtocolFilter = Protocol
+
+// ReasonInQuery defines model for ReasonInQuery.
+type ReasonInQuery = string
 
 // SessionInPath defines model for SessionInPath.
 type SessionInPath = Identifier
@@ -1974,6 +2826,9 @@ type TargetInPath = string
 
 // TokenInPath defines model for TokenInPath.
 type TokenInPath = Identifier
+
+// TopicFilter defines model for TopicFilter.
+type TopicFilter = string
 
 // UpstreamInPath defines model for UpstreamInPath.
 type UpstreamInPath = Identifier
@@ -1989,6 +2844,9 @@ type DeviceAnswer = Device
 
 // OperatorAnswer defines model for OperatorAnswer.
 type OperatorAnswer = Operator
+
+// OutcomeAnswer On which gateways a decision was carried out.
+type OutcomeAnswer = GatewayOutcome
 
 // ProblemAnswer RFC 9457 problem details.
 //
@@ -2103,6 +2961,54 @@ type ListAuditParams struct {
 	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
 }
 
+// ListCoapObservationsParams defines parameters for ListCoapObservations.
+type ListCoapObservationsParams struct {
+	// Filter See Filters above.
+	Filter Filter `form:"filter,omitempty" json:"filter,omitempty,omitzero"`
+
+	// Cursor The `next` of the page before.
+	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Limit How many entries a page holds at the most; 0 is the default.
+	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+}
+
+// EndCoapObservationParams defines parameters for EndCoapObservation.
+type EndCoapObservationParams struct {
+	// Reason For the audit log.
+	Reason ReasonInQuery `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+}
+
+// ListCoapPeersParams defines parameters for ListCoapPeers.
+type ListCoapPeersParams struct {
+	// Filter See Filters above.
+	Filter Filter `form:"filter,omitempty" json:"filter,omitempty,omitzero"`
+
+	// Cursor The `next` of the page before.
+	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Limit How many entries a page holds at the most; 0 is the default.
+	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+}
+
+// EndCoapSessionParams defines parameters for EndCoapSession.
+type EndCoapSessionParams struct {
+	// Reason For the audit log.
+	Reason ReasonInQuery `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+}
+
+// ListCoapTransfersParams defines parameters for ListCoapTransfers.
+type ListCoapTransfersParams struct {
+	// Filter See Filters above.
+	Filter Filter `form:"filter,omitempty" json:"filter,omitempty,omitzero"`
+
+	// Cursor The `next` of the page before.
+	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Limit How many entries a page holds at the most; 0 is the default.
+	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+}
+
 // ListDevicesParams defines parameters for ListDevices.
 type ListDevicesParams struct {
 	// Filter See Filters above.
@@ -2131,6 +3037,48 @@ type AddDeviceParams struct {
 type UpdateDeviceParams struct {
 	// IfMatch The ETag that the change is based on.
 	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// AddDeviceCertificateParams defines parameters for AddDeviceCertificate.
+type AddDeviceCertificateParams struct {
+	// IfMatch The ETag that the change is based on.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// RemoveDeviceCertificateParams defines parameters for RemoveDeviceCertificate.
+type RemoveDeviceCertificateParams struct {
+	// IfMatch The ETag that the change is based on.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// RemoveDeviceOscoreParams defines parameters for RemoveDeviceOscore.
+type RemoveDeviceOscoreParams struct {
+	// IfMatch The ETag that the change is based on.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// SetDeviceOscoreParams defines parameters for SetDeviceOscore.
+type SetDeviceOscoreParams struct {
+	// IfMatch The ETag that the change is based on.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+
+	// IdempotencyKey See Sending again above.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+}
+
+// RemoveDevicePskParams defines parameters for RemoveDevicePsk.
+type RemoveDevicePskParams struct {
+	// IfMatch The ETag that the change is based on.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+}
+
+// SetDevicePskParams defines parameters for SetDevicePsk.
+type SetDevicePskParams struct {
+	// IfMatch The ETag that the change is based on.
+	IfMatch IfMatch `json:"If-Match,omitempty,omitzero"`
+
+	// IdempotencyKey See Sending again above.
+	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
 }
 
 // QuarantineDeviceParams defines parameters for QuarantineDevice.
@@ -2175,6 +3123,12 @@ type ListFindingsParams struct {
 	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
 }
 
+// PublishApisParams defines parameters for PublishApis.
+type PublishApisParams struct {
+	// DryRun Only show the plans; change nothing.
+	DryRun bool `form:"dryRun,omitempty" json:"dryRun,omitempty,omitzero"`
+}
+
 // ImportDevicesParams defines parameters for ImportDevices.
 type ImportDevicesParams struct {
 	Mode ImportDevicesParamsMode `form:"mode,omitempty" json:"mode,omitempty,omitzero"`
@@ -2182,6 +3136,66 @@ type ImportDevicesParams struct {
 
 // ImportDevicesParamsMode defines parameters for ImportDevices.
 type ImportDevicesParamsMode string
+
+// StreamMessagesParams defines parameters for StreamMessages.
+type StreamMessagesParams struct {
+	// Topic An MQTT topic filter, such as `plant/+/temperature`; empty: `#`, which is all topics but those that begin with `$`.
+	Topic TopicFilter `form:"topic,omitempty" json:"topic,omitempty,omitzero"`
+}
+
+// ListRetainedParams defines parameters for ListRetained.
+type ListRetainedParams struct {
+	// Topic An MQTT topic filter, such as `plant/+/temperature`; empty: `#`, which is all topics but those that begin with `$`.
+	Topic TopicFilter `form:"topic,omitempty" json:"topic,omitempty,omitzero"`
+
+	// Cursor The `next` of the page before.
+	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Limit How many entries a page holds at the most; 0 is the default.
+	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+}
+
+// DeleteRetainedParams defines parameters for DeleteRetained.
+type DeleteRetainedParams struct {
+	// Topic A topic, without wildcards.
+	Topic string `form:"topic" json:"topic"`
+}
+
+// GetRetainedParams defines parameters for GetRetained.
+type GetRetainedParams struct {
+	// Topic A topic, without wildcards.
+	Topic string `form:"topic" json:"topic"`
+}
+
+// ListMqttSessionsParams defines parameters for ListMqttSessions.
+type ListMqttSessionsParams struct {
+	// Filter See Filters above.
+	Filter Filter `form:"filter,omitempty" json:"filter,omitempty,omitzero"`
+
+	// Cursor The `next` of the page before.
+	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Limit How many entries a page holds at the most; 0 is the default.
+	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+}
+
+// EndMqttSessionParams defines parameters for EndMqttSession.
+type EndMqttSessionParams struct {
+	// Reason For the audit log.
+	Reason ReasonInQuery `form:"reason,omitempty" json:"reason,omitempty,omitzero"`
+}
+
+// ListTopicsParams defines parameters for ListTopics.
+type ListTopicsParams struct {
+	// Prefix The topics below it, such as `plant/hall-1/`; empty: the first level.
+	Prefix string `form:"prefix,omitempty" json:"prefix,omitempty,omitzero"`
+
+	// Cursor The `next` of the page before.
+	Cursor Cursor `form:"cursor,omitempty" json:"cursor,omitempty,omitzero"`
+
+	// Limit How many entries a page holds at the most; 0 is the default.
+	Limit Limit `form:"limit,omitempty" json:"limit,omitempty,omitzero"`
+}
 
 // ListOperatorsParams defines parameters for ListOperators.
 type ListOperatorsParams struct {
@@ -2358,14 +3372,32 @@ type AddDeviceJSONRequestBody = NewDevice
 // UpdateDeviceJSONRequestBody defines body for UpdateDevice for application/json ContentType.
 type UpdateDeviceJSONRequestBody = DeviceUpdate
 
+// AddDeviceCertificateJSONRequestBody defines body for AddDeviceCertificate for application/json ContentType.
+type AddDeviceCertificateJSONRequestBody = NewCertificate
+
+// QueueDeviceCommandJSONRequestBody defines body for QueueDeviceCommand for application/json ContentType.
+type QueueDeviceCommandJSONRequestBody = NewDeviceCommand
+
+// SetDeviceOscoreJSONRequestBody defines body for SetDeviceOscore for application/json ContentType.
+type SetDeviceOscoreJSONRequestBody = NewOscore
+
+// SetDevicePskJSONRequestBody defines body for SetDevicePsk for application/json ContentType.
+type SetDevicePskJSONRequestBody = NewPsk
+
 // QuarantineDeviceJSONRequestBody defines body for QuarantineDevice for application/json ContentType.
 type QuarantineDeviceJSONRequestBody = Reason
 
 // ReleaseDeviceJSONRequestBody defines body for ReleaseDevice for application/json ContentType.
 type ReleaseDeviceJSONRequestBody = Reason
 
+// AskDeviceJSONRequestBody defines body for AskDevice for application/json ContentType.
+type AskDeviceJSONRequestBody = DeviceRequest
+
 // RevokeDeviceJSONRequestBody defines body for RevokeDevice for application/json ContentType.
 type RevokeDeviceJSONRequestBody = Reason
+
+// DisconnectMqttSessionJSONRequestBody defines body for DisconnectMqttSession for application/json ContentType.
+type DisconnectMqttSessionJSONRequestBody = Reason
 
 // AddOperatorJSONRequestBody defines body for AddOperator for application/json ContentType.
 type AddOperatorJSONRequestBody = NewOperator

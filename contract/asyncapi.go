@@ -75,6 +75,7 @@ func (r *asyncReader) readOperation() {
 	}
 	op.MQTT = mqtt
 	r.checkTemplate(&op, address, "address", mqtt.Topic, SplitTopic, func(fieldgate.Parameter) bool { return false })
+	r.checkSystem(&op, address)
 	r.checkAddress(&op, address)
 	if reply := n.get("reply"); reply != nil {
 		r.warn(reply, "describe the answer as an operation of its own", "replies are documentation; Fieldgate sends none")
@@ -86,6 +87,9 @@ func (r *asyncReader) readOperation() {
 	}
 	r.readBindings(&op, n.get("x-fieldgate-bindings"))
 	r.readOperationWords(&op, levels...)
+	if word := levels[0].get("observe-service"); word != nil {
+		r.fail(word, "describe the resource in an OpenAPI document, as a GET with a topic", "messages have no resource of a service that could be observed")
+	}
 	if mqtt.Action == fieldgate.ActionSubscribe && op.Upstream != "" {
 		if own := levels[0].get("upstream"); own != nil {
 			r.fail(own, "remove it", "%s is heard from the broker; there is nothing to send upstream", op.ID)

@@ -50,11 +50,25 @@ func (c *compiler) checkObserve(op *fieldgate.Operation, n *node) {
 	if op.CoAP == nil || !op.CoAP.Observe {
 		return
 	}
-	if op.CoAP.Method != fieldgate.MethodGet { // RFC 7641 section 2; FETCH with Observe is not served
+	if op.CoAP.Method != fieldgate.MethodGet { // what a FETCH asks stands in its body, and the messages of a topic answer no question
 		c.fail(n.get("observe"), "let the operation be a GET", "only GET can be observed, not %s", op.CoAP.Method)
 	}
 	if op.MQTT == nil || op.MQTT.Action != fieldgate.ActionSubscribe {
 		c.fail(n.get("observe"), "add mqtt: {topic: …, action: subscribe} to the bindings", "an observer of %s hears the topic of its mqtt binding, but there is none to subscribe to", op.ID)
+	}
+}
+
+// readObserves holds after all bindings are read: what a service notifies is heard on a topic.
+func (c *compiler) readObserves(op *fieldgate.Operation, n *node) {
+	word := n.get("observe-service")
+	if op.ObservesService = word.isTrue(); !op.ObservesService {
+		return
+	}
+	if op.MQTT == nil || op.MQTT.Action != fieldgate.ActionSubscribe {
+		c.fail(word, "add mqtt: {topic: …, action: subscribe} to the bindings", "what the service of %s notifies is heard on the topic of its mqtt binding, but there is none to subscribe to", op.ID)
+	}
+	if op.Upstream == "" {
+		c.fail(word, "add upstream: NAME", "%s has no upstream that could be observed", op.ID)
 	}
 }
 
@@ -78,6 +92,14 @@ func (c *compiler) readMQTT(op *fieldgate.Operation, n *node) {
 		c.fail(n.get("retain"), "say it at the operation that publishes", "retain is decided by who publishes")
 	}
 	c.checkTemplate(op, n.get("topic"), "topic", op.MQTT.Topic, SplitTopic, func(fieldgate.Parameter) bool { return true })
+	c.checkSystem(op, n.get("topic"))
+}
+
+// checkSystem refuses an operation by which statistics of the gateway would be published.
+func (c *compiler) checkSystem(op *fieldgate.Operation, topic *node) {
+	if op.MQTT.Action == fieldgate.ActionPublish && isSystem(op.MQTT.Topic) {
+		c.fail(topic, "give it another topic", "%s publishes on %q, where only the gateway does", op.ID, excerpt(op.MQTT.Topic))
+	}
 }
 
 func (c *compiler) qos(n *node) byte {

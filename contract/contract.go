@@ -22,10 +22,27 @@ const Form = 3
 // belong to the process and are cleared with each document.
 var turn sync.Mutex
 
-// Compile reads one document, YAML or JSON. name is what messages call it. The diagnostics are all that was found, in the
-// order of the document. The error, an *InvalidError, holds those that keep the document from being a contract; without
-// one the contract is complete.
+// Reading is what a document says.
+type Reading struct {
+	Contract    *fieldgate.Contract // complete, unless there was an error
+	Diagnostics []Diagnostic        // all that was found, in the order of the document
+
+	// Replaces is the version that this one takes the place of, x-fieldgate.lifecycle.replaces, and Sunset the date (RFC 3339) on
+	// which that ends, from sunset-of-replaced. Both are empty where the document says nothing.
+	Replaces, Sunset string
+
+	Owner, Description string // the contact that info names, by name or else address, and what it says to people, in Markdown
+}
+
+// Compile is Read for those who need the contract alone.
 func Compile(name string, document []byte) (*fieldgate.Contract, []Diagnostic, error) {
+	reading, err := Read(name, document)
+	return reading.Contract, reading.Diagnostics, err
+}
+
+// Read reads one document, YAML or JSON, and compiles it. name is what messages call it. The error, an *InvalidError, holds the
+// diagnostics that keep the document from being a contract.
+func Read(name string, document []byte) (reading Reading, err error) {
 	turn.Lock()
 	defer turn.Unlock()
 	digest := sha256.Sum256(document)
@@ -39,17 +56,26 @@ func Compile(name string, document []byte) (*fieldgate.Contract, []Diagnostic, e
 	if c.root = c.tree(document); c.root != nil {
 		c.compile(document)
 	}
-	diagnostics := c.sorted()
+	reading.Diagnostics = c.sorted()
 	if !c.failed {
-		return c.contract, diagnostics, nil
+		reading.Contract = c.contract
+		lifecycle := c.root.find("x-fieldgate", "lifecycle")
+		reading.Replaces, reading.Sunset = lifecycle.get("replaces").string(), lifecycle.get("sunset-of-replaced").string()
+		info := c.root.get("info")
+		contact := info.get("contact")
+		reading.Description, reading.Owner = info.get("description").string(), strings.TrimSpace(contact.get("name").string())
+		if reading.Owner == "" {
+			reading.Owner = strings.TrimSpace(contact.get("email").string())
+		}
+		return reading, nil
 	}
 	invalid := &InvalidError{}
-	for _, d := range diagnostics {
+	for _, d := range reading.Diagnostics {
 		if d.Severity == SeverityError {
 			invalid.Errors = append(invalid.Errors, d)
 		}
 	}
-	return nil, diagnostics, invalid
+	return reading, invalid
 }
 
 // compiler is the state of one compilation.
@@ -72,6 +98,8 @@ type compiler struct {
 	dialect   dialect
 	schemas   bundle
 	examples  []pendingExample
+	privacy   []pendingPrivacy
+	private   []*node // policies of the operation that is being read
 
 	ids    map[string]*node // operations by id
 	routes map[string]*node // operations by route
@@ -94,7 +122,9 @@ func (c *compiler) compile(document []byte) {
 		c.fail(c.root, "start it with openapi: 3.1.0, asyncapi: 3.0.0 or fieldgate: pass-through", "the document is of no kind that is known")
 	}
 	if c.contract.Kind != fieldgate.KindPassThrough && !c.exceeded {
-		c.checkExamples(c.compileSchemas())
+		compiled := c.compileSchemas()
+		c.checkExamples(compiled)
+		c.checkMembers(compiled)
 	}
 	if !c.failed {
 		if _, _, err := fieldgate.EncodeContract(c.contract); err != nil {
@@ -175,15 +205,4 @@ func (c *compiler) addOperation(op fieldgate.Operation, at, named *node) {
 	}
 	c.write(at, size(&op))
 	c.contract.Operations = append(c.contract.Operations, op)
-}
-
-// Replacement is what a valid contract says of the version that it takes the place of: x-fieldgate.lifecycle.replaces, and the
-// date (RFC 3339) on which that version ends, from sunset-of-replaced. Both are empty where the document says nothing.
-func Replacement(document []byte) (version, sunset string) {
-	turn.Lock()
-	defer turn.Unlock()
-	c := &compiler{}
-	root := c.tree(joinSurrogates(document))
-	lifecycle := root.find("x-fieldgate", "lifecycle")
-	return lifecycle.get("replaces").string(), lifecycle.get("sunset-of-replaced").string()
 }

@@ -62,7 +62,7 @@ func TestDiagnostics(t *testing.T) {
 // The examples are the contracts that the documentation and the demonstration use.
 func TestExamples(t *testing.T) {
 	files, err := filepath.Glob("../examples/*.yaml")
-	if err != nil || len(files) != 5 {
+	if err != nil || len(files) != 7 {
 		t.Fatal("examples are missing", files, err)
 	}
 	var live []*fieldgate.Contract
@@ -205,14 +205,14 @@ func TestErrorsAreNotHidden(t *testing.T) {
 }
 
 func TestReplacement(t *testing.T) {
-	document := "openapi: 3.1.0\nx-fieldgate: {lifecycle: {replaces: 1.9.0, sunset-of-replaced: 2027-06-30}}\n"
-	if version, sunset := Replacement([]byte(document)); version != "1.9.0" || sunset != "2027-06-30" {
-		t.Errorf("got %q %q", version, sunset)
+	document := "openapi: 3.1.0\ninfo: {title: T, version: 2.0.0}\npaths: {}\n"
+	reading, err := Read("api.yaml", []byte(document+"x-fieldgate: {lifecycle: {replaces: 1.9.0, sunset-of-replaced: 2027-06-30}}\n"))
+	if err != nil || reading.Replaces != "1.9.0" || reading.Sunset != "2027-06-30" {
+		t.Errorf("%+v %v", reading, err)
 	}
-	for _, nothing := range []string{"", "{", "openapi: 3.1.0", "[]"} {
-		if version, sunset := Replacement([]byte(nothing)); version != "" || sunset != "" {
-			t.Errorf("%q: got %q %q", nothing, version, sunset)
-		}
+	reading, err = Read("api.yaml", []byte(document))
+	if err != nil || reading.Replaces != "" || reading.Sunset != "" {
+		t.Errorf("%+v %v", reading, err)
 	}
 }
 

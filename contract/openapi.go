@@ -218,6 +218,7 @@ func (r *openAPIReader) readOperation(method fieldgate.Method, o *openapi.Operat
 	r.readOperationWords(&op, levels...)
 	r.readAccess(&op, n, r.requirement(o, n), levels)
 	r.readBindings(&op, n.get("x-fieldgate-bindings"))
+	r.readObserves(&op, levels[0])
 	r.checkPolicies(&op, levels[0])
 	r.checkMock(&op, n)
 	r.checkOwnerless(&op, n)
@@ -483,7 +484,7 @@ func (r *openAPIReader) readBindings(op *fieldgate.Operation, bindings *node) {
 
 // checkMock warns where no upstream and no example can answer.
 func (r *openAPIReader) checkMock(op *fieldgate.Operation, n *node) {
-	if op.Upstream != "" || op.Policies != nil && op.Policies.Redirect != nil {
+	if op.Upstream != "" || op.Device != nil || op.Policies != nil && op.Policies.Redirect != nil {
 		return
 	}
 	answer := success(op)

@@ -11,11 +11,13 @@ import (
 
 // policyWords are the items of policies; each is one of the sorts below.
 var policyWords = closed(fields{
-	"rate":     text,
-	"key":      text,
-	"burst":    integer,
-	"max-body": text,
-	"timeout":  text,
+	"rate":       text,
+	"quota":      text,
+	"key":        text,
+	"burst":      anything,
+	"max-body":   text,
+	"max-expiry": text,
+	"timeout":    text,
 	"retry": closed(fields{
 		"attempts!": integer, "per-try-timeout": text, "on": atMost(4, list(word("connect", "reset", "5xx", "timeout"))),
 	}),
@@ -27,8 +29,12 @@ var policyWords = closed(fields{
 	"idempotency": closed(fields{"field": text, "ttl": text, "required": boolean}),
 	"request":     transformWords,
 	"response":    transformWords,
-	"redirect":    closed(fields{"to!": text, "status": integer}),
-	"mirror":      closed(fields{"upstream!": text, "percent": anything}),
+	"privacy": closed(fields{
+		"for": receiverWords, "except": receiverWords,
+		"remove": entries(text), "mask": entries(text), "coarsen": atMost(fieldgate.MaxPolicyEntries, mapOf(text)),
+	}),
+	"redirect": closed(fields{"to!": text, "status": integer}),
+	"mirror":   closed(fields{"upstream!": text, "percent": anything}),
 	"canary": closed(fields{
 		"upstream!": text, "percent": anything, "header": atMost(1, mapOf(text)), "models": entries(text), "firmware": entries(text),
 	}),
@@ -38,6 +44,11 @@ var transformWords = closed(fields{
 	"set": atMost(fieldgate.MaxPolicyEntries, mapOf(text)), "remove": entries(text), "body": text,
 })
 
+var receiverWords = closed(fields{
+	"access": atMost(maxInherited, list(word("device", "app", "anonymous"))), "apps": entries(text), "scopes": entries(text),
+	"models": entries(text), "firmware": entries(text),
+})
+
 func entries(each *shape) *shape { return atMost(fieldgate.MaxPolicyEntries, list(each)) }
 
 // policySorts are the policies in the order in which messages name them. Those that repeat may stand more than once at one place.
@@ -45,8 +56,8 @@ var policySorts = []struct {
 	name    string
 	repeats bool
 }{
-	{"rate", true}, {"max-body", false}, {"timeout", false}, {"retry", false}, {"hedge", false}, {"cache", false}, {"cors", false},
-	{"idempotency", false}, {"request", false}, {"response", false}, {"redirect", false}, {"mirror", false}, {"canary", true},
+	{"rate", true}, {"quota", true}, {"max-body", false}, {"max-expiry", false}, {"timeout", false}, {"retry", false}, {"hedge", false}, {"cache", false}, {"cors", false},
+	{"idempotency", false}, {"request", false}, {"response", false}, {"privacy", true}, {"redirect", false}, {"mirror", false}, {"canary", true},
 }
 
 // readPolicies takes each sort of policy from the innermost level that names it.
@@ -57,7 +68,7 @@ func (c *compiler) readPolicies(op *fieldgate.Operation, levels []*node) {
 		here := make(map[string]bool)
 		for _, policy := range level.get("policies").all() {
 			sort, repeats := c.policySort(policy)
-			if sort == "" || decided[sort] {
+			if sort == "" || decided[sort] || op.Device != nil && !c.suitsDevice(op, sort, policy, level == levels[0]) {
 				continue
 			}
 			if here[sort] && !repeats {
@@ -90,10 +101,11 @@ func (c *compiler) policySort(policy *node) (sort string, repeats bool) {
 		c.fail(policy, "write one item for each policy", "a policy is one of %s and %s", strings.Join(names[:last], ", "), names[last])
 		return "", false
 	}
-	for _, name := range []string{"key", "burst"} {
-		if n := policy.get(name); n != nil && sort != "rate" {
-			c.fail(n, "move it to a rate", "%s belongs to a rate", name)
-		}
+	if n := policy.get("key"); n != nil && sort != "rate" && sort != "quota" {
+		c.fail(n, "move it to a rate or quota", "key belongs to a rate or quota")
+	}
+	if n := policy.get("burst"); n != nil && sort != "rate" {
+		c.fail(n, "move it to a rate", "burst belongs to a rate")
 	}
 	return sort, repeats
 }
@@ -107,8 +119,17 @@ func (c *compiler) readPolicy(op *fieldgate.Operation, sort string, policy *node
 			c.fail(policy, "remove one", "an operation has at most %d rates", fieldgate.MaxLimitsOfOperation)
 		}
 		return
+	case "quota":
+		op.Quotas = append(op.Quotas, c.quota(op, policy))
+		if len(op.Quotas) == fieldgate.MaxLimitsOfOperation+1 {
+			c.fail(policy, "remove one", "an operation has at most %d quotas", fieldgate.MaxLimitsOfOperation)
+		}
+		return
 	case "max-body":
 		op.MaxBody = c.size(n)
+		return
+	case "max-expiry":
+		op.MaxExpiry = c.duration(n, time.Second, 365*24*time.Hour)
 		return
 	case "timeout":
 		op.Timeout = c.duration(n, time.Millisecond, 10*time.Minute)
@@ -130,6 +151,11 @@ func (c *compiler) readPolicy(op *fieldgate.Operation, sort string, policy *node
 		p.Request = c.transform(n)
 	case "response":
 		p.Response = c.transform(n)
+	case "privacy":
+		p.Privacy = append(p.Privacy, c.projection(n))
+		if len(p.Privacy) == fieldgate.MaxProjections+1 {
+			c.fail(policy, "remove one", "an operation has at most %d of privacy", fieldgate.MaxProjections)
+		}
 	case "redirect":
 		p.Redirect = c.redirect(op, n)
 	case "mirror":
@@ -144,6 +170,19 @@ func (c *compiler) readPolicy(op *fieldgate.Operation, sort string, policy *node
 
 // checkPolicies holds once all words and bindings of the operation are read.
 func (c *compiler) checkPolicies(op *fieldgate.Operation, at *node) {
+	for i, q := range op.Quotas {
+		if q.Key == fieldgate.LimitPrincipal && op.Access.Anonymous {
+			c.fail(at, "write key: operation, or demand a credential", "a quota of %s counts by caller, but callers without a credential cannot be told apart", op.ID)
+		}
+		if slices.ContainsFunc(op.Quotas[:i], func(o fieldgate.Quota) bool { return o.Bytes == q.Bytes && o.Period == q.Period && o.Key == q.Key }) {
+			c.fail(at, "keep one", "%s has two quotas that count the same: %s", op.ID, q)
+		}
+	}
+	own := slices.ContainsFunc(at.get("policies").all(), func(n *node) bool { return n.get("max-expiry") != nil })
+	if own && (op.MQTT == nil || op.MQTT.Action != fieldgate.ActionPublish) {
+		c.warn(at, "leave the policy out", "%s is published on no topic, so nothing of it expires", op.ID)
+	}
+	c.checkPrivacy(op, at)
 	p := op.Policies
 	if p == nil {
 		return

@@ -53,13 +53,13 @@ func notInPath(r rune) bool {
 }
 
 // SplitTopic splits a topic template ("d/{deviceId}/telemetry") into levels. It has neither wildcards (MQTT 5.0 section
-// 4.7.1) nor a leading $, which is the server's (section 4.7.2).
+// 4.7.1) nor a leading $, which is the server's (section 4.7.2), but for its statistics.
 func SplitTopic(topic string) ([]Segment, error) {
 	switch {
 	case topic == "":
 		return nil, errors.New("a topic is at least one character long")
-	case topic[0] == '$':
-		return nil, errors.New("topics that start with $ belong to the broker")
+	case topic[0] == '$' && !isSystem(topic):
+		return nil, errBroker
 	case strings.HasPrefix(topic, fieldgate.ReplyPrefix):
 		return nil, errReplies
 	case strings.ContainsAny(topic, "+#"):
@@ -76,6 +76,11 @@ func SplitTopic(topic string) ([]Segment, error) {
 	return segments, err
 }
 
+// isSystem says whether a topic is one of the gateway's statistics: who may hears them, and nobody publishes there.
+func isSystem(topic string) bool { return strings.HasPrefix(topic, "$SYS/") }
+
+var errBroker = errors.New("topics that start with $ belong to the broker, of which those below $SYS/ can be heard")
+
 var errReplies = errors.New("topics below " + fieldgate.ReplyPrefix + " carry answers to requests")
 
 // ValidFilter says why filter is no topic filter (MQTT 5.0 section 4.7.1), or nil.
@@ -83,8 +88,8 @@ func ValidFilter(filter string) error {
 	switch {
 	case filter == "" || len(filter) > fieldgate.MaxPathBytes:
 		return fmt.Errorf("a filter is 1 to %d bytes long", fieldgate.MaxPathBytes)
-	case filter[0] == '$':
-		return errors.New("topics that start with $ belong to the broker")
+	case filter[0] == '$' && !isSystem(filter):
+		return errBroker
 	case strings.HasPrefix(filter, fieldgate.ReplyPrefix):
 		return errReplies
 	case strings.ContainsFunc(filter, control):

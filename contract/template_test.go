@@ -50,7 +50,9 @@ func TestSplitTopic(t *testing.T) {
 		{"", "! at least one character"},
 		{"a/+/b", "! no wildcards"}, // section 4.7.1
 		{"a/#", "! no wildcards"},
-		{"$SYS/x", "! belong to the broker"}, // section 4.7.2
+		{"$SYS/broker/{name}", "$SYS broker {name}"}, // section 4.7.2
+		{"$SYS", "! belong to the broker"},
+		{"$share/g/x", "! belong to the broker"},
 		{"fg/d7/x", "! answers to requests"},
 		{"a\x00b", "! control characters"},
 		{"a/{b", "! no parameter"},
@@ -86,7 +88,7 @@ func check(t *testing.T, template, want string, segments []Segment, err error) {
 
 func TestValidFilter(t *testing.T) { // MQTT 5.0 section 4.7.1
 	tests := map[string]bool{"#": true, "+": true, "a/#": true, "+/a/+": true, "/": true,
-		"": false, "a#": false, "a/#/b": false, "a+": false, "$SYS/#": false, "a\nb": false, strings.Repeat("a/", 32) + "a": false}
+		"": false, "a#": false, "a/#/b": false, "a+": false, "$SYS/#": true, "$share/g/#": false, "$#": false, "a\nb": false, strings.Repeat("a/", 32) + "a": false}
 	for filter, valid := range tests {
 		if err := ValidFilter(filter); (err == nil) != valid {
 			t.Errorf("%q: %v", filter, err)

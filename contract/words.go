@@ -14,14 +14,15 @@ import (
 // inheritedWords may stand on the document, on a path or channel, and on an operation; the innermost one counts.
 func inheritedWords(more fields) *shape {
 	members := fields{
-		"upstream":      text,
-		"access":        atMost(maxInherited, list(word("device", "app", "anonymous"))),
-		"scopes":        atMost(maxInherited, list(text)),
-		"policies":      atMost(maxInherited, list(policyWords)),
-		"on-invalid":    word("reject", "shadow"),
-		"priority":      word("critical", "normal", "background"),
-		"check-answers": word("off", "report", "enforce"),
-		"when":          whenWords,
+		"upstream":       text,
+		"access":         atMost(maxInherited, list(word("device", "app", "anonymous"))),
+		"scopes":         atMost(maxInherited, list(text)),
+		"policies":       atMost(maxInherited, list(policyWords)),
+		"on-invalid":     word("reject", "shadow"),
+		"priority":       word("critical", "normal", "background"),
+		"check-answers":  word("off", "report", "enforce"),
+		"service-format": word("json", "cbor"),
+		"when":           whenWords,
 	}
 	for name, member := range more {
 		members[name] = member
@@ -33,8 +34,10 @@ var (
 	pathWords = inheritedWords(nil)
 
 	operationWords = inheritedWords(fields{
-		"idempotent": boolean,
-		"websocket":  webSocketWords,
+		"idempotent":      boolean,
+		"websocket":       webSocketWords,
+		"observe-service": boolean,
+		"device":          deviceWords,
 	})
 
 	rootWords = inheritedWords(fields{
@@ -52,6 +55,7 @@ var (
 			"successor":          text,
 			"replaces":           text,
 			"sunset-of-replaced": text,
+			"coap-option":        boolean,
 		}),
 		"capture": word("never"),
 		"compat": closed(fields{
@@ -171,6 +175,7 @@ func (c *compiler) readLifecycle(lifecycle *node) {
 	c.contract.Deprecated = c.date(lifecycle.get("deprecated"))
 	c.contract.Sunset = c.date(lifecycle.get("sunset"))
 	c.contract.Successor = lifecycle.get("successor").string()
+	c.contract.DeprecationOption = lifecycle.get("coap-option").isTrue()
 	c.date(lifecycle.get("sunset-of-replaced"))
 	if lifecycle.get("sunset-of-replaced") != nil && lifecycle.get("replaces") == nil {
 		c.fail(lifecycle.get("sunset-of-replaced"), "add replaces: VERSION", "sunset-of-replaced says when the replaced version ends, but replaces does not say which")
@@ -219,15 +224,25 @@ func (c *compiler) readOperationWords(op *fieldgate.Operation, levels ...*node) 
 	if n := levels[0].get("idempotent"); n != nil {
 		op.Idempotent = n.isTrue()
 	}
+	if n := levels[0].get("device"); n != nil {
+		c.readDevice(op, n, levels[0])
+	}
 	c.readConditions(op, levels)
 	c.readPolicies(op, levels)
+	c.readAnswerCheck(op, levels)
+	if op.Device != nil {
+		c.checkServiceWords(op, levels[0])
+		return
+	}
 	if n := inherited("priority", levels...); n != nil && n.string() != "normal" {
 		c.policies(op).Priority = fieldgate.PriorityCritical
 		if n.string() == "background" {
 			c.policies(op).Priority = fieldgate.PriorityBackground
 		}
 	}
-	c.readAnswerCheck(op, levels)
+	if n := inherited("service-format", levels...); n != nil && n.string() == "cbor" {
+		op.ServiceFormat = fieldgate.FormatCBOR
+	}
 }
 
 // policies are those of the operation, which has some from now on.
@@ -255,8 +270,13 @@ func (c *compiler) upstreamNamed(n *node) string {
 	return name
 }
 
-// Bounds of a rate.
-const maxRate = 1_000_000
+// Bounds of rates and quotas.
+const (
+	maxRate      = 1_000_000
+	maxByteRate  = 1 << 30
+	maxQuota     = 1_000_000_000_000
+	maxByteQuota = 1 << 50
+)
 
 var rateUnits = map[string]time.Duration{
 	"s": time.Second, "sec": time.Second, "second": time.Second,
@@ -267,23 +287,52 @@ var rateUnits = map[string]time.Duration{
 
 func (c *compiler) limit(op *fieldgate.Operation, policy *node) fieldgate.Limit {
 	rate := policy.get("rate")
-	digits, unit, _ := strings.Cut(rate.string(), "/")
-	count, err := strconv.Atoi(digits)
+	amount, unit, _ := strings.Cut(rate.string(), "/")
+	count, bytes, ok := readAmount(amount, maxRate, maxByteRate)
 	period, known := rateUnits[unit]
-	if err != nil || !known || count < 1 || count > maxRate {
-		c.fail(rate, "write it like 6/min, with s, min, h or day", "%q is not a rate of 1 to %d in a period", excerpt(rate.string()), maxRate)
+	if !ok || !known {
+		c.fail(rate, "write it like 6/min or 64KiB/min, with s, min, h or day", "%q is not a rate of 1 to %d, or of 1B to %s, in a period", excerpt(rate.string()), maxRate, fieldgate.SizeText(maxByteRate))
 	}
-	l := fieldgate.Limit{Count: count, Period: period, Burst: count, Key: fieldgate.LimitPrincipal}
+	l := fieldgate.Limit{Count: int(count), Bytes: bytes, Period: period, Burst: int(count), Key: fieldgate.LimitPrincipal}
 	if burst := policy.get("burst"); burst != nil {
-		l.Burst, _ = burst.integer()
-		if l.Burst < 1 || l.Burst > maxRate {
-			c.fail(burst, "write a number from 1 on", "burst must be 1 to %d", maxRate)
+		count, inBytes, ok := readAmount(burst.text, maxRate, maxByteRate)
+		switch l.Burst = int(count); {
+		case !ok || burst.kind != scalar:
+			c.fail(burst, "write a number from 1 on", "burst must be 1 to %d, or 1B to %s", maxRate, fieldgate.SizeText(maxByteRate))
+		case inBytes != bytes:
+			c.fail(burst, "write both in bytes, as 64KiB, or neither", "burst %q and rate %q count different things", excerpt(burst.text), excerpt(rate.string()))
 		}
 	}
 	if key := policy.get("key"); key != nil {
 		l.Key = c.limitKey(op, key)
 	}
 	return l
+}
+
+// quota reads a number of messages or bytes in a day or month.
+func (c *compiler) quota(op *fieldgate.Operation, policy *node) fieldgate.Quota {
+	n := policy.get("quota")
+	amount, period, _ := strings.Cut(n.string(), "/")
+	count, bytes, ok := readAmount(amount, maxQuota, maxByteQuota)
+	q := fieldgate.Quota{Count: count, Bytes: bytes, Period: fieldgate.QuotaPeriod(period), Key: fieldgate.LimitPrincipal}
+	if !ok || q.Period != fieldgate.QuotaDay && q.Period != fieldgate.QuotaMonth {
+		c.fail(n, "write it like 10000/day or 50MiB/month", "%q is not a quota of 1 to %d, or of 1B to %s, in a day or month", excerpt(n.string()), maxQuota, fieldgate.SizeText(maxByteQuota))
+	}
+	if key := policy.get("key"); key != nil {
+		if q.Key = c.limitKey(op, key); q.Key == fieldgate.LimitSource {
+			c.fail(key, "write principal or operation", "a quota cannot count by source: addresses change, and their number has no bound")
+		}
+	}
+	return q
+}
+
+// readAmount reads a number, or a size such as 64KiB.
+func readAmount(text string, most, mostBytes int64) (amount int64, bytes, ok bool) {
+	if count, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return count, false, count >= 1 && count <= most
+	}
+	amount, ok = readSize(text, mostBytes)
+	return amount, true, ok
 }
 
 // limitKey reads what a rate counts by. The name of the parameter that is bound to the caller means the caller.
@@ -309,23 +358,25 @@ func (c *compiler) limitKey(op *fieldgate.Operation, key *node) fieldgate.LimitK
 var sizeUnits = []struct {
 	suffix string
 	bytes  int64
-}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"KB", 1000}, {"MB", 1000 * 1000}, {"kB", 1000}, {"B", 1}, {"", 1}}
+}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}, {"TB", 1e12}, {"GB", 1e9}, {"KB", 1000}, {"MB", 1000 * 1000}, {"kB", 1000}, {"B", 1}, {"", 1}}
 
 // size reads a number of bytes such as 1KiB.
 func (c *compiler) size(n *node) int64 {
-	for _, unit := range sizeUnits {
-		digits, found := strings.CutSuffix(n.string(), unit.suffix)
-		if !found {
-			continue
-		}
-		count, err := strconv.ParseInt(strings.TrimSpace(digits), 10, 32)
-		if err == nil && count >= 1 && count*unit.bytes <= fieldgate.MaxBody {
-			return count * unit.bytes
-		}
-		break
+	if size, ok := readSize(n.string(), fieldgate.MaxBody); ok {
+		return size
 	}
 	c.fail(n, "write it like 1KiB, with B, KB, KiB, MB or MiB", "%q is not a size of 1 B to %d MiB", excerpt(n.string()), fieldgate.MaxBody>>20)
 	return fieldgate.DefaultMaxBody
+}
+
+func readSize(text string, most int64) (size int64, ok bool) {
+	for _, unit := range sizeUnits {
+		if digits, found := strings.CutSuffix(text, unit.suffix); found {
+			count, err := strconv.ParseInt(strings.TrimSpace(digits), 10, 64)
+			return count * unit.bytes, err == nil && count >= 1 && count <= most/unit.bytes
+		}
+	}
+	return 0, false
 }
 
 // duration reads a time such as 5s or 30d.
@@ -340,8 +391,22 @@ func (c *compiler) duration(n *node, least, most time.Duration) time.Duration {
 		d = time.Duration(min(max(count, 0), 10_000)) * 24 * time.Hour
 	}
 	if err != nil || d < least || d > most {
-		c.fail(n, "write it like 500ms, 5s, 2m, 1h or 30d", "%s must be a time from %v to %v", n.name, least, most)
+		c.fail(n, "write it like 500ms, 5s, 2m, 1h or 30d", "%s must be a time from %s to %s", n.name, timeText(least), timeText(most))
 		return least
 	}
 	return d
+}
+
+// timeText is a bound as one would write it: 10m and 7d rather than 10m0s and 168h0m0s.
+func timeText(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d >= 2*day && d%day == 0:
+		return strconv.Itoa(int(d/day)) + "d"
+	case d%time.Hour == 0:
+		return strconv.Itoa(int(d/time.Hour)) + "h"
+	case d%time.Minute == 0:
+		return strconv.Itoa(int(d/time.Minute)) + "m"
+	}
+	return d.String()
 }

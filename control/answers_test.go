@@ -93,6 +93,12 @@ func (a *answers) send(id, token, mediaType, body string, header ...string) {
 	}
 }
 
+// streams says whether the contract promises events.
+func (a *answers) streams(o operation) bool {
+	events, _ := a.find("/paths/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(o.path) + "/" + strings.ToLower(o.method) + "/responses/200/content/text~1event-stream")
+	return events != nil
+}
+
 func (a *answers) check(o operation, response *http.Response, content []byte) error {
 	escaped := strings.NewReplacer("~", "~0", "/", "~1")
 	responses := "/paths/" + escaped.Replace(o.path) + "/" + strings.ToLower(o.method) + "/responses/"
@@ -139,7 +145,7 @@ func TestAnswersAreWhatTheContractSays(t *testing.T) {
 	}
 	named("x1")
 	for _, step := range []struct{ id, body string }{
-		{"publishApi", thermo}, {"addDevice", `{"id":"x1","model":"T2"}`}, {"addDevice", `{"id":"x1"}`}, {"updateDevice", `{"model":"T3"}`},
+		{"publishApi", thermo}, {"publishApis", `{"document":` + strconv.Quote(thermo) + "}"}, {"addDevice", `{"id":"x1","model":"T2"}`}, {"addDevice", `{"id":"x1"}`}, {"updateDevice", `{"model":"T3"}`},
 		{"issueDeviceToken", `{}`}, {"quarantineDevice", `{"reason":"r"}`}, {"releaseDevice", `{"reason":"r"}`}, {"getDevice", ""}, {"importDevices", `{"id":"x2"}`},
 		{"addApp", `{"id":"x1","name":"n","scopes":["s"]}`}, {"updateApp", `{"name":"m"}`}, {"issueAppKey", `{}`}, {"getApp", ""},
 		{"addOperator", `{"name":"x1","role":"auditor"}`}, {"updateOperator", `{"role":"developer"}`}, {"inviteOperator", ""}, {"getOperator", ""},
@@ -157,8 +163,8 @@ func TestAnswersAreWhatTheContractSays(t *testing.T) {
 	for _, name := range []string{"x1", "nobody"} {
 		named(name)
 		for id, o := range a.operations {
-			if id == "streamEvents" || id == "streamTraffic" {
-				continue // they do not end
+			if a.streams(o) {
+				continue // it does not end
 			}
 			if !o.public {
 				a.send(id, "wrong", plain, "")
@@ -175,7 +181,9 @@ func TestAnswersAreWhatTheContractSays(t *testing.T) {
 	for _, id := range []string{"revokeDevice", "revokeApp", "retireVersion", "removeOperator", "listAudit", "listDevices", "listApis"} {
 		a.send(id, n.token, plain, `{"reason":"r"}`)
 	}
-	if len(a.tried) != len(a.operations)-2 {
-		t.Errorf("%d of %d operations", len(a.tried), len(a.operations))
+	for id, o := range a.operations {
+		if !a.tried[id] && !a.streams(o) {
+			t.Errorf("%s was not tried", id)
+		}
 	}
 }

@@ -20,12 +20,16 @@ import (
 	"fieldgate/control/audit"
 	"fieldgate/control/capture"
 	"fieldgate/control/catalog"
+	"fieldgate/control/commands"
 	"fieldgate/control/directory"
 	"fieldgate/control/fleet"
 	"fieldgate/control/insight"
+	"fieldgate/control/messaging"
 	"fieldgate/control/rollout"
 	"fieldgate/control/targets"
 	"fieldgate/engine/bus"
+	"fieldgate/engine/devices"
+	"fieldgate/engine/seal"
 	"fieldgate/engine/store"
 )
 
@@ -37,9 +41,10 @@ const (
 
 // Config is what a control plane is made of. The store is opened with schema.Migrations.
 type Config struct {
-	Store *store.Store
-	Bus   *bus.Bus
-	Log   *slog.Logger
+	Store   *store.Store
+	Bus     *bus.Bus
+	Secrets *seal.Keyring // by which pre-shared keys of devices are sealed; nil: none can be kept
+	Log     *slog.Logger
 
 	Operator         *access.Operator // see access.LoadOperator
 	Listen           string           // host:port of the admin API and console; empty: only the socket file
@@ -53,7 +58,6 @@ type Config struct {
 	Node      string
 	Role      string                // of the node: all or control
 	Engines   adminapi.Engines      // in words
-	Upstreams []string              // names in the environment file of this node
 	Listeners func() []api.Listener // of the gateway in this process; may be nil
 
 	Link         catalog.Link // what gateways do with contracts; may be nil
@@ -62,6 +66,8 @@ type Config struct {
 	RecordsMaxBytes int64         // of the stream of records; 0: 256 MiB
 	RecordsMaxAge   time.Duration // of the stream of records; 0: 7 days
 }
+
+const roleAll = "all"
 
 // Control is one control plane.
 type Control struct {
@@ -75,6 +81,7 @@ type Control struct {
 	decisions *audit.Feed
 	captures  *capture.Captures
 	admin     *adminapi.Server
+	metrics   *prometheus.Registry
 	signIn    string // one-time token of the first sign-in
 	stops     []func()
 }
@@ -85,6 +92,7 @@ func New(config Config) *Control {
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	c := &Control{
 		config:    config,
+		metrics:   metrics,
 		directory: directory.New(config.Store, config.Bus, config.Log),
 		catalog:   catalog.New(config.Store, config.Bus, config.Link, config.Log),
 		insight:   insight.New(config.Store, config.Bus, metrics, config.Log),
@@ -98,15 +106,19 @@ func New(config Config) *Control {
 		c.insight.Alone()
 	}
 	metrics.MustRegister(c.rollout)
+	if config.Role == roleAll {
+		c.rollout.Expect(config.Node)
+	}
 	c.admin = adminapi.New(adminapi.Config{
 		Listen: config.Listen, Certificate: config.Certificate, Key: config.Key, Hosts: config.Hosts, Socket: config.Socket, Console: config.Console,
 		Version: config.Version, Node: config.Node, Role: config.Role, Engines: config.Engines, GatewayReady: config.GatewayReady,
-		Upstreams: config.Upstreams, Listeners: config.Listeners,
+		Listeners: config.Listeners,
 		Metrics:   promhttp.HandlerFor(metrics, promhttp.HandlerOpts{Registry: metrics}),
 		Store:     config.Store,
+		Secrets:   config.Secrets,
 		Bus:       config.Bus,
 		Catalog:   c.catalog,
-		Fleet:     fleet.New(config.Store, c.directory),
+		Fleet:     fleet.New(config.Store, c.directory, config.Secrets),
 		Apps:      access.NewApps(config.Store, c.directory),
 		Operators: c.operators,
 		Decisions: c.decisions,
@@ -114,9 +126,24 @@ func New(config Config) *Control {
 		Rollout:   c.rollout,
 		Targets:   c.targets,
 		Captures:  c.captures,
+		Messaging: messaging.New(config.Bus, c.gateways, config.Log),
+		Commands:  commands.New(config.Bus),
 		Log:       config.Log,
 	})
 	return c
+}
+
+// gateways are those that may be asked, and those that have fallen silent.
+func (c *Control) gateways() (all messaging.Gateways) {
+	now := time.Now()
+	for _, g := range c.rollout.List() {
+		if g.Silent(now) {
+			all.Silent = append(all.Silent, g.Node)
+		} else {
+			all.Present = append(all.Present, g.Node)
+		}
+	}
+	return all
 }
 
 // Start binds the admin API, compiles what an older program made, and answers gateways, so
@@ -169,7 +196,7 @@ func (c *Control) Run(ctx context.Context) error {
 	running, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var group sync.WaitGroup
-	parts := []func(context.Context) error{c.count, c.decisions.Run, c.captures.Run, c.targets.Run, c.admin.Run}
+	parts := []func(context.Context) error{c.count, c.keepCommands, c.keepDevices, c.keepMQTT, c.decisions.Run, c.captures.Run, c.targets.Run, c.admin.Run}
 	errs := make([]error, len(parts))
 	for i, run := range parts {
 		group.Go(func() {
@@ -194,18 +221,62 @@ func (c *Control) count(ctx context.Context) error {
 	if stream.MaxAge == 0 {
 		stream.MaxAge = DefaultRecordsMaxAge
 	}
+	if err := c.keep(ctx, stream); err != nil || ctx.Err() != nil {
+		return err
+	}
+	return c.insight.Run(ctx)
+}
+
+// commandsMaxBytes bounds what is remembered of commands. More are refused until the oldest are forgotten, as contracts say.
+const commandsMaxBytes = 128 << 20
+
+// keepCommands makes sure of the stream by which gateways carry a command out once.
+func (c *Control) keepCommands(ctx context.Context) error {
+	err := c.keep(ctx, bus.Stream{Name: fieldgate.StreamCommands, Subjects: []string{fieldgate.SubjectCommands + "*"}, MaxBytes: commandsMaxBytes, Latest: true})
+	if err == nil {
+		<-ctx.Done()
+	}
+	return err
+}
+
+// keepDevices makes sure of the stream of registered devices and their commands.
+func (c *Control) keepDevices(ctx context.Context) error {
+	err := c.keep(ctx, devices.Stream)
+	if err == nil {
+		<-ctx.Done()
+	}
+	return err
+}
+
+// What the log of persistent MQTT sessions and retained messages holds. A gateway that was away for longer, or missed more, copies
+// another's store.
+const (
+	mqttMaxBytes = 256 << 20
+	mqttMaxAge   = 24 * time.Hour
+)
+
+// keepMQTT makes sure of that log, where gateways share a bus.
+func (c *Control) keepMQTT(ctx context.Context) (err error) {
+	if c.config.Bus.Shared() {
+		err = c.keep(ctx, bus.Stream{Name: fieldgate.StreamMQTT, Subjects: []string{fieldgate.SubjectMQTTLog + ">"}, MaxBytes: mqttMaxBytes, MaxAge: mqttMaxAge})
+	}
+	if err == nil {
+		<-ctx.Done()
+	}
+	return err
+}
+
+// keep makes sure of a stream.
+func (c *Control) keep(ctx context.Context, stream bus.Stream) error {
 	for {
 		_, err := c.config.Bus.Keep(ctx, stream)
-		if err == nil {
-			return c.insight.Run(ctx)
+		if err == nil || errors.Is(err, bus.ErrUnsuitable) {
+			return err
 		}
 		if ctx.Err() != nil {
 			return nil
 		}
-		if errors.Is(err, bus.ErrUnsuitable) {
-			return err
-		}
-		c.config.Log.Warn("records cannot be counted yet: there is no stream of them; it is tried again", "error", err)
+		c.config.Log.Warn("there is no stream yet; it is tried again", "stream", stream.Name, "error", err)
 		select {
 		case <-ctx.Done():
 			return nil

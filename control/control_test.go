@@ -24,6 +24,7 @@ import (
 	"fieldgate/control/access"
 	"fieldgate/control/controltest"
 	"fieldgate/engine/bus"
+	"fieldgate/engine/seal"
 )
 
 // node is a control plane that runs, and a client of it.
@@ -44,7 +45,7 @@ func start(t *testing.T, data string) *node {
 	}
 	n := &node{bus: controltest.Bus(t, data), token: token, socket: filepath.Join(data, "admin.sock")}
 	n.control = New(Config{Store: controltest.Store(t, data), Bus: n.bus, Log: controltest.Log(t), Operator: operator, Listen: "127.0.0.1:0",
-		Socket: n.socket, Version: "test", Node: "n1", Upstreams: []string{"ingest"}})
+		Socket: n.socket, Version: "test", Node: "n1", Secrets: seal.Open(filepath.Join(data, "secrets.key"), true)})
 	if err := n.control.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -385,8 +386,44 @@ func TestStatusWarns(t *testing.T) {
 			t.Errorf("%+v", warning)
 		}
 	}
-	if strings.Join(codes, " ") != "unclaimed unauthenticated-operations unknown-upstream" {
+	if strings.Join(codes, " ") != "unclaimed unauthenticated-operations" { // which upstreams there are no gateway has said yet
 		t.Fatalf("%s", answer.Body)
+	}
+	missing := func() bool {
+		t.Helper()
+		shown, err := n.GetApiWithResponse(ctx, "thermo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return shown.JSON200.Operations[0].UpstreamMissing
+	}
+	unknown := func() (message string) {
+		t.Helper()
+		answer, err := n.GetStatusWithResponse(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, warning := range answer.JSON200.Warnings {
+			if warning.Code == api.WarningUnknownUpstream && warning.Severity == api.SeverityBad {
+				message += warning.Message
+			}
+		}
+		return message
+	}
+	has := func(names ...string) {
+		state := fieldgate.GatewayState{Node: "g1", Epoch: 1, Upstreams: []fieldgate.UpstreamState{}}
+		for _, name := range names {
+			state.Upstreams = append(state.Upstreams, fieldgate.UpstreamState{Name: name})
+		}
+		n.say(t, state)
+	}
+	has("ingest")
+	if got := unknown(); !strings.HasSuffix(got, "upstreams that no gateway has: missing") || !missing() {
+		t.Errorf("the environment lacks the upstream: %q", got)
+	}
+	has("ingest", "missing") // its environment file was read again
+	if got := unknown(); got != "" || missing() {
+		t.Errorf("the environment has the upstream: %q", got)
 	}
 }
 

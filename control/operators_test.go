@@ -1,7 +1,10 @@
 package control
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -12,13 +15,16 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v4"
 
+	"fieldgate"
 	"fieldgate/api"
 	"fieldgate/api/client"
 	"fieldgate/control/access"
 	"fieldgate/control/audit"
+	"fieldgate/test/certtest"
 )
 
 // browser is somebody at the console, with their cookies.
@@ -319,6 +325,7 @@ func TestOtherPages(t *testing.T) {
 
 // A stream ends when its reader may no longer read.
 func TestStreamEndsWithItsReader(t *testing.T) {
+	t.Parallel() // it mostly waits
 	n := start(t, socketDirectory(t))
 	ana := n.claim(t)
 	ben := ana.join("ben", access.RoleAuditor)
@@ -419,6 +426,9 @@ func TestEveryDecisionIsAudited(t *testing.T) {
 	var token api.TokenWithSecret
 	var invited api.OperatorWithInvitation
 	var capture api.Capture
+	certificate, _ := certtest.PEM(t, certtest.NewAuthority(t).Issue(t, -time.Hour, time.Hour, "d7"))
+	var command api.DeviceCommand
+	pump := "/api/v1/mqtt/sessions/" + base64.RawURLEncoding.EncodeToString([]byte("device\x00d7\x00pump"))
 	steps := []struct {
 		operation string
 		do        func() int
@@ -474,13 +484,48 @@ func TestEveryDecisionIsAudited(t *testing.T) {
 		{"importDevices", func() int {
 			return local.raw("POST", "/api/v1/imports/devices", "application/x-ndjson", "{\"id\":\"d8\"}\n{\"id\":\"d9\"}\n")
 		}, "device.import|operator|local|d8", "", "devices"},
+		{"publishApis", func() int {
+			line, err := json.Marshal(api.NamedDocument{Document: strings.NewReplacer("Thermo", "Hygro", "/telemetry", "/humidity").Replace(thermo)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return local.raw("POST", "/api/v1/imports/apis", "application/x-ndjson", string(line))
+		}, "api.publish|operator|local|hygro 2.4.0", "", "digest operations state title"},
 		{"updateDevice", func() int { return ana.send("PATCH", "/api/v1/devices/d7", object("firmware", "1.9"), nil) },
 			"device.update|ana|session|d7", "", "firmware"},
 		{"issueDeviceToken", func() int { return ana.send("POST", "/api/v1/devices/d7/token", "", nil) },
 			"device.token|ana|session|d7", "credentials", "credentials"},
+		{"setDevicePsk", func() int {
+			return ana.send("PUT", "/api/v1/devices/d7/psk", object("identity", "meter", "key", longPSK), nil)
+		},
+			"device.psk|ana|session|d7", "", "psk pskIdentity"},
+		{"removeDevicePsk", func() int { return ana.send("DELETE", "/api/v1/devices/d7/psk", "", nil) }, "device.psk|ana|session|d7", "psk pskIdentity", ""},
+		{"setDeviceOscore", func() int {
+			return ana.send("PUT", "/api/v1/devices/d7/oscore", `{"context":{"masterSecret":"`+longPSK+`","senderId":"07","recipientId":"00"}}`, nil)
+		},
+			"device.oscore|ana|session|d7", "", "oscore oscoreName"},
+		{"removeDeviceOscore", func() int { return ana.send("DELETE", "/api/v1/devices/d7/oscore", "", nil) }, "device.oscore|ana|session|d7", "oscore oscoreName", ""},
+		{"addDeviceCertificate", func() int {
+			return ana.send("POST", "/api/v1/devices/d7/certificates", object("certificate", string(certificate)), nil)
+		},
+			"device.certificate|ana|session|d7", "", "certificates"},
+		{"removeDeviceCertificate", func() int {
+			block, _ := pem.Decode(certificate)
+			return ana.send("DELETE", fmt.Sprintf("/api/v1/devices/d7/certificates/%x", sha256.Sum256(block.Bytes)), "", nil)
+		},
+			"device.certificate|ana|session|d7", "certificates", ""},
 		{"quarantineDevice", func() int { return ana.send("POST", "/api/v1/devices/d7/quarantine", "", nil) },
 			"device.quarantine|ana|session|d7", "state", "state"},
 		{"releaseDevice", func() int { return ana.send("POST", "/api/v1/devices/d7/release", "", nil) }, "device.release|ana|session|d7", "state", "state"},
+		{"queueDeviceCommand", func() int {
+			return ana.send("POST", "/api/v1/devices/d8/commands", `{"request":{"method":"put","path":"/3/0/4","body":"eA=="},"waitSeconds":60}`, &command)
+		}, "device.command|ana|session|d8", "", "bytes method path"},
+		{"cancelDeviceCommand", func() int { return ana.send("POST", "/api/v1/devices/d8/commands/"+command.Id+"/cancel", "", nil) },
+			"device.command-cancel|ana|session|d8", "", ""},
+		{"askDevice", func() int {
+			n.playsDevice(t, "g7", "d8")
+			return ana.send("POST", "/api/v1/devices/d8/requests", `{"method":"GET","path":"/t"}`, nil)
+		}, "device.request|ana|session|d8", "", "method path"},
 		{"revokeDevice", func() int { return ana.send("POST", "/api/v1/devices/d7/revoke", "", nil) },
 			"device.revoke|ana|session|d7", "credentials state", "credentials state"},
 		{"addApp", func() int { return ana.send("POST", "/api/v1/apps", object("id", "board"), nil) }, "app.add|ana|session|board", "", "credentials state"},
@@ -498,6 +543,23 @@ func TestEveryDecisionIsAudited(t *testing.T) {
 			"target.remove|ana|session|ingest", "address priority ttlSeconds weight", ""},
 		{"startCapture", func() int { return ana.send("POST", "/api/v1/captures", `{"seconds":60}`, &capture) }, "capture.start|ana|session|", "", "*"},
 		{"endCapture", func() int { return ana.send("DELETE", "/api/v1/captures/"+capture.Id, "", nil) }, "capture.end|ana|session|", "", ""},
+		{"disconnectMqttSession", func() int {
+			n.plays(t, "g1", &mqttGateway{sessions: []fieldgate.MQTTSession{mqttSession("pump", "d7", time.Now(), true)},
+				retained: []fieldgate.MQTTRetained{{MQTTMessage: fieldgate.MQTTMessage{Topic: "a/b"}}}})
+			return ana.send("POST", pump+"/disconnect", "", nil)
+		}, "mqtt-session.disconnect|ana|session|pump", "", "nodes principal queued"},
+		{"endMqttSession", func() int { return ana.send("DELETE", pump, "", nil) }, "mqtt-session.end|ana|session|pump", "nodes principal queued", ""},
+		{"getRetained", func() int { return ana.send("GET", "/api/v1/mqtt/retained/message?topic=a/b", "", nil) }, "retained.look|ana|session|a/b", "", ""},
+		{"deleteRetained", func() int { return ana.send("DELETE", "/api/v1/mqtt/retained/message?topic=a/b", "", nil) },
+			"retained.delete|ana|session|a/b", "bytes nodes publisher", ""},
+		{"endCoapObservation", func() int {
+			return ana.send("DELETE", "/api/v1/coap/observations/ZzEAY29hcAAxMjcuMC4wLjE6NDAwMABhYQ", "", nil)
+		}, // g1, coap, 127.0.0.1:4000, aa
+			"coap-observation.end|ana|session|127.0.0.1:4000", "", ""},
+		{"endCoapSession", func() int {
+			n.playsCoAP(t, "g1", &coapGateway{peers: []fieldgate.CoAPPeer{coapPeer("g1", "coaps", "127.0.0.1:4000", "d7")}}, fieldgate.GatewayState{})
+			return ana.send("DELETE", "/api/v1/coap/peers/ZzEAY29hcHMAMTI3LjAuMC4xOjQwMDA", "", nil)
+		}, "coap-session.end|ana|session|d7", "", ""}, // g1, coaps, 127.0.0.1:4000
 	}
 	missing := make(map[string]bool)
 	for id, o := range contractOperations(t) {
@@ -529,7 +591,7 @@ func TestEveryDecisionIsAudited(t *testing.T) {
 		if step.after != "*" && (fieldNames(t, e.Before) != step.before || fieldNames(t, e.After) != step.after) {
 			t.Errorf("%s: %s → %s", step.operation, e.Before, e.After)
 		}
-		for _, secret := range []string{longSecret, n.token, token.Secret, invited.Token} {
+		for _, secret := range []string{longSecret, longPSK, n.token, token.Secret, invited.Token} {
 			if secret != "" && strings.Contains(fmt.Sprintf("%+v %s %s", e, e.Before, e.After), secret) {
 				t.Errorf("%s: a secret is in the audit", step.operation)
 			}

@@ -58,11 +58,13 @@ func TestUpstreamsOverHTTP(t *testing.T) {
 	n.say(t, fieldgate.GatewayState{Node: "g1", Epoch: 1, Upstreams: []fieldgate.UpstreamState{
 		{Name: "ingest", Algorithm: fieldgate.AlgorithmRoundRobin, Healthy: 1, Addresses: []fieldgate.AddressState{address("http://10.0.1.1:1", true, "", 1, 1)}},
 		{Name: "therapy", Algorithm: fieldgate.AlgorithmPeakEWMA, Circuit: fieldgate.CircuitClosed, Healthy: 1, Unhealthy: 1, Registered: true,
+			CallStats: fieldgate.CallStats{Calls: 30, InFlight: 4, Latency: 4, UnderWay: 3, Limit: 30, Shed: [3]uint64{2, 1, 3}, Retries: 4, RetriesRefused: 5, Hedges: 6, HedgesWon: 7, Mirroring: 8, MirrorsDropped: 9},
 			Addresses: []fieldgate.AddressState{address("http://10.0.0.1:1", true, "", 30, 4), address("http://10.0.0.2:1", false, "check: refused", 0, 0)}}},
 		Certificates: []fieldgate.CertificateState{{Names: []string{"gateway.example"}, Source: fieldgate.CertificateFile, File: "/etc/g.pem", NotAfter: time.Now().Add(6*24*time.Hour + time.Hour)}},
+		Cache:        fieldgate.CacheState{Hits: 5, Bytes: 600},
 		AccessLog:    &fieldgate.AccessLogState{Dropped: 3, Problem: "no space left on device"}})
 	n.say(t, fieldgate.GatewayState{Node: "g2", Epoch: 1, Upstreams: []fieldgate.UpstreamState{
-		{Name: "therapy", Algorithm: fieldgate.AlgorithmPeakEWMA, Circuit: fieldgate.CircuitOpen, Healthy: 300,
+		{Name: "therapy", Algorithm: fieldgate.AlgorithmPeakEWMA, Circuit: fieldgate.CircuitOpen, Healthy: 300, CallStats: fieldgate.CallStats{Calls: 90, Failures: 7, InFlight: 300, Latency: 8, Limit: 30}, // of addresses that are not shown, too
 			Addresses: []fieldgate.AddressState{address("http://10.0.0.1:1/", true, "", 10, 8)}}}})
 	for found := false; !found; {
 		if !events.Scan() {
@@ -106,11 +108,15 @@ func TestUpstreamsOverHTTP(t *testing.T) {
 		t.Fatal(err)
 	}
 	u := shown.JSON200
-	if u.Circuit != api.CircuitOpen || u.Healthy != 299 || u.Unhealthy != 1 || u.NotShown != 298 || u.InFlight != 6 || u.Calls != 40 || u.Latency != 5 || !u.Registered || len(u.Gateways) != 2 {
+	if u.Circuit != api.CircuitOpen || u.Healthy != 299 || u.Unhealthy != 1 || u.NotShown != 298 || u.InFlight != 304 || u.Calls != 120 || u.Failures != 7 || u.Latency != 7 || !u.Registered || len(u.Gateways) != 2 {
 		t.Errorf("%+v", u)
 	}
 	if a := u.Addresses[1]; a.Address != "http://10.0.0.1:1" || a.Healthy != 2 || len(a.States) != 2 || a.States[1].Node != "g2" || a.States[1].Latency != 8 {
 		t.Errorf("%+v", a)
+	}
+	if want := (api.UpstreamLoad{UnderWay: 3, Limit: 30, Shed: api.ShedCalls{Critical: 1, Normal: 2, Background: 3}, Retries: 4, RetriesRefused: 5, Hedges: 6, HedgesWon: 7,
+		Mirroring: 8, MirrorsDropped: 9}); u.Load.Limit != 60 || u.Load.Shed.Background != 3 || u.Gateways[0].Load != want || u.Load.Retries != 4 {
+		t.Errorf("%+v of %+v", u.Gateways[0].Load, u.Load)
 	}
 	if _, err := n.GetUpstreamWithResponse(ctx, "other"); status(err) != 404 {
 		t.Error(err)
@@ -127,14 +133,14 @@ func TestUpstreamsOverHTTP(t *testing.T) {
 		}
 	}
 	want := `upstream therapy: 1 of 2 addresses of therapy is unhealthy on g1
-certificate : the certificate of gateway.example on g1 ends in 6 days
+certificate : the certificate of gateway.example on g1 expires in 6 days
 access-log : the access log of g1 is not written: no space left on device
 circuit therapy: the circuit of therapy is open on g2`
 	if got := strings.Join(codes, "\n"); got != want {
 		t.Errorf("the warnings are\n%s", got)
 	}
 	g := answer.JSON200.Gateways[0]
-	if len(g.Certificates) != 1 || g.Certificates[0].File != "/etc/g.pem" || g.AccessLog == nil || g.AccessLog.Dropped != 3 {
+	if len(g.Certificates) != 1 || g.Certificates[0].File != "/etc/g.pem" || g.AccessLog == nil || g.AccessLog.Dropped != 3 || g.Cache.Hits != 5 || g.Cache.Bytes != 600 {
 		t.Errorf("%+v", g)
 	}
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"sync"
 
@@ -23,6 +24,7 @@ func (a *AccessLog) equal(b *AccessLog) bool {
 // access is the access log in force.
 type access struct {
 	pipeline *pipeline.Pipeline
+	log      *slog.Logger
 	running  sync.WaitGroup
 
 	mu       sync.Mutex
@@ -36,6 +38,7 @@ type access struct {
 func (a *access) prepare(settings AccessLog) (apply func(), err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	settings.Log = a.log
 	if a.file != nil && a.settings.equal(&settings) {
 		return a.file.Reopen, nil
 	}

@@ -14,7 +14,7 @@ import (
 	"fieldgate/test/nats"
 )
 
-// arrived reads the stream of Records until it holds so many, and counts each once, by its number; none may be missing.
+// arrived reads the stream of Records until they stand for so many exchanges, and counts each Record once, by its number; none may be missing.
 func arrived(t *testing.T, b *bus.Bus, want int) map[uint64]uint64 {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
@@ -36,7 +36,7 @@ func arrived(t *testing.T, b *bus.Bus, want int) map[uint64]uint64 {
 				switch number := batch.First + uint64(i); {
 				case number == next[batch.Epoch]+1:
 					next[batch.Epoch] = number
-					count++
+					count += int(batch.Records[i].Exchanges())
 				case number > next[batch.Epoch]:
 					t.Errorf("epoch %d: %d after %d", batch.Epoch, number, next[batch.Epoch])
 				}
@@ -48,7 +48,7 @@ func arrived(t *testing.T, b *bus.Bus, want int) map[uint64]uint64 {
 		return nil
 	})
 	if !errors.Is(err, enough) || count != want {
-		t.Fatalf("%d records arrived, want %d: %v", count, want, err)
+		t.Fatalf("records of %d exchanges arrived, want %d: %v", count, want, err)
 	}
 	return next
 }

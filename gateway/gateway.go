@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -22,12 +23,15 @@ import (
 
 	"fieldgate"
 	"fieldgate/engine/bus"
+	"fieldgate/engine/seal"
 	"fieldgate/gateway/broker"
 	"fieldgate/gateway/capture"
 	"fieldgate/gateway/certificates"
 	"fieldgate/gateway/coapfront"
+	"fieldgate/gateway/coapsocket"
 	"fieldgate/gateway/directory"
 	"fieldgate/gateway/httpfront"
+	"fieldgate/gateway/mqttcluster"
 	"fieldgate/gateway/mqttfront"
 	"fieldgate/gateway/pipeline"
 	"fieldgate/gateway/recorder"
@@ -41,10 +45,25 @@ type Config struct {
 	Node   string // name of this gateway; part of Records
 	Folder string // of its files; created if missing
 
-	HTTP, HTTPS, HTTP3, MQTT, CoAP string // host:port to listen on; empty: not at all
+	HTTP, HTTPS, HTTP3, MQTT, MQTTS, CoAP, CoAPS, CoAPTCP, CoAPSTCP string // host:port to listen on; empty: not at all
+
+	CoAPOnRamp  string           // host:port of the CoAP on-ramp; empty: there is none
+	MQTTPath    string           // of WebSockets for MQTT at HTTP and HTTPS; empty: none
+	MQTTOrigins []string         // of pages that may open them; empty: all
+	OnRamp      *OnRampListeners // nil: there is none
+	MQTTBounds  mqttfront.Bounds
+	MQTTProxy   *MQTTProxy // nil: there is none
+
+	ResourceDirectory bool     // devices may register (RFC 9176), and are reached by what contracts say of device
+	CoAPPath          string   // of WebSockets for CoAP at HTTP and HTTPS; empty: none
+	CoAPOrigins       []string // of pages that may open them; empty: all
+	CoAPBounds        coapfront.StreamBounds
+	CoAPPeers         coapfront.PeerBounds
+	CoAPSessions      coapfront.SessionBounds
 
 	Settings Settings
-	Bus      *bus.Bus // may be away, at the start and later
+	Bus      *bus.Bus      // may be away, at the start and later
+	Secrets  *seal.Keyring // by which pre-shared keys of devices are opened; nil: none is
 	Logger   *slog.Logger
 
 	OutboxMaxBytes int64 // of Records that wait on disk for the bus, beyond which the oldest are dropped; 0: 1 GiB
@@ -58,9 +77,16 @@ type Gateway struct {
 	recorder  *recorder.Recorder
 	snapshots *snapshots
 	targets   *targets
+	inspected *inspection
+	coapSeen  coapInspection
+	quotas    *pipeline.Quotas
+	cluster   *mqttcluster.Cluster // nil: no other gateway shares the bus
 
 	certificates *certificates.Certificates
 	web          *httpfront.Front // nil: there is no HTTP listener
+	mqtt         messaging
+	proxy        proxying
+	coap         constrained
 	access       access
 
 	fronts    []func(context.Context) error
@@ -96,8 +122,19 @@ func New(config Config) (*Gateway, error) {
 		records.Close()
 		return nil, err
 	}
-	g := &Gateway{config: config, directory: principals, recorder: records, addresses: make(map[string]string), changed: make(chan struct{}, 1), started: time.Now()}
-	g.pipeline = pipeline.New(pipeline.Config{Node: config.Node, Epoch: records.Epoch(), Directory: principals, Upstreams: upstreams, Broker: broker.New(), Recorder: g.recorder})
+	principals.Secrets = config.Secrets
+	quotas, err := pipeline.OpenQuotas(filepath.Join(config.Folder, "quotas"), principals, config.Logger)
+	if err != nil {
+		records.Close()
+		return nil, errors.Join(err, principals.Close())
+	}
+	g := &Gateway{config: config, directory: principals, recorder: records, quotas: quotas, addresses: make(map[string]string), changed: make(chan struct{}, 1), started: time.Now()}
+	messages := broker.New()
+	g.pipeline = pipeline.New(pipeline.Config{Node: config.Node, Epoch: records.Epoch(), Directory: principals, Upstreams: upstreams, Broker: messages, Recorder: g.recorder, Bus: config.Bus, Quotas: quotas})
+	if config.Bus.Shared() {
+		g.cluster = mqttcluster.New(mqttcluster.Config{Node: config.Node, Incarnation: records.Epoch(), Bus: config.Bus, Logger: config.Logger})
+		messages.Join(g.cluster)
+	}
 	g.snapshots = &snapshots{file: filepath.Join(config.Folder, "snapshot"), bus: config.Bus, pipeline: g.pipeline, logger: config.Logger, report: g.report,
 		keys: make(map[string]*fieldgate.Contract), changed: make(chan struct{}, 1)}
 	g.targets = &targets{file: filepath.Join(config.Folder, "targets"), bus: config.Bus, upstreams: upstreams, logger: config.Logger, report: g.report}
@@ -108,7 +145,7 @@ func New(config Config) (*Gateway, error) {
 		err = g.listen()
 	}
 	if err == nil {
-		g.access.pipeline = g.pipeline
+		g.access.pipeline, g.access.log = g.pipeline, config.Logger
 		var apply func()
 		if apply, err = g.access.prepare(config.Settings.AccessLog); err == nil {
 			apply()
@@ -123,44 +160,16 @@ func New(config Config) (*Gateway, error) {
 
 // listen binds the sockets and makes the fronts behind them.
 func (g *Gateway) listen() error {
-	config := g.config
 	if err := g.listenHTTP(); err != nil {
 		return err
 	}
-	// The MQTT front keeps the journal of retained messages and sessions, so it is there with or without a listener.
-	mqtt := mqttfront.Config{Pipeline: g.pipeline, Folder: filepath.Join(config.Folder, "mqtt"), Logger: config.Logger}
-	if config.MQTT != "" {
-		listener, err := g.bind("mqtt", config.MQTT)
-		if err != nil {
-			return err
-		}
-		mqtt.Listeners = []net.Listener{listener}
-	}
-	sessions, err := mqttfront.New(mqtt)
-	if err != nil {
+	if err := g.listenMQTT(); err != nil {
 		return err
 	}
-	g.fronts = append(g.fronts, sessions.Run)
-	g.counts = append(g.counts, func(state *fieldgate.GatewayState) {
-		c := &sessions.Counters
-		state.Connections["mqtt"] = int(c.Connections.Load())
-		state.MessagesDropped += c.DroppedQoS0.Load() + c.DroppedOverflow.Load() + c.DroppedExpired.Load() + c.DroppedTooLarge.Load()
-		state.Malformed += c.Malformed.Load()
-	})
-	if config.CoAP != "" {
-		front, err := coapfront.Listen([]string{config.CoAP}, g.pipeline, config.Logger)
-		if err != nil {
-			return listenError("coap", config.CoAP, err)
-		}
-		g.addresses["coap"] = front.Addresses()[0].String()
-		g.fronts = append(g.fronts, front.Run)
-		g.counts = append(g.counts, func(state *fieldgate.GatewayState) {
-			stats := front.Stats()
-			state.Connections["coap"] = stats.Peers
-			state.Malformed += stats.Malformed
-		})
+	if err := g.listenMQTTProxy(); err != nil {
+		return err
 	}
-	return nil
+	return g.listenCoAP()
 }
 
 // listenHTTP makes one front for the plain listener and that for TLS.
@@ -182,7 +191,7 @@ func (g *Gateway) listenHTTP() error {
 	var quicPort uint16
 	if config.HTTP3 != "" {
 		if quic, err = net.ListenPacket("udp", config.HTTP3); err != nil {
-			return listenError("http3", config.HTTP3, err)
+			return listenError("listen.http3", config.HTTP3, err)
 		}
 		g.listeners = append(g.listeners, quic)
 		g.addresses["http3"] = quic.LocalAddr().String()
@@ -191,56 +200,89 @@ func (g *Gateway) listenHTTP() error {
 	if plain == nil && secure == nil && quic == nil {
 		return nil
 	}
-	g.web = httpfront.New(httpfront.Config{Pipeline: g.pipeline, Logger: config.Logger, Settings: g.webSettings(config.Settings), HTTP3Port: quicPort})
+	web := httpfront.Config{Pipeline: g.pipeline, Logger: config.Logger, Settings: g.webSettings(config.Settings), HTTP3Port: quicPort}
+	web.Subprotocols = make(map[string]*httpfront.Subprotocol)
+	if config.MQTTPath != "" { // the fronts are made next
+		web.Subprotocols[config.MQTTPath] = &httpfront.Subprotocol{Name: "mqtt", Origins: config.MQTTOrigins,
+			Serve: func(link net.Conn, early []byte, source netip.AddrPort, caller *pipeline.Caller) {
+				g.mqtt.front.OpenWebSocket(link, early, source, caller)
+			}}
+	}
+	if p := config.MQTTProxy; p != nil && p.WebSocket != "" {
+		web.Subprotocols[p.WebSocket] = &httpfront.Subprotocol{Name: "mqtt", Origins: config.MQTTOrigins, Serve: g.proxy.openWebSocket}
+	}
+	if config.CoAPPath != "" {
+		web.Subprotocols[config.CoAPPath] = &httpfront.Subprotocol{Name: coapsocket.Subprotocol, Origins: config.CoAPOrigins,
+			Serve: func(link net.Conn, early []byte, source netip.AddrPort, caller *pipeline.Caller) {
+				g.coap.front.OpenWebSocket(link, early, source, caller)
+			}}
+	}
+	g.web = httpfront.New(web)
 	if plain != nil {
 		g.fronts = append(g.fronts, func(ctx context.Context) error { return g.web.Serve(ctx, plain) })
 	}
 	if secure != nil {
-		offered := g.certificates.Config("h2", "http/1.1")
+		offered := g.certificates.DeviceConfig("h2", "http/1.1")
 		g.fronts = append(g.fronts, func(ctx context.Context) error { return g.web.ServeTLS(ctx, secure, offered) })
 	}
 	if quic != nil {
-		offered := g.certificates.Config("h3")
+		offered := g.certificates.DeviceConfig("h3")
 		g.fronts = append(g.fronts, func(ctx context.Context) error { return g.web.ServeHTTP3(ctx, quic, offered) })
 	}
 	g.counts = append(g.counts, func(state *fieldgate.GatewayState) { state.Connections["http"] = g.web.Stats().Connections })
 	return nil
 }
 
-func (g *Gateway) bind(setting, address string) (net.Listener, error) {
+func (g *Gateway) bind(name, address string) (net.Listener, error) {
+	return g.bindAs(name, "listen."+name, address)
+}
+
+func (g *Gateway) bindAs(name, setting, address string) (net.Listener, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, listenError(setting, address, err)
 	}
 	g.listeners = append(g.listeners, listener)
-	g.addresses[setting] = listener.Addr().String()
+	g.addresses[name] = listener.Addr().String()
 	return listener, nil
 }
 
 func listenError(setting, address string, err error) error {
-	return fmt.Errorf("cannot listen on %s (setting listen.%s): %w; end the program that uses it, or choose another address", address, setting, err)
+	return fmt.Errorf("cannot listen on %s (setting %s): %w; end the program that uses it, or choose another address", address, setting, err)
 }
 
-// Addresses are those that the gateway listens on, by protocol: http, https, http3, mqtt, coap.
+// Addresses are those that the gateway listens on, by name: http, https, http3, mqtt, mqtts, on-ramp, on-ramp-tls, mqtt-proxy, mqtt-proxy-tls, coap, coaps, coap-tcp,
+// coaps-tcp.
 func (g *Gateway) Addresses() map[string]string { return g.addresses }
 
 // Run serves until the context ends or a part fails: then the fronts let exchanges under way finish, the last Records go to the
 // bus or stay in the outbox, and it returns when all has ended.
 func (g *Gateway) Run(ctx context.Context) error {
 	defer g.release()
-	// Records are sent until the last exchange has ended.
-	recording, stopRecording := context.WithCancel(context.WithoutCancel(ctx))
-	var recorder sync.WaitGroup
-	recorder.Go(func() { g.recorder.Run(recording) })
+	// Records and messages to other nodes are sent until the last exchange has ended.
+	sending, stopSending := context.WithCancel(context.WithoutCancel(ctx))
+	var senders sync.WaitGroup
+	senders.Go(func() { g.recorder.Run(sending) })
 
 	g.catchUp(ctx)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	var clusterFailed error
+	if g.cluster != nil {
+		senders.Go(func() {
+			clusterFailed = g.cluster.Run(sending)
+			stop()
+		})
+	}
 	upstreams := func(ctx context.Context) error {
 		g.pipeline.Upstreams.Run(ctx)
 		return nil
 	}
-	parts := append([]func(context.Context) error{g.snapshots.run, g.followDirectory, g.targets.run, g.tell, upstreams, g.watchUpstreams, g.certificates.Run,
+	observations := func(ctx context.Context) error {
+		g.pipeline.Observe(ctx)
+		return nil
+	}
+	parts := append([]func(context.Context) error{observations, g.snapshots.run, g.followDirectory, g.targets.run, g.quotas.Run, g.tell, upstreams, g.watchUpstreams, g.watchUsers, g.certificates.Run, g.inspected.run, g.coapSeen.run,
 		capture.New(g.config.Node, g.pipeline, g.config.Bus, g.config.Logger).Run}, g.fronts...)
 	failed := make([]error, len(parts))
 	var running sync.WaitGroup
@@ -251,9 +293,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 		})
 	}
 	running.Wait()
-	stopRecording()
-	recorder.Wait()
-	return errors.Join(failed...)
+	stopSending()
+	senders.Wait()
+	return errors.Join(append(failed, clusterFailed)...)
 }
 
 // catchUp asks for what was decided while the gateway was away, so that it does not serve by rules that are out of date. It does
@@ -284,7 +326,7 @@ func (g *Gateway) tell(ctx context.Context) error {
 	for {
 		current := g.state()
 		if g.upstreams.Swap(false) {
-			current.Upstreams = g.pipeline.Upstreams.States()
+			current.Upstreams = g.upstreamStates()
 		}
 		state, err := json.Marshal(current)
 		if err != nil {
@@ -331,7 +373,7 @@ func (g *Gateway) state() *fieldgate.GatewayState {
 	records := g.recorder.Stats()
 	state := &fieldgate.GatewayState{Node: g.config.Node, Epoch: g.recorder.Epoch(), NameTaken: g.nameTaken(),
 		Snapshot: g.pipeline.Program().Version, Directory: g.directory.Sequence(), Targets: g.targets.version.Load(), Problem: g.snapshots.why(), Connections: make(map[string]int),
-		Certificates: g.certificates.States(), AccessLog: g.access.state(),
+		Certificates: g.certificates.States(), SecretsKey: g.config.Secrets.Name(), SecretsProblem: g.config.Secrets.Problem(), AccessLog: g.access.state(), Cache: g.pipeline.Cache.State(),
 		RecordsDropped: records.Dropped, OutboxBytes: records.OutboxBytes, OutboxOldest: records.OutboxOldest}
 	for _, count := range g.counts {
 		count(state)

@@ -187,8 +187,17 @@ type running struct {
 
 func run(t *testing.T, folder string, b *bus.Bus) *running {
 	t.Helper()
+	return runAs(t, "n1", folder, b)
+}
+
+func runAs(t *testing.T, node, folder string, b *bus.Bus, change ...func(*Config)) *running {
+	t.Helper()
 	log := new(bytes.Buffer)
-	g, err := New(Config{Node: "n1", Folder: folder, HTTP: "127.0.0.1:0", MQTT: "127.0.0.1:0", CoAP: "127.0.0.1:0", Bus: b, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	config := Config{Node: node, Folder: folder, HTTP: "127.0.0.1:0", MQTT: "127.0.0.1:0", CoAP: "127.0.0.1:0", Bus: b, Logger: slog.New(slog.NewTextHandler(log, nil))}
+	for _, f := range change {
+		f(&config)
+	}
+	g, err := New(config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -88,8 +88,8 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// waiting counts the Records in the outbox of a gateway that runs, in a copy.
-func waiting(t *testing.T, folder string) (records int) {
+// waiting counts the exchanges that have Records in the outbox of a gateway that runs, in a copy.
+func waiting(t *testing.T, folder string) (exchanges int) {
 	t.Helper()
 	twin := t.TempDir()
 	if err := os.CopyFS(twin, os.DirFS(filepath.Join(folder, "outbox"))); err != nil {
@@ -99,7 +99,9 @@ func waiting(t *testing.T, folder string) (records int) {
 	r, err := recorder.Open(recorder.Config{Folder: twin, Logger: slog.New(slog.DiscardHandler), Sink: func(_ context.Context, _ string, batch []byte) error {
 		decoded, err := fieldgate.DecodeRecords(batch)
 		if err == nil {
-			records += len(decoded.Records)
+			for i := range decoded.Records {
+				exchanges += int(decoded.Records[i].Exchanges())
+			}
 		}
 		return err
 	}})
@@ -109,5 +111,5 @@ func waiting(t *testing.T, folder string) (records int) {
 	defer r.Close()
 	cancel()
 	r.Run(ctx)
-	return records
+	return exchanges
 }

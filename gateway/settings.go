@@ -9,6 +9,7 @@ import (
 	"fieldgate"
 	"fieldgate/gateway/certificates"
 	"fieldgate/gateway/httpfront"
+	"fieldgate/gateway/upstream"
 )
 
 // Settings are what Reload can replace while the gateway serves.
@@ -17,6 +18,9 @@ type Settings struct {
 	TLS       certificates.Settings
 	Web       Web
 	AccessLog AccessLog
+	MQTT      MQTT
+	Devices   DeviceAuthorities
+	CoAP      CoAP
 }
 
 // Web is how HTTP clients reach the gateway.
@@ -29,6 +33,9 @@ type Web struct {
 // Reload puts other settings into force for exchanges and handshakes to come; no connection is touched. After an error all is as it was.
 // To be called by one goroutine at a time.
 func (g *Gateway) Reload(settings Settings) error {
+	if _, err := upstream.NewSet(settings.Upstreams); err != nil { // before a file is opened for nothing
+		return err
+	}
 	applyTLS, err := g.certificates.Prepare(settings.TLS)
 	if err != nil {
 		return err
@@ -37,10 +44,28 @@ func (g *Gateway) Reload(settings Settings) error {
 	if err != nil {
 		return err
 	}
+	applyMQTT, err := g.mqtt.prepare(settings.MQTT)
+	if err != nil {
+		return err
+	}
+	applyProxy, err := g.proxy.prepare(settings.MQTT.Proxy)
+	if err != nil {
+		return err
+	}
+	authorities, err := settings.Devices.read(g.config.Logger)
+	if err != nil {
+		return err
+	}
 	if err := g.pipeline.Upstreams.Replace(settings.Upstreams); err != nil {
 		return err
 	}
+	if err := g.coap.replace(&settings.CoAP); err != nil {
+		return err
+	}
 	applyTLS()
+	g.directory.SetAuthorities(authorities)
+	applyMQTT()
+	applyProxy()
 	applyAccessLog()
 	if g.web != nil {
 		g.web.Replace(g.webSettings(settings))
@@ -72,9 +97,11 @@ func TLSFolder(folder string) string { return filepath.Join(folder, "tls") }
 func (g *Gateway) openCertificates() (err error) {
 	config := g.config
 	g.certificates, err = certificates.New(certificates.Config{Folder: TLSFolder(config.Folder), Node: config.Node, Logger: config.Logger,
-		TLSALPN01: config.HTTPS != "", HTTP01: config.HTTP != "", Changed: g.report}, config.Settings.TLS)
+		TLSALPN01: config.HTTPS != "", HTTP01: config.HTTP != "", Changed: g.report, Asks: g.directory.Asks, Check: g.checkCertificate}, config.Settings.TLS)
 	if err != nil {
 		return fmt.Errorf("gateway: %w", err)
 	}
-	return nil
+	authorities, err := config.Settings.Devices.read(config.Logger)
+	g.directory.SetAuthorities(authorities)
+	return err
 }

@@ -187,6 +187,7 @@ func TestReloadIsAllOrNothing(t *testing.T) {
 	badTLS, badUpstream := other, other
 	badTLS.TLS.Files = []certificates.File{{Certificate: "nowhere.pem", Key: "nowhere.pem"}}
 	badUpstream.Upstreams = []fieldgate.Upstream{{Name: "other", Addresses: []string{"nonsense"}}}
+	badUpstream.AccessLog.Path = filepath.Join(t.TempDir(), "access.log")
 	for name, settings := range map[string]Settings{"certificate": badTLS, "upstream": badUpstream} {
 		if err := g.Reload(settings); err == nil {
 			t.Errorf("%s: no error", name)
@@ -194,6 +195,9 @@ func TestReloadIsAllOrNothing(t *testing.T) {
 		if g.pipeline.Upstreams.Upstream("ingest") == nil || g.pipeline.Upstreams.Upstream("other") != nil || g.state().Certificates[0].Names[0] != "good.test" {
 			t.Errorf("%s: something changed", name)
 		}
+	}
+	if _, err := os.Stat(badUpstream.AccessLog.Path); err == nil {
+		t.Error("the access log was opened")
 	}
 	if err := g.Reload(other); err != nil {
 		t.Fatal(err)

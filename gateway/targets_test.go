@@ -13,6 +13,7 @@ import (
 	"fieldgate"
 	"fieldgate/engine/bus"
 	"fieldgate/gateway/upstream"
+	"fieldgate/test/output"
 )
 
 // registry plays the control plane's part that knows registered addresses; a page holds one upstream.
@@ -149,7 +150,7 @@ func TestUpstreamsAreTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stop()
-	var log lockedBuffer
+	var log output.Buffer
 	g, err := New(Config{Node: "n1", Folder: t.TempDir(), HTTP: "127.0.0.1:0", Bus: b, Logger: slog.New(slog.NewTextHandler(&log, nil)),
 		Settings: Settings{Upstreams: []fieldgate.Upstream{{Name: "therapy", Addresses: []string{"http://127.0.0.1:1"},
 			Health: fieldgate.HealthCheck{Kind: fieldgate.HealthTCP, Interval: 20 * time.Millisecond, Unhealthy: 2}}}}})
@@ -171,21 +172,4 @@ func TestUpstreamsAreTold(t *testing.T) {
 			t.Fatal("it is not told")
 		}
 	}
-}
-
-type lockedBuffer struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }

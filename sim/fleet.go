@@ -7,8 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"fieldgate"
@@ -17,9 +17,11 @@ import (
 // Config says where a fleet lives and what it does.
 type Config struct {
 	HTTP, MQTT, CoAP string            // the gateway's addresses, host:port; those that no device needs may be empty
+	CoAPS, CoAPTCP   string            // the same for CoAP over DTLS and TCP
 	Devices          []Device          // as Plan makes them
 	Tokens           map[string]string // by device id
-	App              string            // key of an app that sends commands to trackers; empty: nobody does
+	Keys             map[string][]byte // by device id, for DTLS; the id is the identity, too
+	App              string            // key of an app that sends commands to trackers, asks a lamp, and observes; empty: nobody does
 	Interval         time.Duration     // between two beats of a device, on average
 	Seed             uint64
 	Log              *slog.Logger
@@ -28,9 +30,9 @@ type Config struct {
 // Fleet is devices at work.
 type Fleet struct {
 	config  Config
-	coap    netip.AddrPort
 	client  *http.Client // shared: what a device would keep for itself is its connection, which costs a file here
 	tallies []tally
+	heard   atomic.Uint64 // by the app, of what it observes
 }
 
 // NewFleet makes a fleet; nothing is sent before Run.
@@ -42,13 +44,9 @@ func NewFleet(config Config) (*Fleet, error) {
 		if d.Registered() && d.Behaviour != WrongKey && config.Tokens[d.ID] == "" {
 			return nil, fmt.Errorf("device %s has no token", d.ID)
 		}
-	}
-	if config.CoAP != "" {
-		address, err := net.ResolveUDPAddr("udp", config.CoAP)
-		if err != nil {
-			return nil, err
+		if d.Transport == DTLS && len(config.Keys[d.ID]) == 0 {
+			return nil, fmt.Errorf("device %s has no key", d.ID)
 		}
-		f.coap = address.AddrPort()
 	}
 	if config.Interval <= 0 {
 		return nil, errors.New("the interval must be positive")
@@ -64,6 +62,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	}
 	if f.config.App != "" {
 		all.Go(func() { f.dispatch(ctx) })
+		all.Go(func() { f.follow(ctx) })
 	}
 	all.Wait()
 	f.client.CloseIdleConnections()
@@ -81,6 +80,9 @@ func (f *Fleet) Totals(protocol Protocol) Counts {
 	}
 	return total
 }
+
+// Heard is how many states the app was told of what it observes over CoAP.
+func (f *Fleet) Heard() uint64 { return f.heard.Load() }
 
 // Reports tell for each device what it sent and what it was told.
 func (f *Fleet) Reports() []Report {
@@ -118,6 +120,9 @@ func (f *Fleet) live(ctx context.Context, number int, device Device) {
 		}
 		f.work(ctx, l, source, t)
 		l.close()
+		if device.Behaviour == Unsteady {
+			sleep(ctx, reconnectWait, nil)
+		}
 	}
 }
 
@@ -135,6 +140,9 @@ func (f *Fleet) work(ctx context.Context, l link, source *source, t *tally) {
 			return
 		}
 		requests = source.next()
+		if source.loses() {
+			return
+		}
 	}
 }
 
@@ -153,12 +161,7 @@ func (f *Fleet) connect(ctx context.Context, device Device, t *tally) (link, ver
 	case MQTT:
 		return f.connectMQTT(ctx, device, token, t)
 	case CoAP:
-		l, err := f.connectCoAP(token)
-		if err != nil {
-			f.config.Log.Error("a simulated device has no socket", "device", device.ID, "error", err)
-			return nil, verdict{}
-		}
-		return l, verdict{}
+		return f.connectCoAP(ctx, device, token, t)
 	}
 	return &httpLink{fleet: f, token: token}, verdict{}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"fieldgate/protocol/coap"
+	"fieldgate/protocol/dtls"
 	"fieldgate/test/port"
 )
 
@@ -120,7 +122,7 @@ func TestAnUnansweredFleetStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close() // accepts and says nothing
-	devices := Plan(Size{HTTP: 9, MQTT: 9, CoAP: 9}, 1)
+	devices := Plan(Size{HTTP: 9, MQTT: 9, CoAP: 7}, 1)
 	config := Config{HTTP: l.Addr().String(), MQTT: l.Addr().String(), CoAP: l.Addr().String(), Devices: devices, Tokens: tokens(devices), Interval: time.Millisecond,
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	fleet, err := NewFleet(config)
@@ -134,49 +136,176 @@ func TestAnUnansweredFleetStops(t *testing.T) {
 	}
 }
 
-func TestCoAPDevices(t *testing.T) {
-	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
+// coapServer is one that answers over UDP, DTLS and TCP.
+type coapServer struct{ udp, dtls, tcp string }
+
+func serveCoAP(t *testing.T, keys map[string][]byte, handler coap.Handler) *coapServer {
+	t.Helper()
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	t.Cleanup(func() {
+		cancel()
+		running.Wait()
+	})
+	run := func(run func(context.Context) error) {
+		running.Go(func() {
+			if err := run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	server, err := coap.NewUDP(conn, coap.Config{}, 4, func(_ context.Context, request *coap.Request, response *coap.Response) {
-		token, _ := request.Option(optionCredential)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	listen := func() (*net.UDPConn, *coap.UDP) {
+		conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		must(err)
+		udp, err := coap.NewUDP(conn, coap.Config{}, 4, handler, log)
+		must(err)
+		return conn, udp
+	}
+	plain, udp := listen()
+	run(udp.Run)
+	secure, secured := listen()
+	sessions, err := dtls.NewServer(dtls.Config{Send: secured.Send, Receive: secured.Feed,
+		PSK:   func(identity []byte) ([]byte, bool) { return keys[string(identity)], keys[string(identity)] != nil },
+		Admit: func(identity dtls.Identity) (any, error) { return identity.PSK, nil }}, time.Now())
+	must(err)
+	secured.Secure(sessions)
+	run(secured.Run)
+	stream, err := coap.NewStream(coap.StreamConfig{}, 4, handler, log)
+	must(err)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(err)
+	run(stream.Run)
+	context.AfterFunc(ctx, func() { listener.Close() })
+	running.Go(func() {
+		for conn, err := listener.Accept(); err == nil; conn, err = listener.Accept() {
+			running.Go(func() { stream.Serve(conn, nil) })
+		}
+	})
+	return &coapServer{plain.LocalAddr().String(), secure.LocalAddr().String(), listener.Addr().String()}
+}
+
+func TestCoAPDevices(t *testing.T) {
+	var mu sync.Mutex
+	registered := map[string]bool{} // queries
+	devices := Plan(Size{CoAP: 13}, 1)
+	keys := map[string][]byte{}
+	withToken, without := 0, 0
+	for _, d := range devices {
+		if d.Transport == DTLS {
+			keys[d.ID] = []byte("key-of-" + d.ID)
+		}
+	}
+	server := serveCoAP(t, keys, coap.Waiting(func(_ context.Context, request *coap.Request, response *coap.Response) {
+		token, with := request.Option(optionCredential)
+		mu.Lock()
+		defer mu.Unlock()
+		if with {
+			withToken++
+		} else {
+			without++
+		}
 		switch {
 		case strings.HasPrefix(string(token), "fgd_"):
 			response.Code = coap.Unauthorized
 		case strings.HasPrefix(request.Path(), "/debug"):
 			response.Code = coap.NotFound
+		case request.Path() == "/rd":
+			registered[request.Query()] = strings.Contains(string(request.Body), "</time>")
+			response.Code = coap.Created
 		case request.Code == coap.POST:
 			response.Code = coap.Changed
 		default:
 			response.Code = coap.Content
 		}
-	}, slog.New(slog.NewTextHandler(t.Output(), nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- server.Run(ctx) }()
-	defer func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
+	}))
+	fleet := run(t, Config{CoAP: server.udp, CoAPS: server.dtls, CoAPTCP: server.tcp, Devices: devices, Tokens: tokens(devices), Keys: keys, Seed: 1}, func(f *Fleet) bool {
+		seen := map[Transport]bool{}
+		for _, report := range f.Reports() {
+			if report.Counts.Passed > 0 {
+				seen[report.Device.Transport] = true
+			}
 		}
-	}()
-	devices := Plan(Size{CoAP: 10}, 1)
-	fleet := run(t, Config{CoAP: conn.LocalAddr().String(), Devices: devices, Tokens: tokens(devices), Seed: 1}, func(f *Fleet) bool {
+		mu.Lock()
+		defer mu.Unlock()
 		c := f.Totals(CoAP)
-		return c.Passed > 50 && c.Refused > 5
+		return c.Passed > 50 && c.Refused > 5 && len(seen) == 3 && len(registered) == 2
 	})
+	mu.Lock() // what was cut off by the end may still be answered
+	defer mu.Unlock()
 	seen := map[string]uint64{}
 	for _, report := range fleet.Reports() {
 		for text, n := range report.Verdicts {
 			seen[text] += n
 		}
 	}
-	if seen["2.04"] == 0 || seen["2.05"] == 0 || seen["4.01"] == 0 || seen["4.04"] == 0 || len(seen) != 4 {
+	if seen["2.01"] == 0 || seen["2.04"] == 0 || seen["2.05"] == 0 || seen["4.01"] == 0 || seen["4.04"] == 0 || len(seen) != 5 {
 		t.Errorf("verdicts %v", seen)
+	}
+	if !registered["lt=3600"] || !registered["lt=3600&Q"] {
+		t.Errorf("registrations %v", registered)
+	}
+	if withToken == 0 || without == 0 {
+		t.Errorf("%d requests had a token, %d had none: those over DTLS need none", withToken, without)
+	}
+}
+
+// A lamp that has registered answers what the gateway asks it.
+func TestALampIsAsked(t *testing.T) {
+	lamps := Plan(Size{CoAP: 9}, 1)[8:]
+	if lamps[0].Product != Lamp || lamps[0].Behaviour != Sleeper {
+		t.Fatalf("%+v", lamps)
+	}
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	came := make(chan netip.AddrPort, 100)
+	gateway, err := coap.NewUDP(conn, coap.Config{}, 4, func(request *coap.Request, response *coap.Response) func(context.Context) {
+		response.Code = coap.Created
+		came <- request.Peer
+		return nil
+	}, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	running, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- gateway.Run(running) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	fleet := run(t, Config{CoAP: conn.LocalAddr().String(), Devices: lamps, Tokens: tokens(lamps), Seed: 1}, func(f *Fleet) bool {
+		peer := <-came
+		for _, ask := range []struct {
+			method           coap.Code
+			path, body, want string
+		}{
+			{coap.PUT, "/example_data", "hello", "2.04"},
+			{coap.GET, "/example_data", "", "2.05hello"},
+			{coap.DELETE, "/time", "", "4.05"},
+			{coap.GET, "/nothing", "", "4.04"},
+		} {
+			call := newCall(ask.method, ask.path, "")
+			call.Body = []byte(ask.body)
+			reply, err := gateway.Do(t.Context(), peer, call)
+			if err != nil || reply.Code.String()+string(reply.Body) != ask.want {
+				t.Errorf("%v %s: %+v %v, not %s", ask.method, ask.path, reply, err, ask.want)
+			}
+		}
+		return true
+	})
+	if got := fleet.Totals(CoAP).Received; got != 4 {
+		t.Errorf("it counts %d questions", got)
 	}
 }
 

@@ -15,6 +15,7 @@ const keepAlive = 60
 type mqttLink struct {
 	client  *mqtt.Client
 	version mqtt.Version
+	abrupt  bool // it ends without a goodbye, so that its will is published
 }
 
 func (f *Fleet) connectMQTT(ctx context.Context, device Device, token string, t *tally) (link, verdict) {
@@ -42,7 +43,7 @@ func (f *Fleet) connectMQTT(ctx context.Context, device Device, token string, t 
 			return nil, mqttVerdict(err)
 		}
 	}
-	return &mqttLink{client, options.Version}, verdict{}
+	return &mqttLink{client, options.Version, device.Behaviour == Unsteady}, verdict{}
 }
 
 func commandTopic(device Device) string {
@@ -82,6 +83,10 @@ func mqttVerdict(err error) verdict {
 func (l *mqttLink) broken() <-chan struct{} { return l.client.Done() }
 
 func (l *mqttLink) close() {
+	if l.abrupt {
+		l.client.Close()
+		return
+	}
 	// A connection that is lost already has no goodbye.
 	_ = l.client.Disconnect(mqtt.Success)
 }

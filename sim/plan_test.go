@@ -30,6 +30,13 @@ func TestPlanIsTheSameForTheSameSeed(t *testing.T) {
 	if count[MQTT] != 100 || count[CoAP] != 60 || count[HTTP] != 40 {
 		t.Errorf("the sizes are %v", count)
 	}
+	transports := map[Transport]int{}
+	for _, d := range devices {
+		transports[d.Transport]++
+	}
+	if transports[UDP] < 15 || transports[DTLS] < 15 || transports[TCP] < 15 || transports[""] != 140 {
+		t.Errorf("transports %v", transports)
+	}
 	for protocol, seen := range behaviours {
 		for _, b := range []Behaviour{Regular, WrongPayload, Undocumented, WrongKey, Burst, Impersonator} {
 			if !seen[b] {

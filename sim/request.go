@@ -11,6 +11,7 @@ type request struct {
 	method  string // HTTP's words
 	key     string // HTTP: the header field that carries the token, where it is not Authorization
 	path    string // HTTP and CoAP
+	links   string // CoAP: what a device offers, in link format, in place of a payload
 	topic   string // MQTT
 	retain  bool   // MQTT
 	payload payload
@@ -38,18 +39,33 @@ func newSource(device Device, other string, seed, number uint64) *source {
 	}
 }
 
-// pause is how long the device waits: around the interval, so that a fleet does not beat in time.
+// pause is how long the device waits: around the interval, so that a fleet does not beat in time. Lamps say little.
 func (s *source) pause(interval time.Duration) time.Duration {
+	switch {
+	case s.device.Behaviour == Sleeper:
+		return sleepBeats * interval
+	case s.device.Product == Lamp:
+		return lampBeats * interval
+	}
 	return time.Duration(float64(interval) * (0.5 + s.random.Float64()))
 }
 
-// first are the requests after connecting: a tracker says that it is there.
+// first are the requests after connecting: a tracker says that it is there, and a lamp what it offers.
 func (s *source) first() []request {
-	if s.device.Product != Tracker {
+	switch s.device.Product {
+	case Lamp:
+		return s.next()
+	case Tracker:
+	default:
 		return nil
 	}
 	return []request{{topic: "tracker/" + s.device.ID + "/status", retain: true,
 		payload: payload{{"state", "online"}, {"battery", 20 + s.random.IntN(81)}}}}
+}
+
+// loses says whether the device loses its connection now.
+func (s *source) loses() bool {
+	return s.device.Behaviour == Unsteady && s.sent%steadyBeats == steadyBeats-1
 }
 
 // next are the requests of one beat.
@@ -78,6 +94,8 @@ func (s *source) one() request {
 		return s.position(id)
 	case Meter:
 		return s.reading(id)
+	case Lamp:
+		return s.registration()
 	case Legacy:
 		return request{method: "POST", path: "/legacy/v0/push", topic: "legacy/v0/push", payload: payload{{"unit", id}, {"raw", s.random.IntN(4096)}}}
 	}
@@ -138,4 +156,13 @@ func (s *source) reading(id string) request {
 		r.path = "/r"
 	}
 	return r
+}
+
+// registration tells the resource directory what the lamp offers (RFC 9176 section 5), and that it sleeps where it does.
+func (s *source) registration() request {
+	path := "/rd?lt=3600"
+	if s.device.Behaviour == Sleeper {
+		path += "&Q"
+	}
+	return request{method: "POST", path: path, links: lampLinks}
 }

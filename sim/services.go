@@ -29,7 +29,7 @@ const (
 	legacyGreeting = `{"ok":true}`
 )
 
-// Services are the upstreams of the sample contracts: "ingest", "therapy", "therapy-next", "legacy" and "legacy-coap". They answer as services do: at
+// Services are the upstreams of the sample contracts: "ingest", "therapy", "therapy-next", "legacy", "legacy-coap", and, in CoAP, "building". They answer as services do: at
 // times slowly, at times with an error, rarely with something that the contract does not say. Of "ingest" there are two instances, of
 // which one goes away now and then.
 type Services struct {
@@ -37,6 +37,7 @@ type Services struct {
 	ingest net.Listener
 	second net.Listener // instance of ingest
 	legacy net.Listener
+	rooms  *building
 
 	mu     sync.Mutex
 	random *rand.Rand
@@ -57,6 +58,10 @@ func NewServices(seed uint64, log *slog.Logger) (*Services, error) {
 			return nil, err
 		}
 	}
+	if s.rooms, err = newBuilding(log); err != nil {
+		s.Close()
+		return nil, err
+	}
 	return s, nil
 }
 
@@ -66,6 +71,11 @@ func (s *Services) Close() {
 		if l != nil {
 			l.Close()
 		}
+	}
+	if s.rooms != nil {
+		ended, end := context.WithCancel(context.Background())
+		end()
+		_ = s.rooms.run(ended) // which only closes its socket
 	}
 }
 
@@ -78,6 +88,7 @@ func (s *Services) Addresses() map[string][]string {
 		"therapy-next": {"http://" + s.second.Addr().String()},
 		"legacy":       legacy,
 		"legacy-coap":  legacy, // the gateway translates
+		"building":     {"coap://" + s.rooms.udp.LocalAddr().String()},
 	}
 }
 
@@ -95,13 +106,14 @@ func (s *Services) Stored() uint64 {
 func (s *Services) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	failures := make(chan error, 3)
+	failures := make(chan error, 4)
 	go func() { failures <- s.comeAndGo(ctx) }()
 	go func() { failures <- serveHTTP(ctx, s.ingest, s.ingestHandler()) }()
+	go func() { failures <- s.rooms.run(ctx) }()
 	go func() { failures <- serveHTTP(ctx, s.legacy, http.HandlerFunc(answerLegacy)) }()
 	err := <-failures
 	cancel() // one service alone is no upstream
-	return errors.Join(err, <-failures, <-failures)
+	return errors.Join(err, <-failures, <-failures, <-failures)
 }
 
 // comeAndGo is the second instance of ingest, which is away for a while after each time that it was there.

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"fieldgate/contract/schema"
+	"fieldgate/protocol/coap"
 )
 
 func TestServices(t *testing.T) {
@@ -80,5 +81,56 @@ func TestServices(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// A room of the building can be observed: who does is told what others set, and what the building does by itself.
+func TestBuilding(t *testing.T) {
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	b, err := newBuilding(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	ended := make(chan error, 1)
+	go func() { ended <- b.udp.Run(ctx) }() // without a clock
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	client, err := (&Fleet{config: Config{CoAP: b.udp.LocalAddr().String(), Log: log}}).dialCoAP(ctx, UDP, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	set := newCall(coap.PUT, "/rooms/r1/target", "")
+	set.Body = []byte("29.5")
+	wanted := []string{"18.0", "29.5", "20.0"}
+	err = client.Observe(ctx, newCall(coap.GET, "/rooms/r1/target", ""), func(reply *coap.Reply) bool {
+		if got := string(reply.Body); got != wanted[0] {
+			t.Errorf("%v %q, not %q", reply.Code, got, wanted[0])
+		}
+		wanted = wanted[1:]
+		switch len(wanted) {
+		case 2:
+			go client.Do(ctx, set)
+		case 1:
+			go b.change(20)
+		}
+		return len(wanted) > 0
+	})
+	if err != nil || len(wanted) > 0 {
+		t.Errorf("%v; %v was not heard", err, wanted)
+	}
+	for code, call := range map[coap.Code]*coap.Call{
+		coap.BadRequest:       {Code: coap.PUT, Body: []byte("warm")},
+		coap.MethodNotAllowed: {Code: coap.DELETE},
+	} {
+		call.Options.AddString(coap.URIPath, "rooms")
+		if reply, err := client.Do(ctx, call); err != nil || reply.Code != code {
+			t.Errorf("%+v %v, not %v", reply, err, code)
+		}
 	}
 }

@@ -16,6 +16,15 @@ const (
 	HTTP Protocol = "http"
 )
 
+// Transport is what carries the CoAP of a device.
+type Transport string
+
+const (
+	UDP  Transport = "udp"
+	DTLS Transport = "dtls" // by its pre-shared key, without token
+	TCP  Transport = "tcp"
+)
+
 // Product is what a device is, and with that which contract of the folder examples it follows.
 type Product string
 
@@ -23,10 +32,11 @@ const (
 	Thermometer Product = "thermometer" // thermo.openapi.yaml
 	Tracker     Product = "tracker"     // tracker.asyncapi.yaml; MQTT only
 	Meter       Product = "meter"       // meter.openapi.yaml
+	Lamp        Product = "lamp"        // lamp.openapi.yaml: it registers, and is asked; CoAP only
 	Legacy      Product = "legacy"      // legacy.pass-through.yaml: predates every contract, with a credential of its own
 )
 
-// Behaviour is what a device does wrong.
+// Behaviour is what a device does out of the ordinary, mostly wrongly.
 type Behaviour string
 
 const (
@@ -36,12 +46,17 @@ const (
 	WrongKey     Behaviour = "wrong-key"     // its token is well-formed, but nobody's
 	Burst        Behaviour = "burst"         // it sends far more than the contract allows, now and then
 	Impersonator Behaviour = "impersonator"  // it uses another device's id
+	Unsteady     Behaviour = "unsteady"      // it loses its connection now and then, without a goodbye; MQTT only
+	Sleeper      Behaviour = "sleeper"       // it sleeps most of the time, and says so when it registers; lamps only
 )
 
 const (
 	requestLimit  = 10 * time.Second
 	reconnectWait = 2 * time.Second
 	burstRequests = 60
+	steadyBeats   = 6  // of an unsteady device, between two losses
+	lampBeats     = 8  // that a lamp takes as one
+	sleepBeats    = 22 // that one takes as one which sleeps
 )
 
 // Device is one member of a fleet.
@@ -50,6 +65,7 @@ type Device struct {
 	Model     string
 	Firmware  string
 	Protocol  Protocol
+	Transport Transport // of CoAP
 	Product   Product
 	Behaviour Behaviour
 }

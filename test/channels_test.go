@@ -19,6 +19,7 @@ type listener struct {
 	t     testing.TB
 	name  string
 	lines chan string
+	stop  func() // ends the tool
 }
 
 func listen(t testing.TB, name string, args ...string) *listener {
@@ -43,7 +44,8 @@ func listen(t testing.TB, name string, args ...string) *listener {
 		}
 		command.Wait()
 	}()
-	t.Cleanup(func() { cancel(); <-done })
+	l.stop = func() { cancel(); <-done }
+	t.Cleanup(l.stop)
 	return l
 }
 
@@ -68,6 +70,7 @@ func (l *listener) hears(text string) {
 // An AsyncAPI document publishes MQTT channels: 3.1.1 and 5, QoS 0 and 1, retained messages and wills, with schema and ownership; what devices
 // publish is heard by MQTT, SSE, WebSocket and CoAP subscribers alike.
 func TestChannels(t *testing.T) {
+	t.Parallel() // it mostly waits
 	n := newNode(t, nil)
 	n.start()
 	n.run("api", "publish", "../examples/tracker.asyncapi.yaml")

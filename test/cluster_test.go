@@ -29,6 +29,7 @@ func newEngines(t testing.TB) *engines {
 
 // Nodes need no more on the bus than the documentation allows them.
 func TestBusPermissions(t *testing.T) {
+	t.Parallel() // it mostly waits
 	document, err := os.ReadFile("../docs/bus.md")
 	if err != nil {
 		t.Fatal(err)
@@ -68,6 +69,11 @@ func TestBusPermissions(t *testing.T) {
 		return len(got.Exchanges) > 0
 	})
 	wait(t, "a counted exchange", func() bool { return control.exchanges() > 0 })
+	wait(t, "the gateway says what it has of MQTT", func() bool {
+		var sessions struct{ Missing []string }
+		control.adminGet("/api/v1/mqtt/sessions", &sessions)
+		return len(sessions.Missing) == 0
+	})
 	for _, n := range []*node{control, gateway} {
 		if strings.Contains(strings.ToLower(n.log.String()), "permissions violation") {
 			t.Errorf("%s may not do what it has to:\n%s", n.name, n.log)
@@ -167,6 +173,7 @@ func (n *node) waitForExchanges(want int) {
 // Three gateways and two control nodes are one Fieldgate: whichever control node an operator asks, what was decided is in force on
 // every gateway when the answer comes, and every exchange is counted once.
 func TestCluster(t *testing.T) {
+	t.Parallel() // it mostly waits
 	e := newEngines(t)
 	c1, c2 := e.member(t, "control", "c1"), e.member(t, "control", "c2")
 	gateways := []*node{e.member(t, "gateway", "g1"), e.member(t, "gateway", "g2"), e.member(t, "gateway", "g3")}
@@ -224,6 +231,7 @@ func waitForGateways(t testing.TB, control *node, count int) {
 // A gateway needs nobody: with the control plane, the database and the bus gone, traffic goes on, and a gateway that is restarted
 // serves from its own disk. When they are back, each exchange of the meantime is counted once.
 func TestGatewayAlone(t *testing.T) {
+	t.Parallel() // it mostly waits
 	e := newEngines(t)
 	control, gateway := e.member(t, "control", "c1"), e.member(t, "gateway", "g1")
 	control.start()

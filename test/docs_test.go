@@ -2,12 +2,14 @@ package test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"fieldgate/test/port"
@@ -15,6 +17,7 @@ import (
 
 // Every command of the quickstart is run, in its order, in one shell.
 func TestQuickstart(t *testing.T) {
+	t.Parallel() // it mostly waits
 	runDocument(t, "quickstart", []string{
 		`"number":4711`, // from the contract's example
 		"429",           // the fifth reading
@@ -23,9 +26,15 @@ func TestQuickstart(t *testing.T) {
 	})
 }
 
-func TestHTTPPolicies(t *testing.T) { runDocument(t, "http-policies", nil) }
-
-func TestTLSPage(t *testing.T) { runDocument(t, "tls", nil) }
+// The commands of other pages are run likewise.
+func TestPages(t *testing.T) {
+	for _, name := range []string{"coap", "coap-devices", "coap-upstreams", "coaps", "device-credentials", "http-policies", "http-versions", "load-balancing", "mqtt", "mqtt-messages", "mqtt-operations", "mqtt-policies", "mqtt-proxy", "mqtt-troubleshooting", "tls"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // it mostly waits
+			runDocument(t, name, nil)
+		})
+	}
+}
 
 // runDocument runs the commands of a page of the documentation. Blocks are marked "sh" (has to work), "sh fails" (has to fail) or
 // "sh background" (goes on while the next ones run). Only ports and the place of the folder differ from what a reader does. shown is what
@@ -40,14 +49,15 @@ func runDocument(t *testing.T, name string, shown []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ports := map[string]string{"5683": port.Free(t, "udp")}
-	for _, standard := range []string{"8080", "8443", "1883", "8090", "9000", "9001"} {
+	ports := map[string]string{"5683": port.Free(t, "udp"), "5684": port.Free(t, "udp"), "5685": port.Free(t, "udp")}
+	for _, standard := range []string{"8080", "8443", "1883", "1884", "1885", "8883", "8090", "9000", "9001"} {
 		ports[standard] = port.Free(t, "tcp")
 	}
 	text := string(document)
 	for standard, free := range ports {
 		number := free[strings.LastIndexByte(free, ':')+1:]
 		text = strings.ReplaceAll(text, "127.0.0.1:"+standard, free)
+		text = strings.ReplaceAll(text, "127.0.0.1%3A"+standard, "127.0.0.1%3A"+number)
 		text = strings.ReplaceAll(text, "gateway.lan:"+standard, "gateway.lan:"+number)
 		text = strings.ReplaceAll(text, "-p "+standard+" ", "-p "+number+" ")
 		text = strings.ReplaceAll(text, ".mjs "+standard+" ", ".mjs "+number+" ")
@@ -64,9 +74,9 @@ func runDocument(t *testing.T, name string, shown []string) {
 	if !strings.Contains(text, " && cd ") {
 		fmt.Fprintf(&script, "cd '%s'\n", t.TempDir())
 	}
-	script.WriteString("trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n")
+	script.WriteString("trap 'test $? = 0 || tail -n 3 background-*.log || true; kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n")
 	blocks := regexp.MustCompile("(?s)```sh([^\n]*)\n(.*?)```").FindAllStringSubmatch(text, -1)
-	if len(blocks) < 5 {
+	if len(blocks) < 3 {
 		t.Fatalf("the page has only %d blocks of commands", len(blocks))
 	}
 	for i, block := range blocks {
@@ -92,8 +102,12 @@ func runDocument(t *testing.T, name string, shown []string) {
 			}
 		}
 	}
-	command := exec.CommandContext(t.Context(), "bash", "-c", script.String())
+	ctx, cancel := context.WithTimeout(t.Context(), 5*patience) // a page may wait for something that never comes
+	defer cancel()
+	command := exec.CommandContext(ctx, "bash", "-c", script.String())
 	command.Dir = root
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) } // with what it started
 	var output bytes.Buffer
 	command.Stdout, command.Stderr = &output, &output
 	err = command.Run()

@@ -3,48 +3,14 @@ package test
 import (
 	"fmt"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"fieldgate/test/nats"
 	"fieldgate/test/postgres"
+	"fieldgate/test/smalldisk"
 )
-
-// smallDisk puts a file system of a few MiB in place of a folder, until the test ends. It needs root.
-func smallDisk(t testing.TB, folder string, megabytes int) {
-	t.Helper()
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	mustTool(t, "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%dm,mode=0700", megabytes), "fieldgate-test", folder)
-	t.Cleanup(func() { exec.Command("umount", "-l", folder).Run() })
-}
-
-// fill takes all room that is left on the disk of a folder; give gives it back.
-func fill(t testing.TB, folder string) (give func()) {
-	t.Helper()
-	path := filepath.Join(folder, "filler")
-	file, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	for _, size := range []int{1 << 20, 4 << 10, 1} {
-		for {
-			if _, err := file.Write(make([]byte, size)); err != nil {
-				break
-			}
-		}
-	}
-	return func() {
-		if err := os.Remove(path); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
 
 // Each part of a cluster runs out of disk, one after the other. Traffic goes on; what is decided is in force or refused with words; when
 // there is room again everything goes on by itself, with every exchange counted once.
@@ -52,19 +18,19 @@ func TestFaultDisk(t *testing.T) {
 	t.Parallel() // it mostly waits
 	e := newEngines(t)
 	g1, c1 := e.member(t, "gateway", "g1"), e.member(t, "control", "c1")
-	smallDisk(t, filepath.Join(g1.folder, "data"), 8)
+	smalldisk.Mount(t, filepath.Join(g1.folder, "data"), 8)
 	c := newCluster(t, e, []*node{c1}, []*node{g1, e.member(t, "gateway", "g2")})
 
 	// Records of a gateway whose disk is full go to the bus from memory, and decisions count all the same.
 	give := func() {}
 	data := filepath.Join(g1.folder, "data")
-	c.endure(fault{name: "the disk of a gateway", cut: func() { give = fill(t, data) }, traffic: 1000, mend: func() { give() }})
+	c.endure(fault{name: "the disk of a gateway", cut: func() { give = smalldisk.Fill(t, data) }, traffic: 1000, mend: func() { give() }})
 	if !strings.Contains(g1.log.String(), "the outbox cannot be written") {
 		t.Errorf("the gateway does not say that its disk is full:\n%s", g1.log)
 	}
 
 	// Nor does it need its disk to start: what it could not write down it is told again.
-	give = fill(t, data)
+	give = smalldisk.Fill(t, data)
 	gone := c1.run("device", "add", "gone", "--quiet")
 	greets := func(token string, want int) {
 		t.Helper()
@@ -92,12 +58,12 @@ func TestFaultDiskOfBus(t *testing.T) {
 	t.Parallel() // it mostly waits
 	e := newEngines(t)
 	e.nats.Kill(0)
-	smallDisk(t, e.nats.Folder(0), 24)
+	smalldisk.Mount(t, e.nats.Folder(0), 24)
 	e.nats.Start(0)
 	e.nats.Ready()
 	c := newCluster(t, e, []*node{e.member(t, "control", "c1")}, []*node{e.member(t, "gateway", "g1")})
 	give := func() {}
-	c.endure(fault{name: "the disk of a NATS server", cut: func() { give = fill(t, e.nats.Folder(0)) }, mend: func() {
+	c.endure(fault{name: "the disk of a NATS server", cut: func() { give = smalldisk.Fill(t, e.nats.Folder(0)) }, mend: func() {
 		give()
 		e.nats.Kill(0)
 		e.nats.Start(0)
@@ -124,7 +90,7 @@ func TestFaultDiskOfDatabase(t *testing.T) {
 		return d
 	}
 	c.endure(fault{name: "the disk of the database", refused: true, full: true, cut: func() {
-		give = fill(t, e.postgres.Folder())
+		give = smalldisk.Fill(t, e.postgres.Folder())
 		var last decision
 		wait(t, "a decision to be refused", func() bool { last = add(); return last.status != http.StatusCreated })
 		if last.status != http.StatusInsufficientStorage && last.status != http.StatusServiceUnavailable || !strings.Contains(last.body, "disk") && !strings.Contains(last.body, "database") {

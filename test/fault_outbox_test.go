@@ -68,6 +68,7 @@ func TestFaultOutbox(t *testing.T) {
 		if status, err := c.greet(g1, c.token); err != nil || status != http.StatusOK {
 			t.Fatalf("%d %v", status, err)
 		}
+		http.DefaultClient.CloseIdleConnections() // calls of one connection would share Records
 	}
 	for i := range e.nats.Size() {
 		e.nats.Start(i)

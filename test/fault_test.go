@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -18,10 +17,12 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"fieldgate/test/halt"
 )
 
 // pause stops the node as a machine that hangs does: its connections stay open. resume undoes it.
-func (n *node) pause() { n.process.Process.Signal(syscall.SIGSTOP) }
+func (n *node) pause() { halt.Stop(n.t, n.process.Process.Pid) }
 
 func (n *node) resume() { n.process.Process.Signal(syscall.SIGCONT) }
 
@@ -405,19 +406,20 @@ func (c *cluster) statusTells(control *node, f fault, item healthItem) {
 	}
 }
 
-// counts says which of two control nodes counts: the one that logged last that it does.
+// counts says which of two control nodes counts: the one that logged last that it does. While they hand over, both or none may say so.
 func (c *cluster) counts() (counting, other *node) {
-	for _, control := range c.controls {
-		log := control.log.String()
-		if strings.LastIndex(log, "this control node counts records") > strings.LastIndex(log, "another control node counts records now") {
-			counting = control
-		} else {
-			other = control
+	wait(c.t, "one control node to count", func() bool {
+		counting, other = nil, nil
+		for _, control := range c.controls {
+			log := control.log.String()
+			if strings.LastIndex(log, "this control node counts records") > strings.LastIndex(log, "another control node counts records now") {
+				counting = control
+			} else {
+				other = control
+			}
 		}
-	}
-	if counting == nil || other == nil {
-		c.t.Fatal(errors.New("it is not known which control node counts"))
-	}
+		return counting != nil && other != nil
+	})
 	return counting, other
 }
 

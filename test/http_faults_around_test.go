@@ -3,18 +3,12 @@ package test
 import (
 	"bufio"
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
+	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -28,7 +22,9 @@ import (
 
 	"github.com/miekg/dns"
 
+	"fieldgate/test/certtest"
 	"fieldgate/test/port"
+	"fieldgate/test/smalldisk"
 )
 
 // nameServer is a DNS server that knows one name, until it is told to fail.
@@ -125,72 +121,17 @@ func TestHTTPFaultDNS(t *testing.T) {
 	n.showsHealthy("found")
 }
 
-// authority issues certificates for 127.0.0.1.
-type authority struct {
-	t           *testing.T
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-	file        string // PEM
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Authority of a test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true,
-		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := &authority{t: t, key: key, file: filepath.Join(t.TempDir(), "ca.pem")}
-	if a.certificate, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(a.file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return a
-}
-
-// issue makes a certificate that expires after so long, and puts it into files if they have names.
-func (a *authority) issue(life time.Duration, certificateFile, keyFile string) tls.Certificate {
-	a.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(life),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, key.Public(), a.key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	text, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	for name, block := range map[string]*pem.Block{certificateFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: text}} {
-		if name == "" {
-			continue
-		}
-		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
-			a.t.Fatal(err)
-		}
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-}
-
 // The gateway's certificate expires while it serves: clients refuse it and say why, the log does too, plain HTTP goes on, and a new file
 // is enough to mend it.
 func TestHTTPFaultCertificate(t *testing.T) {
 	t.Parallel() // it mostly waits
-	a := newAuthority(t)
+	a := certtest.NewAuthority(t)
 	folder := t.TempDir()
 	certificate, key := filepath.Join(folder, "certificate.pem"), filepath.Join(folder, "key.pem")
-	a.issue(20*time.Second, certificate, key)
+	put := func(life time.Duration) {
+		certtest.Write(t, a.Issue(t, -time.Hour, life, "127.0.0.1"), certificate, key)
+	}
+	put(20 * time.Second)
 	u := &faultyUpstream{name: "plain", processes: []*process{startProcess(t)}}
 	secure := port.Free(t, "tcp")
 	n := newFaulty(t, fmt.Sprintf("tls: {certificates: [{certificate: %s, key: %s}]}\n", certificate, key), u)
@@ -200,30 +141,32 @@ func TestHTTPFaultCertificate(t *testing.T) {
 	})
 	n.start()
 	url := "https://" + secure + "/plain/plain"
-	curl := func() (string, error) { return tool(t, "curl", "-sS", "--cacert", a.file, url) }
+	curl := func() (string, error) { return tool(t, "curl", "-sS", "--cacert", a.File, url) }
 	if got, err := curl(); err != nil || !strings.Contains(got, "received") {
 		t.Fatalf("%s %v", got, err)
 	}
-	a.issue(2*time.Second, certificate, key) // read within a second or two
+	put(2 * time.Second) // read within a second or two
 	wait(t, "a client to refuse the certificate", func() bool { got, err := curl(); return err != nil && strings.Contains(got, "expired") })
 	wait(t, "the log to say so", func() bool { return strings.Contains(n.log.String(), "it expired on ") })
 	n.warns("certificate", true, func(g *gatewayState) bool {
-		return len(g.Certificates) == 1 && strings.Contains(g.Certificates[0].Problem, "expired")
+		return len(g.Certificates) == 1 && g.Certificates[0].NotAfter.Before(time.Now())
 	})
 	n.works("plain")
-	a.issue(100*24*time.Hour, certificate, key)
+	put(100 * 24 * time.Hour)
 	wait(t, "the new certificate to be served", func() bool { got, err := curl(); return err == nil && strings.Contains(got, "received") })
-	n.warns("certificate", false, func(g *gatewayState) bool { return len(g.Certificates) == 1 && g.Certificates[0].Problem == "" })
+	n.warns("certificate", false, func(g *gatewayState) bool {
+		return len(g.Certificates) == 1 && g.Certificates[0].NotAfter.After(time.Now())
+	})
 }
 
 // The certificate of a service has expired: it is not spoken to, the caller hears that it cannot be reached, and the log, when it tells
 // each failure, that the certificate has expired.
 func TestHTTPFaultUpstreamCertificate(t *testing.T) {
 	t.Parallel() // it mostly waits
-	a := newAuthority(t)
+	a := certtest.NewAuthority(t)
 	var shown atomic.Pointer[tls.Certificate]
 	show := func(life time.Duration) {
-		certificate := a.issue(life, "", "")
+		certificate := a.Issue(t, -time.Hour, life, "localhost")
 		shown.Store(&certificate)
 	}
 	show(-time.Minute)
@@ -232,7 +175,7 @@ func TestHTTPFaultUpstreamCertificate(t *testing.T) {
 	service.Config.ErrorLog = log.New(io.Discard, "", 0) // which would be told of each handshake that fails
 	service.StartTLS()
 	t.Cleanup(service.Close)
-	u := &faultyUpstream{name: "vault", settings: fmt.Sprintf("addresses: ['https://%s'], tls: {ca: '%s', server-name: localhost}", service.Listener.Addr(), a.file)}
+	u := &faultyUpstream{name: "vault", settings: fmt.Sprintf("addresses: ['https://%s'], tls: {ca: '%s', server-name: localhost}", service.Listener.Addr(), a.File)}
 	n := newFaulty(t, "log: {level: debug}\n", u)
 	for _, client := range protocols {
 		n.expect(n.ask(client(), "GET", "/vault/plain", nil, nil), "vault", 502, "upstream-unreachable", "unreachable")
@@ -240,7 +183,7 @@ func TestHTTPFaultUpstreamCertificate(t *testing.T) {
 	if !strings.Contains(n.log.String(), "certificate has expired") {
 		t.Errorf("the log does not say why")
 	}
-	n.shows("vault", "that no connection comes about", func(u *upstreamState) bool { return u.ill("no connection") == 1 })
+	n.shows("vault", "why no connection comes about", func(u *upstreamState) bool { return u.ill("no connection came about: certificate expired") == 1 })
 	show(time.Hour)
 	n.works("vault")
 	n.showsHealthy("vault")
@@ -250,7 +193,7 @@ func TestHTTPFaultUpstreamCertificate(t *testing.T) {
 func TestHTTPFaultAccessLogDisk(t *testing.T) {
 	t.Parallel() // it mostly waits
 	folder := filepath.Join(t.TempDir(), "log")
-	smallDisk(t, folder, 1)
+	smalldisk.Mount(t, folder, 1)
 	path := filepath.Join(folder, "access.log")
 	u := &faultyUpstream{name: "plain", processes: []*process{startProcess(t)}}
 	n := newFaulty(t, fmt.Sprintf("access-log: {file: '%s'}\n", path), u)
@@ -284,9 +227,21 @@ func TestHTTPFaultAccessLogDisk(t *testing.T) {
 	}
 	call(10)
 	wait(t, "ten lines", func() bool { return lines() >= 10 })
-	give := fill(t, folder)
+	give := smalldisk.Fill(t, folder)
 	call(300)
+	// The calls go on: where the last page of the disk has room for a line, the log is whole again until the next one.
+	asking, enough := context.WithCancel(t.Context())
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		for asking.Err() == nil {
+			n.ask(client, "GET", "/plain/plain", nil, nil)
+			time.Sleep(10 * time.Millisecond)
+		}
+	}()
 	n.warns("access-log", true, func(g *gatewayState) bool { return g.AccessLog.Problem != "" && g.AccessLog.Dropped > 0 })
+	enough()
+	<-asked
 	kept := lines()
 	if kept >= 300 {
 		t.Fatalf("the disk is not full: %d lines", kept)

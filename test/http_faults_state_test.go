@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 )
 
 // upstreamState is an upstream as the console shows it.
@@ -52,7 +53,7 @@ func (n *faulty) showsHealthy(upstream string) {
 
 // gatewayState is the gateway as the console shows it.
 type gatewayState struct {
-	Certificates []struct{ Problem string }
+	Certificates []struct{ NotAfter time.Time }
 	AccessLog    struct {
 		Written, Dropped int
 		Problem          string

@@ -238,7 +238,7 @@ func TestHTTPFaults(t *testing.T) {
 				n.expect(n.ask(client(), "GET", "/killed/plain", nil, nil), "killed", 502, "upstream-unreachable", "unreachable")
 				n.expect(n.ask(client(), "POST", "/killed/plain", megabyte(), nil), "killed", 502, "upstream-unreachable", "unreachable")
 			}
-			n.shows("killed", "that no connection comes about", func(u *upstreamState) bool { return u.ill("no connection") == 1 })
+			n.shows("killed", "that no connection comes about", func(u *upstreamState) bool { return u.ill("no connection came about: connection refused") == 1 })
 			killed.first().start()
 			n.works("killed")
 			n.showsHealthy("killed")
@@ -276,7 +276,7 @@ func TestHTTPFaults(t *testing.T) {
 			hanging.first().pause()
 			n.expect(n.ask(client(), "GET", "/hanging/plain", nil, nil), "hanging", 504, "upstream-timeout", "timeout")
 			n.expect(n.ask(client(), "POST", "/hanging/plain", megabyte(), nil), "hanging", 504, "upstream-timeout", "timeout")
-			n.shows("hanging", "the check that fails", func(u *upstreamState) bool { return u.ill("check: ") == 1 })
+			n.shows("hanging", "the check that fails", func(u *upstreamState) bool { return u.ill("check: timed out after ") == 1 })
 			hanging.first().resume()
 			n.works("hanging")
 			n.showsHealthy("hanging")

@@ -1,6 +1,7 @@
 package test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -22,6 +23,7 @@ import (
 	"google.golang.org/grpc/interop"
 	"google.golang.org/grpc/interop/grpc_testing"
 
+	"fieldgate/test/halt"
 	"fieldgate/test/port"
 )
 
@@ -73,7 +75,7 @@ func (p *process) kill() {
 }
 
 // pause makes the process hang, with its connections open; the system goes on accepting new ones for it.
-func (p *process) pause()  { p.command.Process.Signal(syscall.SIGSTOP) }
+func (p *process) pause()  { halt.Stop(p.t, p.command.Process.Pid) }
 func (p *process) resume() { p.command.Process.Signal(syscall.SIGCONT) }
 
 // asked is what the process counts, which is asked without the gateway.
@@ -151,10 +153,13 @@ func (p *program) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body) // without which net/http does not look for callers that leave
 		<-r.Context().Done()
 		p.aborted.Add(1)
-	case "drip": // a byte now and then
-		w.Header().Set("Content-Length", strconv.Itoa(number("bytes")))
-		for range number("bytes") {
-			w.Write([]byte("."))
+	case "drip": // a piece, of a byte if nothing else is said, now and then
+		size, piece := number("bytes"), bytes.Repeat([]byte("."), max(number("piece"), 1))
+		w.Header().Set("Content-Length", strconv.Itoa(size))
+		for ; size > 0; size -= len(piece) {
+			if _, err := w.Write(piece[:min(size, len(piece))]); err != nil {
+				return
+			}
 			w.(http.Flusher).Flush()
 			time.Sleep(20 * time.Millisecond)
 		}
@@ -198,11 +203,15 @@ func (p *program) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	case "watch":
+		every, err := time.ParseDuration(r.URL.Query().Get("every"))
+		if err != nil {
+			every = 100 * time.Millisecond
+		}
 		w.Header().Set("Content-Type", "text/event-stream")
 		for r.Context().Err() == nil {
 			io.WriteString(w, "data: tick\n\n")
 			w.(http.Flusher).Flush()
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(every)
 		}
 	case "counts":
 		fmt.Fprintf(w, `{"waiting": %d, "aborted": %d}`, p.waiting.Load(), p.aborted.Load())

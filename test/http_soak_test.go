@@ -284,43 +284,6 @@ func (s *soak) troubles(environment string) {
 	}
 }
 
-// figures are what must not grow. Memory is in MiB.
-type figures struct {
-	goroutines, sockets, files int
-	heap                       int // that lives: what the garbage collector found the last time
-	resident                   int
-}
-
-func (s *soak) figures() (f figures) {
-	s.t.Helper()
-	status, text, err := s.ask("GET", "/metrics", nil)
-	if err != nil || status != http.StatusOK {
-		s.t.Fatal(status, err)
-	}
-	metric := func(name string) int {
-		_, rest, _ := strings.Cut(string(text), "\n"+name+" ")
-		value, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		return int(value)
-	}
-	f.goroutines, f.heap, f.resident = metric("go_goroutines"), metric("go_memstats_next_gc_bytes")/2>>20, s.memory()>>20 // it runs when the heap has doubled
-	folder := fmt.Sprintf("/proc/%d/fd/", s.process.Process.Pid)
-	descriptors, err := os.ReadDir(folder)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	for _, descriptor := range descriptors {
-		if target, err := os.Readlink(folder + descriptor.Name()); err == nil && strings.HasPrefix(target, "socket:") {
-			f.sockets++
-		} else if err == nil { // of the database and the bus, too, which open and close them as they need them
-			f.files++
-		}
-	}
-	return f
-}
-
 // run puts the node under load for so long, and returns when no client is left.
 func (s *soak) run(duration time.Duration, environment string, authority *x509.CertPool, secure string) {
 	ctx, cancel := context.WithTimeout(s.t.Context(), duration)
@@ -355,6 +318,7 @@ func (s *soak) run(duration time.Duration, environment string, authority *x509.C
 // A load of everything that HTTP has, with services that are killed and stopped, callers that leave, contracts and settings that change:
 // afterwards nothing is left of it but the Records, one for each exchange. FIELDGATE_SOAK_HTTP says how long (default 6s).
 func TestHTTPSoak(t *testing.T) {
+	t.Parallel() // it mostly waits
 	duration, long := 6*time.Second, false
 	if text := os.Getenv("FIELDGATE_SOAK_HTTP"); text != "" {
 		var err error

@@ -25,7 +25,8 @@ import (
 // Fieldgate is killed under load, again and again: contracts are being published, devices added, revoked and given tokens, messages published at QoS 1
 // for an absent subscriber and as retained messages. What was acknowledged is there after each restart.
 func TestKill(t *testing.T) {
-	rounds := soakRounds(t, 20, 3)
+	t.Parallel() // it mostly waits
+	rounds := soakRounds(t, 10, 3)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))

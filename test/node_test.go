@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"fieldgate/test/output"
 	"fieldgate/test/port"
 )
 
@@ -65,25 +66,8 @@ type node struct {
 	http, mqtt, coap, admin, health string // host:port
 	namespace                       string // of the network that it runs in; empty: that of the test
 	process                         *exec.Cmd
-	log                             *lockedBuffer
+	log                             *output.Buffer
 	ended                           chan error
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.Buffer.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.Buffer.String()
 }
 
 // newNode prepares an installation on free ports, with upstreams by name.
@@ -106,10 +90,23 @@ func newNode(t testing.TB, upstreams map[string]string) *node {
 	return n
 }
 
+// extend adds a line to the environment file.
+func (n *node) extend(format string, values ...any) {
+	n.t.Helper()
+	file, err := os.OpenFile(n.config, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := fmt.Fprintf(file, format+"\n", values...); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
 // start runs "fieldgate serve" and waits until it serves.
 func (n *node) start() {
 	n.t.Helper()
-	n.log = new(lockedBuffer)
+	n.log = new(output.Buffer)
 	n.process = exec.Command(build(n.t), "serve", "--config", n.config)
 	if n.namespace != "" {
 		n.process = exec.Command("ip", "netns", "exec", n.namespace, build(n.t), "serve", "--config", n.config)
@@ -205,6 +202,8 @@ type record struct {
 	Findings  []string `json:"findings"`
 	Route     string   `json:"route"`
 	Detail    string   `json:"detail"`
+	Decided   string   `json:"decided"`
+	Rule      string   `json:"rule"`
 }
 
 // records are the newest Records, as the admin API gives them.

@@ -279,6 +279,49 @@ type ClientInterface interface {
 	// Corresponds with POST /api/v1/claim (the `Claim` operationId).
 	Claim(ctx context.Context, body ClaimJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListCoapObservations Observations of all gateways, in the order of the addresses of those who observe
+	//
+	// Filter keys: `path`, and those of peers that say who it is.
+	//
+	// Corresponds with GET /api/v1/coap/observations (the `ListCoapObservations` operationId).
+	ListCoapObservations(ctx context.Context, params *ListCoapObservationsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EndCoapObservation Ends an observation
+	//
+	// Its client is told 5.03 (Service Unavailable). Nothing keeps it from observing again. It stands in the audit log.
+	//
+	// Corresponds with DELETE /api/v1/coap/observations/{coapObservation} (the `EndCoapObservation` operationId).
+	EndCoapObservation(ctx context.Context, coapObservation string, params *EndCoapObservationParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListCoapPeers CoAP peers of all gateways, in the order of their addresses
+	//
+	// The gateways are asked at this moment; `missing` names those that did not answer. Filter keys: `source`, `principal`, `kind`, `device` (a principal of
+	// kind device), `listener` (such as `coap`), `node`, `observes`, `transfers`, `verified`, `session` (`yes` or `no`), `credential` (`token`, `psk`, `certificate` or
+	// `none`), `since` (heard, not longer ago); a word searches in source and principal.
+	//
+	// Corresponds with GET /api/v1/coap/peers (the `ListCoapPeers` operationId).
+	ListCoapPeers(ctx context.Context, params *ListCoapPeersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EndCoapSession Ends the DTLS session or the connection of a peer
+	//
+	// Its client is told so, and its observations end. Nothing keeps it from coming again. A peer without session (UDP) is refused with 409. It stands in
+	// the audit log.
+	//
+	// Corresponds with DELETE /api/v1/coap/peers/{coapPeer} (the `EndCoapSession` operationId).
+	EndCoapSession(ctx context.Context, coapPeer CoapPeerInPath, params *EndCoapSessionParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetCoapPeer One peer with its observations and the bodies that are on their way
+	//
+	// Corresponds with GET /api/v1/coap/peers/{coapPeer} (the `GetCoapPeer` operationId).
+	GetCoapPeer(ctx context.Context, coapPeer CoapPeerInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListCoapTransfers Bodies that are on their way in blocks, in the order of the addresses of the peers
+	//
+	// Filter keys: `path`, `direction` (`up`, from the peer, or `down`), and those of peers that say who it is.
+	//
+	// Corresponds with GET /api/v1/coap/transfers (the `ListCoapTransfers` operationId).
+	ListCoapTransfers(ctx context.Context, params *ListCoapTransfersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListDevices Devices, in the order of their ids or the most recently seen first
 	//
 	// Filter keys: `state`, `model`, `firmware`, `protocol` (that it used last), `since` (seen since), `id`; a word is the beginning of
@@ -320,6 +363,116 @@ type ClientInterface interface {
 	// Corresponds with PATCH /api/v1/devices/{device} (the `UpdateDevice` operationId).
 	UpdateDevice(ctx context.Context, device DeviceInPath, params *UpdateDeviceParams, body UpdateDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// AddDeviceCertificateWithBody Registers a certificate for a device
+	//
+	// Whoever shows it in a TLS or DTLS handshake, and has its private key, is the device, whatever names stand in it and whoever has
+	// issued it. At most four; one that is another device's is refused (409).
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/devices/{device}/certificates (the `AddDeviceCertificate` operationId).
+	AddDeviceCertificateWithBody(ctx context.Context, device DeviceInPath, params *AddDeviceCertificateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AddDeviceCertificate Registers a certificate for a device
+	//
+	// Whoever shows it in a TLS or DTLS handshake, and has its private key, is the device, whatever names stand in it and whoever has
+	// issued it. At most four; one that is another device's is refused (409).
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/devices/{device}/certificates (the `AddDeviceCertificate` operationId).
+	AddDeviceCertificate(ctx context.Context, device DeviceInPath, params *AddDeviceCertificateParams, body AddDeviceCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RemoveDeviceCertificate Removes a certificate of a device; connections that were made with it end
+	//
+	// Corresponds with DELETE /api/v1/devices/{device}/certificates/{fingerprint} (the `RemoveDeviceCertificate` operationId).
+	RemoveDeviceCertificate(ctx context.Context, device DeviceInPath, fingerprint string, params *RemoveDeviceCertificateParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListDeviceCommands Commands that wait for a device, and what has become of the newest, without what they carry; the newest first
+	//
+	// Corresponds with GET /api/v1/devices/{device}/commands (the `ListDeviceCommands` operationId).
+	ListDeviceCommands(ctx context.Context, device DeviceInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// QueueDeviceCommandWithBody Keeps a request until the device is heard
+	//
+	// At most 16 wait for a device, with bodies of 64 KiB together. They are sent in their order when the device registers, renews its
+	// registration or sends anything else. One whose method is not idempotent is sent once at the most.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/devices/{device}/commands (the `QueueDeviceCommand` operationId).
+	QueueDeviceCommandWithBody(ctx context.Context, device DeviceInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// QueueDeviceCommand Keeps a request until the device is heard
+	//
+	// At most 16 wait for a device, with bodies of 64 KiB together. They are sent in their order when the device registers, renews its
+	// registration or sends anything else. One whose method is not idempotent is sent once at the most.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/devices/{device}/commands (the `QueueDeviceCommand` operationId).
+	QueueDeviceCommand(ctx context.Context, device DeviceInPath, body QueueDeviceCommandJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetDeviceCommand One command of a device, with the answer
+	//
+	// Corresponds with GET /api/v1/devices/{device}/commands/{command} (the `GetDeviceCommand` operationId).
+	GetDeviceCommand(ctx context.Context, device DeviceInPath, command CommandInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CancelDeviceCommand Cancels a command that has not been sent
+	//
+	// Corresponds with POST /api/v1/devices/{device}/commands/{command}/cancel (the `CancelDeviceCommand` operationId).
+	CancelDeviceCommand(ctx context.Context, device DeviceInPath, command CommandInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RemoveDeviceOscore Removes the OSCORE context of a device; observations by it end
+	//
+	// Corresponds with DELETE /api/v1/devices/{device}/oscore (the `RemoveDeviceOscore` operationId).
+	RemoveDeviceOscore(ctx context.Context, device DeviceInPath, params *RemoveDeviceOscoreParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetDeviceOscoreWithBody Sets the OSCORE context of a device, in place of the one before
+	//
+	// By it the device protects CoAP messages from end to end (RFC 8613). Without `context` one is made. Revoked devices get none (409), nor do
+	// those of a node that lacks the secrets key of the installation.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /api/v1/devices/{device}/oscore (the `SetDeviceOscore` operationId).
+	SetDeviceOscoreWithBody(ctx context.Context, device DeviceInPath, params *SetDeviceOscoreParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetDeviceOscore Sets the OSCORE context of a device, in place of the one before
+	//
+	// By it the device protects CoAP messages from end to end (RFC 8613). Without `context` one is made. Revoked devices get none (409), nor do
+	// those of a node that lacks the secrets key of the installation.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /api/v1/devices/{device}/oscore (the `SetDeviceOscore` operationId).
+	SetDeviceOscore(ctx context.Context, device DeviceInPath, params *SetDeviceOscoreParams, body SetDeviceOscoreJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RemoveDevicePsk Removes the pre-shared key of a device; sessions that were made by it end
+	//
+	// Corresponds with DELETE /api/v1/devices/{device}/psk (the `RemoveDevicePsk` operationId).
+	RemoveDevicePsk(ctx context.Context, device DeviceInPath, params *RemoveDevicePskParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetDevicePskWithBody Sets the pre-shared key of a device; sessions that were made by the one before end
+	//
+	// By it and its identity the device makes DTLS sessions (RFC 4279). Without `key` one is made. Revoked devices get none (409), nor do
+	// those of a node that lacks the secrets key of the installation.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /api/v1/devices/{device}/psk (the `SetDevicePsk` operationId).
+	SetDevicePskWithBody(ctx context.Context, device DeviceInPath, params *SetDevicePskParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetDevicePsk Sets the pre-shared key of a device; sessions that were made by the one before end
+	//
+	// By it and its identity the device makes DTLS sessions (RFC 4279). Without `key` one is made. Revoked devices get none (409), nor do
+	// those of a node that lacks the secrets key of the installation.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /api/v1/devices/{device}/psk (the `SetDevicePsk` operationId).
+	SetDevicePsk(ctx context.Context, device DeviceInPath, params *SetDevicePskParams, body SetDevicePskJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// QuarantineDeviceWithBody Cuts a device off until it is released
 	//
 	// Takes any type of body and a specified content type.
@@ -348,14 +501,34 @@ type ClientInterface interface {
 	// Corresponds with POST /api/v1/devices/{device}/release (the `ReleaseDevice` operationId).
 	ReleaseDevice(ctx context.Context, device DeviceInPath, params *ReleaseDeviceParams, body ReleaseDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// RevokeDeviceWithBody Shuts a device out for good; its tokens are deleted
+	// AskDeviceWithBody Sends a request to a device over CoAP and answers with what it says
+	//
+	// The gateway that heard the device last sends it, once. The device must have registered with the resource directory of a gateway.
+	// A device that does not answer within `timeoutSeconds` is a conflict that says so; what was asked may have been carried out.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/devices/{device}/requests (the `AskDevice` operationId).
+	AskDeviceWithBody(ctx context.Context, device DeviceInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AskDevice Sends a request to a device over CoAP and answers with what it says
+	//
+	// The gateway that heard the device last sends it, once. The device must have registered with the resource directory of a gateway.
+	// A device that does not answer within `timeoutSeconds` is a conflict that says so; what was asked may have been carried out.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/devices/{device}/requests (the `AskDevice` operationId).
+	AskDevice(ctx context.Context, device DeviceInPath, body AskDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevokeDeviceWithBody Shuts a device out for good; its tokens, pre-shared key and certificates are deleted
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /api/v1/devices/{device}/revoke (the `RevokeDevice` operationId).
 	RevokeDeviceWithBody(ctx context.Context, device DeviceInPath, params *RevokeDeviceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// RevokeDevice Shuts a device out for good; its tokens are deleted
+	// RevokeDevice Shuts a device out for good; its tokens, pre-shared key and certificates are deleted
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -377,25 +550,118 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/events (the `StreamEvents` operationId).
 	StreamEvents(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListFindings What traffic says that needs a look: most severe and newest first
+	// ListFindings What traffic says that needs a look: what goes on first, of it the most severe and newest
 	//
 	// Filter keys: `severity`, `finding`, `api`, `version`, `operation`; a word searches in API and operation.
 	//
 	// Corresponds with GET /api/v1/findings (the `ListFindings` operationId).
 	ListFindings(ctx context.Context, params *ListFindingsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// PublishApisWithBody Publishes many contracts in one decision, or shows what that would do
+	//
+	// Each line is a NamedDocument: at most 2,000 lines, 8 MiB in a document and 64 MiB in all. All documents become live at
+	// once or none does: with one that is refused nothing is changed, and the answer has the findings of all of them, by
+	// 422 where one is no valid contract and by 409 where they claim routes of other APIs or of each other. APIs may exchange
+	// their routes. Two documents of one version are refused, and so are two versions of an API on the same routes.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/imports/apis (the `PublishApis` operationId).
+	PublishApisWithBody(ctx context.Context, params *PublishApisParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ImportDevicesWithBody Registers many devices, one JSON object on each line
 	//
 	// Each line is a NewDevice. With `mode=good` lines that are refused do not hold up the others; with `mode=all` nothing is
 	// registered unless every line is good. The answer is a stream of ImportLine: one for each device (with its token) or
 	// refused line, in the order of the lines and only after it was stored, progress now and then, and a summary at the end. An
-	// answer that ends without a summary was cut off. With `mode=all` all devices are registered then or none: once all lines are
+	// answer that ends without a summary was cut off. Pre-shared keys (`psk`) are taken with `mode=good`. With `mode=all` all devices are registered then or none: once all lines are
 	// checked and the first device is told, the others follow, though without tokens, which have to be issued anew.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /api/v1/imports/devices (the `ImportDevices` operationId).
 	ImportDevicesWithBody(ctx context.Context, params *ImportDevicesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StreamMessages Messages as they are published, as server-sent events
+	//
+	// An event `message` carries a LiveMessage; an event `left-out` carries `{"count": n}` when n messages were not sent, because a gateway
+	// sends at most 100 a second or this reader was too slow; an event `listening` carries `{"nodes": [...], "missing": [...]}`: which
+	// gateways listen, and which do not answer, whenever that changes. What messages carry follows the rules of retained messages. Answers to requests are for their caller and not heard.
+	// Comments keep the connection alive. It ends when the session or token ends. That somebody listens stands in the audit log.
+	//
+	// Corresponds with GET /api/v1/mqtt/messages/stream (the `StreamMessages` operationId).
+	StreamMessages(ctx context.Context, params *StreamMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListRetained Retained messages in the order of their topics, without what they carry
+	//
+	// Corresponds with GET /api/v1/mqtt/retained (the `ListRetained` operationId).
+	ListRetained(ctx context.Context, params *ListRetainedParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteRetained Deletes a retained message on all gateways
+	//
+	// Subscribers hear an empty message, as if a publisher had deleted it (MQTT 5 section 3.3.1.3). It stands in the audit log.
+	//
+	// Corresponds with DELETE /api/v1/mqtt/retained/message (the `DeleteRetained` operationId).
+	DeleteRetained(ctx context.Context, params *DeleteRetainedParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetRetained A retained message with what it carries
+	//
+	// Values that the contract says are secret are taken out before they leave the gateway; where no contract explains the topic, or its
+	// contract forbids captures, there is a note instead of the payload. It stands in the audit log that somebody looked.
+	//
+	// Corresponds with GET /api/v1/mqtt/retained/message (the `GetRetained` operationId).
+	GetRetained(ctx context.Context, params *GetRetainedParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListMqttSessions MQTT sessions of all gateways, in the order of their client ids
+	//
+	// The gateways are asked at this moment; `missing` names those that did not answer, whose sessions are not listed. Filter keys:
+	// `client`, `principal`, `kind`, `device` (a principal of kind device), `node`, `state` (`connected` or `away`), `version` (`3.1.1` or `5`;
+	// of those that are connected), `keepalive` (seconds), `source`, `queue` (`waiting` where messages wait or are in flight, or `empty`),
+	// `subscription` (a topic filter as it was subscribed to), `since` (connected or away, not longer); a word searches in client and principal.
+	//
+	// Corresponds with GET /api/v1/mqtt/sessions (the `ListMqttSessions` operationId).
+	ListMqttSessions(ctx context.Context, params *ListMqttSessionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EndMqttSession Closes a session's connection and forgets its subscriptions and the messages that wait in it
+	//
+	// Its will is published, as MQTT demands of a session that ends. It cannot be undone. It stands in the audit log.
+	//
+	// Corresponds with DELETE /api/v1/mqtt/sessions/{mqttSession} (the `EndMqttSession` operationId).
+	EndMqttSession(ctx context.Context, mqttSession MqttSessionInPath, params *EndMqttSessionParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetMqttSession One session with its subscriptions, its queue, what is in flight, and its will
+	//
+	// Corresponds with GET /api/v1/mqtt/sessions/{mqttSession} (the `GetMqttSession` operationId).
+	GetMqttSession(ctx context.Context, mqttSession MqttSessionInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DisconnectMqttSessionWithBody Closes a session's connection; the session stays
+	//
+	// A version 5 client is told that it is an administrative action (0x98). Nothing keeps it from connecting again: quarantine the device for
+	// that. It stands in the audit log.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/mqtt/sessions/{mqttSession}/disconnect (the `DisconnectMqttSession` operationId).
+	DisconnectMqttSessionWithBody(ctx context.Context, mqttSession MqttSessionInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DisconnectMqttSession Closes a session's connection; the session stays
+	//
+	// A version 5 client is told that it is an administrative action (0x98). Nothing keeps it from connecting again: quarantine the device for
+	// that. It stands in the audit log.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/mqtt/sessions/{mqttSession}/disconnect (the `DisconnectMqttSession` operationId).
+	DisconnectMqttSession(ctx context.Context, mqttSession MqttSessionInPath, body DisconnectMqttSessionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListTopics One level of the tree of topics, with messages a second and retained messages
+	//
+	// Topics are those that have a retained message, and those on which messages were published since somebody has looked: gateways count
+	// messages by topic only meanwhile, and for a minute after. Ask again to get rates. Topics of which a level is a parameter that the contract
+	// says is secret are not listed, nor those that begin with `$`.
+	//
+	// Corresponds with GET /api/v1/mqtt/topics (the `ListTopics` operationId).
+	ListTopics(ctx context.Context, params *ListTopicsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetContract This document
 	//
@@ -1113,6 +1379,109 @@ func (c *Client) Claim(ctx context.Context, body ClaimJSONRequestBody, reqEditor
 	return c.Client.Do(req)
 }
 
+// ListCoapObservations Observations of all gateways, in the order of the addresses of those who observe
+//
+// Filter keys: `path`, and those of peers that say who it is.
+//
+// Corresponds with GET /api/v1/coap/observations (the `ListCoapObservations` operationId).
+func (c *Client) ListCoapObservations(ctx context.Context, params *ListCoapObservationsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListCoapObservationsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EndCoapObservation Ends an observation
+//
+// Its client is told 5.03 (Service Unavailable). Nothing keeps it from observing again. It stands in the audit log.
+//
+// Corresponds with DELETE /api/v1/coap/observations/{coapObservation} (the `EndCoapObservation` operationId).
+func (c *Client) EndCoapObservation(ctx context.Context, coapObservation string, params *EndCoapObservationParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEndCoapObservationRequest(c.Server, coapObservation, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListCoapPeers CoAP peers of all gateways, in the order of their addresses
+//
+// The gateways are asked at this moment; `missing` names those that did not answer. Filter keys: `source`, `principal`, `kind`, `device` (a principal of
+// kind device), `listener` (such as `coap`), `node`, `observes`, `transfers`, `verified`, `session` (`yes` or `no`), `credential` (`token`, `psk`, `certificate` or
+// `none`), `since` (heard, not longer ago); a word searches in source and principal.
+//
+// Corresponds with GET /api/v1/coap/peers (the `ListCoapPeers` operationId).
+func (c *Client) ListCoapPeers(ctx context.Context, params *ListCoapPeersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListCoapPeersRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EndCoapSession Ends the DTLS session or the connection of a peer
+//
+// Its client is told so, and its observations end. Nothing keeps it from coming again. A peer without session (UDP) is refused with 409. It stands in
+// the audit log.
+//
+// Corresponds with DELETE /api/v1/coap/peers/{coapPeer} (the `EndCoapSession` operationId).
+func (c *Client) EndCoapSession(ctx context.Context, coapPeer CoapPeerInPath, params *EndCoapSessionParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEndCoapSessionRequest(c.Server, coapPeer, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetCoapPeer One peer with its observations and the bodies that are on their way
+//
+// Corresponds with GET /api/v1/coap/peers/{coapPeer} (the `GetCoapPeer` operationId).
+func (c *Client) GetCoapPeer(ctx context.Context, coapPeer CoapPeerInPath, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetCoapPeerRequest(c.Server, coapPeer)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListCoapTransfers Bodies that are on their way in blocks, in the order of the addresses of the peers
+//
+// Filter keys: `path`, `direction` (`up`, from the peer, or `down`), and those of peers that say who it is.
+//
+// Corresponds with GET /api/v1/coap/transfers (the `ListCoapTransfers` operationId).
+func (c *Client) ListCoapTransfers(ctx context.Context, params *ListCoapTransfersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListCoapTransfersRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListDevices Devices, in the order of their ids or the most recently seen first
 //
 // Filter keys: `state`, `model`, `firmware`, `protocol` (that it used last), `since` (seen since), `id`; a word is the beginning of
@@ -1214,6 +1583,256 @@ func (c *Client) UpdateDevice(ctx context.Context, device DeviceInPath, params *
 	return c.Client.Do(req)
 }
 
+// AddDeviceCertificateWithBody Registers a certificate for a device
+//
+// Whoever shows it in a TLS or DTLS handshake, and has its private key, is the device, whatever names stand in it and whoever has
+// issued it. At most four; one that is another device's is refused (409).
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/devices/{device}/certificates (the `AddDeviceCertificate` operationId).
+func (c *Client) AddDeviceCertificateWithBody(ctx context.Context, device DeviceInPath, params *AddDeviceCertificateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAddDeviceCertificateRequestWithBody(c.Server, device, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AddDeviceCertificate Registers a certificate for a device
+//
+// Whoever shows it in a TLS or DTLS handshake, and has its private key, is the device, whatever names stand in it and whoever has
+// issued it. At most four; one that is another device's is refused (409).
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/devices/{device}/certificates (the `AddDeviceCertificate` operationId).
+func (c *Client) AddDeviceCertificate(ctx context.Context, device DeviceInPath, params *AddDeviceCertificateParams, body AddDeviceCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAddDeviceCertificateRequest(c.Server, device, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RemoveDeviceCertificate Removes a certificate of a device; connections that were made with it end
+//
+// Corresponds with DELETE /api/v1/devices/{device}/certificates/{fingerprint} (the `RemoveDeviceCertificate` operationId).
+func (c *Client) RemoveDeviceCertificate(ctx context.Context, device DeviceInPath, fingerprint string, params *RemoveDeviceCertificateParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRemoveDeviceCertificateRequest(c.Server, device, fingerprint, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListDeviceCommands Commands that wait for a device, and what has become of the newest, without what they carry; the newest first
+//
+// Corresponds with GET /api/v1/devices/{device}/commands (the `ListDeviceCommands` operationId).
+func (c *Client) ListDeviceCommands(ctx context.Context, device DeviceInPath, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListDeviceCommandsRequest(c.Server, device)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// QueueDeviceCommandWithBody Keeps a request until the device is heard
+//
+// At most 16 wait for a device, with bodies of 64 KiB together. They are sent in their order when the device registers, renews its
+// registration or sends anything else. One whose method is not idempotent is sent once at the most.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/devices/{device}/commands (the `QueueDeviceCommand` operationId).
+func (c *Client) QueueDeviceCommandWithBody(ctx context.Context, device DeviceInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewQueueDeviceCommandRequestWithBody(c.Server, device, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// QueueDeviceCommand Keeps a request until the device is heard
+//
+// At most 16 wait for a device, with bodies of 64 KiB together. They are sent in their order when the device registers, renews its
+// registration or sends anything else. One whose method is not idempotent is sent once at the most.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/devices/{device}/commands (the `QueueDeviceCommand` operationId).
+func (c *Client) QueueDeviceCommand(ctx context.Context, device DeviceInPath, body QueueDeviceCommandJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewQueueDeviceCommandRequest(c.Server, device, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetDeviceCommand One command of a device, with the answer
+//
+// Corresponds with GET /api/v1/devices/{device}/commands/{command} (the `GetDeviceCommand` operationId).
+func (c *Client) GetDeviceCommand(ctx context.Context, device DeviceInPath, command CommandInPath, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetDeviceCommandRequest(c.Server, device, command)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CancelDeviceCommand Cancels a command that has not been sent
+//
+// Corresponds with POST /api/v1/devices/{device}/commands/{command}/cancel (the `CancelDeviceCommand` operationId).
+func (c *Client) CancelDeviceCommand(ctx context.Context, device DeviceInPath, command CommandInPath, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCancelDeviceCommandRequest(c.Server, device, command)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RemoveDeviceOscore Removes the OSCORE context of a device; observations by it end
+//
+// Corresponds with DELETE /api/v1/devices/{device}/oscore (the `RemoveDeviceOscore` operationId).
+func (c *Client) RemoveDeviceOscore(ctx context.Context, device DeviceInPath, params *RemoveDeviceOscoreParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRemoveDeviceOscoreRequest(c.Server, device, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetDeviceOscoreWithBody Sets the OSCORE context of a device, in place of the one before
+//
+// By it the device protects CoAP messages from end to end (RFC 8613). Without `context` one is made. Revoked devices get none (409), nor do
+// those of a node that lacks the secrets key of the installation.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /api/v1/devices/{device}/oscore (the `SetDeviceOscore` operationId).
+func (c *Client) SetDeviceOscoreWithBody(ctx context.Context, device DeviceInPath, params *SetDeviceOscoreParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetDeviceOscoreRequestWithBody(c.Server, device, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetDeviceOscore Sets the OSCORE context of a device, in place of the one before
+//
+// By it the device protects CoAP messages from end to end (RFC 8613). Without `context` one is made. Revoked devices get none (409), nor do
+// those of a node that lacks the secrets key of the installation.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /api/v1/devices/{device}/oscore (the `SetDeviceOscore` operationId).
+func (c *Client) SetDeviceOscore(ctx context.Context, device DeviceInPath, params *SetDeviceOscoreParams, body SetDeviceOscoreJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetDeviceOscoreRequest(c.Server, device, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RemoveDevicePsk Removes the pre-shared key of a device; sessions that were made by it end
+//
+// Corresponds with DELETE /api/v1/devices/{device}/psk (the `RemoveDevicePsk` operationId).
+func (c *Client) RemoveDevicePsk(ctx context.Context, device DeviceInPath, params *RemoveDevicePskParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRemoveDevicePskRequest(c.Server, device, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetDevicePskWithBody Sets the pre-shared key of a device; sessions that were made by the one before end
+//
+// By it and its identity the device makes DTLS sessions (RFC 4279). Without `key` one is made. Revoked devices get none (409), nor do
+// those of a node that lacks the secrets key of the installation.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /api/v1/devices/{device}/psk (the `SetDevicePsk` operationId).
+func (c *Client) SetDevicePskWithBody(ctx context.Context, device DeviceInPath, params *SetDevicePskParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetDevicePskRequestWithBody(c.Server, device, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetDevicePsk Sets the pre-shared key of a device; sessions that were made by the one before end
+//
+// By it and its identity the device makes DTLS sessions (RFC 4279). Without `key` one is made. Revoked devices get none (409), nor do
+// those of a node that lacks the secrets key of the installation.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /api/v1/devices/{device}/psk (the `SetDevicePsk` operationId).
+func (c *Client) SetDevicePsk(ctx context.Context, device DeviceInPath, params *SetDevicePskParams, body SetDevicePskJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetDevicePskRequest(c.Server, device, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // QuarantineDeviceWithBody Cuts a device off until it is released
 //
 // Takes any type of body and a specified content type.
@@ -1282,7 +1901,47 @@ func (c *Client) ReleaseDevice(ctx context.Context, device DeviceInPath, params 
 	return c.Client.Do(req)
 }
 
-// RevokeDeviceWithBody Shuts a device out for good; its tokens are deleted
+// AskDeviceWithBody Sends a request to a device over CoAP and answers with what it says
+//
+// The gateway that heard the device last sends it, once. The device must have registered with the resource directory of a gateway.
+// A device that does not answer within `timeoutSeconds` is a conflict that says so; what was asked may have been carried out.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/devices/{device}/requests (the `AskDevice` operationId).
+func (c *Client) AskDeviceWithBody(ctx context.Context, device DeviceInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAskDeviceRequestWithBody(c.Server, device, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AskDevice Sends a request to a device over CoAP and answers with what it says
+//
+// The gateway that heard the device last sends it, once. The device must have registered with the resource directory of a gateway.
+// A device that does not answer within `timeoutSeconds` is a conflict that says so; what was asked may have been carried out.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/devices/{device}/requests (the `AskDevice` operationId).
+func (c *Client) AskDevice(ctx context.Context, device DeviceInPath, body AskDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAskDeviceRequest(c.Server, device, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevokeDeviceWithBody Shuts a device out for good; its tokens, pre-shared key and certificates are deleted
 //
 // Takes any type of body and a specified content type.
 //
@@ -1299,7 +1958,7 @@ func (c *Client) RevokeDeviceWithBody(ctx context.Context, device DeviceInPath, 
 	return c.Client.Do(req)
 }
 
-// RevokeDevice Shuts a device out for good; its tokens are deleted
+// RevokeDevice Shuts a device out for good; its tokens, pre-shared key and certificates are deleted
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1351,7 +2010,7 @@ func (c *Client) StreamEvents(ctx context.Context, reqEditors ...RequestEditorFn
 	return c.Client.Do(req)
 }
 
-// ListFindings What traffic says that needs a look: most severe and newest first
+// ListFindings What traffic says that needs a look: what goes on first, of it the most severe and newest
 //
 // Filter keys: `severity`, `finding`, `api`, `version`, `operation`; a word searches in API and operation.
 //
@@ -1368,12 +2027,34 @@ func (c *Client) ListFindings(ctx context.Context, params *ListFindingsParams, r
 	return c.Client.Do(req)
 }
 
+// PublishApisWithBody Publishes many contracts in one decision, or shows what that would do
+//
+// Each line is a NamedDocument: at most 2,000 lines, 8 MiB in a document and 64 MiB in all. All documents become live at
+// once or none does: with one that is refused nothing is changed, and the answer has the findings of all of them, by
+// 422 where one is no valid contract and by 409 where they claim routes of other APIs or of each other. APIs may exchange
+// their routes. Two documents of one version are refused, and so are two versions of an API on the same routes.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/imports/apis (the `PublishApis` operationId).
+func (c *Client) PublishApisWithBody(ctx context.Context, params *PublishApisParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPublishApisRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ImportDevicesWithBody Registers many devices, one JSON object on each line
 //
 // Each line is a NewDevice. With `mode=good` lines that are refused do not hold up the others; with `mode=all` nothing is
 // registered unless every line is good. The answer is a stream of ImportLine: one for each device (with its token) or
 // refused line, in the order of the lines and only after it was stored, progress now and then, and a summary at the end. An
-// answer that ends without a summary was cut off. With `mode=all` all devices are registered then or none: once all lines are
+// answer that ends without a summary was cut off. Pre-shared keys (`psk`) are taken with `mode=good`. With `mode=all` all devices are registered then or none: once all lines are
 // checked and the first device is told, the others follow, though without tokens, which have to be issued anew.
 //
 // Takes any type of body and a specified content type.
@@ -1381,6 +2062,187 @@ func (c *Client) ListFindings(ctx context.Context, params *ListFindingsParams, r
 // Corresponds with POST /api/v1/imports/devices (the `ImportDevices` operationId).
 func (c *Client) ImportDevicesWithBody(ctx context.Context, params *ImportDevicesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewImportDevicesRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StreamMessages Messages as they are published, as server-sent events
+//
+// An event `message` carries a LiveMessage; an event `left-out` carries `{"count": n}` when n messages were not sent, because a gateway
+// sends at most 100 a second or this reader was too slow; an event `listening` carries `{"nodes": [...], "missing": [...]}`: which
+// gateways listen, and which do not answer, whenever that changes. What messages carry follows the rules of retained messages. Answers to requests are for their caller and not heard.
+// Comments keep the connection alive. It ends when the session or token ends. That somebody listens stands in the audit log.
+//
+// Corresponds with GET /api/v1/mqtt/messages/stream (the `StreamMessages` operationId).
+func (c *Client) StreamMessages(ctx context.Context, params *StreamMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStreamMessagesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListRetained Retained messages in the order of their topics, without what they carry
+//
+// Corresponds with GET /api/v1/mqtt/retained (the `ListRetained` operationId).
+func (c *Client) ListRetained(ctx context.Context, params *ListRetainedParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListRetainedRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteRetained Deletes a retained message on all gateways
+//
+// Subscribers hear an empty message, as if a publisher had deleted it (MQTT 5 section 3.3.1.3). It stands in the audit log.
+//
+// Corresponds with DELETE /api/v1/mqtt/retained/message (the `DeleteRetained` operationId).
+func (c *Client) DeleteRetained(ctx context.Context, params *DeleteRetainedParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteRetainedRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetRetained A retained message with what it carries
+//
+// Values that the contract says are secret are taken out before they leave the gateway; where no contract explains the topic, or its
+// contract forbids captures, there is a note instead of the payload. It stands in the audit log that somebody looked.
+//
+// Corresponds with GET /api/v1/mqtt/retained/message (the `GetRetained` operationId).
+func (c *Client) GetRetained(ctx context.Context, params *GetRetainedParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetRetainedRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListMqttSessions MQTT sessions of all gateways, in the order of their client ids
+//
+// The gateways are asked at this moment; `missing` names those that did not answer, whose sessions are not listed. Filter keys:
+// `client`, `principal`, `kind`, `device` (a principal of kind device), `node`, `state` (`connected` or `away`), `version` (`3.1.1` or `5`;
+// of those that are connected), `keepalive` (seconds), `source`, `queue` (`waiting` where messages wait or are in flight, or `empty`),
+// `subscription` (a topic filter as it was subscribed to), `since` (connected or away, not longer); a word searches in client and principal.
+//
+// Corresponds with GET /api/v1/mqtt/sessions (the `ListMqttSessions` operationId).
+func (c *Client) ListMqttSessions(ctx context.Context, params *ListMqttSessionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListMqttSessionsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EndMqttSession Closes a session's connection and forgets its subscriptions and the messages that wait in it
+//
+// Its will is published, as MQTT demands of a session that ends. It cannot be undone. It stands in the audit log.
+//
+// Corresponds with DELETE /api/v1/mqtt/sessions/{mqttSession} (the `EndMqttSession` operationId).
+func (c *Client) EndMqttSession(ctx context.Context, mqttSession MqttSessionInPath, params *EndMqttSessionParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEndMqttSessionRequest(c.Server, mqttSession, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetMqttSession One session with its subscriptions, its queue, what is in flight, and its will
+//
+// Corresponds with GET /api/v1/mqtt/sessions/{mqttSession} (the `GetMqttSession` operationId).
+func (c *Client) GetMqttSession(ctx context.Context, mqttSession MqttSessionInPath, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetMqttSessionRequest(c.Server, mqttSession)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DisconnectMqttSessionWithBody Closes a session's connection; the session stays
+//
+// A version 5 client is told that it is an administrative action (0x98). Nothing keeps it from connecting again: quarantine the device for
+// that. It stands in the audit log.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/mqtt/sessions/{mqttSession}/disconnect (the `DisconnectMqttSession` operationId).
+func (c *Client) DisconnectMqttSessionWithBody(ctx context.Context, mqttSession MqttSessionInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDisconnectMqttSessionRequestWithBody(c.Server, mqttSession, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DisconnectMqttSession Closes a session's connection; the session stays
+//
+// A version 5 client is told that it is an administrative action (0x98). Nothing keeps it from connecting again: quarantine the device for
+// that. It stands in the audit log.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/mqtt/sessions/{mqttSession}/disconnect (the `DisconnectMqttSession` operationId).
+func (c *Client) DisconnectMqttSession(ctx context.Context, mqttSession MqttSessionInPath, body DisconnectMqttSessionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDisconnectMqttSessionRequest(c.Server, mqttSession, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListTopics One level of the tree of topics, with messages a second and retained messages
+//
+// Topics are those that have a retained message, and those on which messages were published since somebody has looked: gateways count
+// messages by topic only meanwhile, and for a minute after. Ask again to get rates. Topics of which a level is a parameter that the contract
+// says is secret are not listed, nor those that begin with `$`.
+//
+// Corresponds with GET /api/v1/mqtt/topics (the `ListTopics` operationId).
+func (c *Client) ListTopics(ctx context.Context, params *ListTopicsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListTopicsRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -3128,6 +3990,352 @@ func NewClaimRequestWithBody(server string, contentType string, body io.Reader) 
 	return req, nil
 }
 
+// NewListCoapObservationsRequest constructs an http.Request for the ListCoapObservations method
+func NewListCoapObservationsRequest(server string, params *ListCoapObservationsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/coap/observations")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "filter", params.Filter, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewEndCoapObservationRequest constructs an http.Request for the EndCoapObservation method
+func NewEndCoapObservationRequest(server string, coapObservation string, params *EndCoapObservationParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "coapObservation", coapObservation, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/coap/observations/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListCoapPeersRequest constructs an http.Request for the ListCoapPeers method
+func NewListCoapPeersRequest(server string, params *ListCoapPeersParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/coap/peers")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "filter", params.Filter, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewEndCoapSessionRequest constructs an http.Request for the EndCoapSession method
+func NewEndCoapSessionRequest(server string, coapPeer CoapPeerInPath, params *EndCoapSessionParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "coapPeer", coapPeer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/coap/peers/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetCoapPeerRequest constructs an http.Request for the GetCoapPeer method
+func NewGetCoapPeerRequest(server string, coapPeer CoapPeerInPath) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "coapPeer", coapPeer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/coap/peers/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListCoapTransfersRequest constructs an http.Request for the ListCoapTransfers method
+func NewListCoapTransfersRequest(server string, params *ListCoapTransfersParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/coap/transfers")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "filter", params.Filter, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListDevicesRequest constructs an http.Request for the ListDevices method
 func NewListDevicesRequest(server string, params *ListDevicesParams) (*http.Request, error) {
 	var err error
@@ -3349,6 +4557,515 @@ func NewUpdateDeviceRequestWithBody(server string, device DeviceInPath, params *
 	return req, nil
 }
 
+// NewAddDeviceCertificateRequest calls the generic AddDeviceCertificate builder with application/json body
+func NewAddDeviceCertificateRequest(server string, device DeviceInPath, params *AddDeviceCertificateParams, body AddDeviceCertificateJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAddDeviceCertificateRequestWithBody(server, device, params, "application/json", bodyReader)
+}
+
+// NewAddDeviceCertificateRequestWithBody constructs an http.Request for the AddDeviceCertificate method, with any body, and a specified content type
+func NewAddDeviceCertificateRequestWithBody(server string, device DeviceInPath, params *AddDeviceCertificateParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "device", device, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/devices/%s/certificates", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam0)
+
+	}
+
+	return req, nil
+}
+
+// NewRemoveDeviceCertificateRequest constructs an http.Request for the RemoveDeviceCertificate method
+func NewRemoveDeviceCertificateRequest(server string, device DeviceInPath, fingerprint string, params *RemoveDeviceCertificateParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "device", device, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "fingerprint", fingerprint, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/devices/%s/certificates/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam0)
+
+	}
+
+	return req, nil
+}
+
+// NewListDeviceCommandsRequest constructs an http.Request for the ListDeviceCommands method
+func NewListDeviceCommandsRequest(server string, device DeviceInPath) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "device", device, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/devices/%s/commands", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewQueueDeviceCommandRequest calls the generic QueueDeviceCommand builder with application/json body
+func NewQueueDeviceCommandRequest(server string, device DeviceInPath, body QueueDeviceCommandJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewQueueDeviceCommandRequestWithBody(server, device, "application/json", bodyReader)
+}
+
+// NewQueueDeviceCommandRequestWithBody constructs an http.Request for the QueueDeviceCommand method, with any body, and a specified content type
+func NewQueueDeviceCommandRequestWithBody(server string, device DeviceInPath, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "device", device, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/devices/%s/commands", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetDeviceCommandRequest constructs an http.Request for the GetDeviceCommand method
+func NewGetDeviceCommandRequest(server string, device DeviceInPath, command CommandInPath) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "device", device, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "command", command, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/devices/%s/commands/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCancelDeviceCommandRequest constructs an http.Request for the CancelDeviceCommand method
+func NewCancelDeviceCommandRequest(server string, device DeviceInPath, command CommandInPath) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "device", device, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "command", command, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/devices/%s/commands/%s/cancel", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRemoveDeviceOscoreRequest constructs an http.Request for the RemoveDeviceOscore method
+func NewRemoveDeviceOscoreRequest(server string, device DeviceInPath, params *RemoveDeviceOscoreParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "device", device, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/devices/%s/oscore", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam0)
+
+	}
+
+	return req, nil
+}
+
+// NewSetDeviceOscoreRequest calls the generic SetDeviceOscore builder with application/json body
+func NewSetDeviceOscoreRequest(server string, device DeviceInPath, params *SetDeviceOscoreParams, body SetDeviceOscoreJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetDeviceOscoreRequestWithBody(server, device, params, "application/json", bodyReader)
+}
+
+// NewSetDeviceOscoreRequestWithBody constructs an http.Request for the SetDeviceOscore method, with any body, and a specified content type
+func NewSetDeviceOscoreRequestWithBody(server string, device DeviceInPath, params *SetDeviceOscoreParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "device", device, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/devices/%s/oscore", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam0)
+
+		var headerParam1 string
+
+		headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam1)
+
+	}
+
+	return req, nil
+}
+
+// NewRemoveDevicePskRequest constructs an http.Request for the RemoveDevicePsk method
+func NewRemoveDevicePskRequest(server string, device DeviceInPath, params *RemoveDevicePskParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "device", device, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/devices/%s/psk", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam0)
+
+	}
+
+	return req, nil
+}
+
+// NewSetDevicePskRequest calls the generic SetDevicePsk builder with application/json body
+func NewSetDevicePskRequest(server string, device DeviceInPath, params *SetDevicePskParams, body SetDevicePskJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetDevicePskRequestWithBody(server, device, params, "application/json", bodyReader)
+}
+
+// NewSetDevicePskRequestWithBody constructs an http.Request for the SetDevicePsk method, with any body, and a specified content type
+func NewSetDevicePskRequestWithBody(server string, device DeviceInPath, params *SetDevicePskParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "device", device, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/devices/%s/psk", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("If-Match", headerParam0)
+
+		var headerParam1 string
+
+		headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam1)
+
+	}
+
+	return req, nil
+}
+
 // NewQuarantineDeviceRequest calls the generic QuarantineDevice builder with application/json body
 func NewQuarantineDeviceRequest(server string, device DeviceInPath, params *QuarantineDeviceParams, body QuarantineDeviceJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -3465,6 +5182,53 @@ func NewReleaseDeviceRequestWithBody(server string, device DeviceInPath, params 
 		req.Header.Set("If-Match", headerParam0)
 
 	}
+
+	return req, nil
+}
+
+// NewAskDeviceRequest calls the generic AskDevice builder with application/json body
+func NewAskDeviceRequest(server string, device DeviceInPath, body AskDeviceJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAskDeviceRequestWithBody(server, device, "application/json", bodyReader)
+}
+
+// NewAskDeviceRequestWithBody constructs an http.Request for the AskDevice method, with any body, and a specified content type
+func NewAskDeviceRequestWithBody(server string, device DeviceInPath, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "device", device, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/devices/%s/requests", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -3701,6 +5465,58 @@ func NewListFindingsRequest(server string, params *ListFindingsParams) (*http.Re
 	return req, nil
 }
 
+// NewPublishApisRequestWithBody constructs an http.Request for the PublishApis method, with any body, and a specified content type
+func NewPublishApisRequestWithBody(server string, params *PublishApisParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/imports/apis")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "dryRun", params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewImportDevicesRequestWithBody constructs an http.Request for the ImportDevices method, with any body, and a specified content type
 func NewImportDevicesRequestWithBody(server string, params *ImportDevicesParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
@@ -3749,6 +5565,492 @@ func NewImportDevicesRequestWithBody(server string, params *ImportDevicesParams,
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewStreamMessagesRequest constructs an http.Request for the StreamMessages method
+func NewStreamMessagesRequest(server string, params *StreamMessagesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/mqtt/messages/stream")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "topic", params.Topic, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListRetainedRequest constructs an http.Request for the ListRetained method
+func NewListRetainedRequest(server string, params *ListRetainedParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/mqtt/retained")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "topic", params.Topic, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDeleteRetainedRequest constructs an http.Request for the DeleteRetained method
+func NewDeleteRetainedRequest(server string, params *DeleteRetainedParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/mqtt/retained/message")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "topic", params.Topic, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetRetainedRequest constructs an http.Request for the GetRetained method
+func NewGetRetainedRequest(server string, params *GetRetainedParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/mqtt/retained/message")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "topic", params.Topic, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListMqttSessionsRequest constructs an http.Request for the ListMqttSessions method
+func NewListMqttSessionsRequest(server string, params *ListMqttSessionsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/mqtt/sessions")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "filter", params.Filter, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewEndMqttSessionRequest constructs an http.Request for the EndMqttSession method
+func NewEndMqttSessionRequest(server string, mqttSession MqttSessionInPath, params *EndMqttSessionParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "mqttSession", mqttSession, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/mqtt/sessions/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetMqttSessionRequest constructs an http.Request for the GetMqttSession method
+func NewGetMqttSessionRequest(server string, mqttSession MqttSessionInPath) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "mqttSession", mqttSession, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/mqtt/sessions/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDisconnectMqttSessionRequest calls the generic DisconnectMqttSession builder with application/json body
+func NewDisconnectMqttSessionRequest(server string, mqttSession MqttSessionInPath, body DisconnectMqttSessionJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDisconnectMqttSessionRequestWithBody(server, mqttSession, "application/json", bodyReader)
+}
+
+// NewDisconnectMqttSessionRequestWithBody constructs an http.Request for the DisconnectMqttSession method, with any body, and a specified content type
+func NewDisconnectMqttSessionRequestWithBody(server string, mqttSession MqttSessionInPath, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "mqttSession", mqttSession, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/mqtt/sessions/%s/disconnect", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListTopicsRequest constructs an http.Request for the ListTopics method
+func NewListTopicsRequest(server string, params *ListTopicsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/mqtt/topics")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "prefix", params.Prefix, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	return req, nil
 }
@@ -5552,6 +7854,61 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/claim (the `Claim` operationId).
 	ClaimWithResponse(ctx context.Context, body ClaimJSONRequestBody, reqEditors ...RequestEditorFn) (*ClaimResponse, error)
 
+	// ListCoapObservationsWithResponse Observations of all gateways, in the order of the addresses of those who observe
+	//
+	// Filter keys: `path`, and those of peers that say who it is.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/coap/observations (the `ListCoapObservations` operationId).
+	ListCoapObservationsWithResponse(ctx context.Context, params *ListCoapObservationsParams, reqEditors ...RequestEditorFn) (*ListCoapObservationsResponse, error)
+
+	// EndCoapObservationWithResponse Ends an observation
+	//
+	// Its client is told 5.03 (Service Unavailable). Nothing keeps it from observing again. It stands in the audit log.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/coap/observations/{coapObservation} (the `EndCoapObservation` operationId).
+	EndCoapObservationWithResponse(ctx context.Context, coapObservation string, params *EndCoapObservationParams, reqEditors ...RequestEditorFn) (*EndCoapObservationResponse, error)
+
+	// ListCoapPeersWithResponse CoAP peers of all gateways, in the order of their addresses
+	//
+	// The gateways are asked at this moment; `missing` names those that did not answer. Filter keys: `source`, `principal`, `kind`, `device` (a principal of
+	// kind device), `listener` (such as `coap`), `node`, `observes`, `transfers`, `verified`, `session` (`yes` or `no`), `credential` (`token`, `psk`, `certificate` or
+	// `none`), `since` (heard, not longer ago); a word searches in source and principal.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/coap/peers (the `ListCoapPeers` operationId).
+	ListCoapPeersWithResponse(ctx context.Context, params *ListCoapPeersParams, reqEditors ...RequestEditorFn) (*ListCoapPeersResponse, error)
+
+	// EndCoapSessionWithResponse Ends the DTLS session or the connection of a peer
+	//
+	// Its client is told so, and its observations end. Nothing keeps it from coming again. A peer without session (UDP) is refused with 409. It stands in
+	// the audit log.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/coap/peers/{coapPeer} (the `EndCoapSession` operationId).
+	EndCoapSessionWithResponse(ctx context.Context, coapPeer CoapPeerInPath, params *EndCoapSessionParams, reqEditors ...RequestEditorFn) (*EndCoapSessionResponse, error)
+
+	// GetCoapPeerWithResponse One peer with its observations and the bodies that are on their way
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/coap/peers/{coapPeer} (the `GetCoapPeer` operationId).
+	GetCoapPeerWithResponse(ctx context.Context, coapPeer CoapPeerInPath, reqEditors ...RequestEditorFn) (*GetCoapPeerResponse, error)
+
+	// ListCoapTransfersWithResponse Bodies that are on their way in blocks, in the order of the addresses of the peers
+	//
+	// Filter keys: `path`, `direction` (`up`, from the peer, or `down`), and those of peers that say who it is.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/coap/transfers (the `ListCoapTransfers` operationId).
+	ListCoapTransfersWithResponse(ctx context.Context, params *ListCoapTransfersParams, reqEditors ...RequestEditorFn) (*ListCoapTransfersResponse, error)
+
 	// ListDevicesWithResponse Devices, in the order of their ids or the most recently seen first
 	//
 	// Filter keys: `state`, `model`, `firmware`, `protocol` (that it used last), `since` (seen since), `id`; a word is the beginning of
@@ -5597,6 +7954,128 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with PATCH /api/v1/devices/{device} (the `UpdateDevice` operationId).
 	UpdateDeviceWithResponse(ctx context.Context, device DeviceInPath, params *UpdateDeviceParams, body UpdateDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateDeviceResponse, error)
 
+	// AddDeviceCertificateWithBodyWithResponse Registers a certificate for a device
+	//
+	// Whoever shows it in a TLS or DTLS handshake, and has its private key, is the device, whatever names stand in it and whoever has
+	// issued it. At most four; one that is another device's is refused (409).
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/devices/{device}/certificates (the `AddDeviceCertificate` operationId).
+	AddDeviceCertificateWithBodyWithResponse(ctx context.Context, device DeviceInPath, params *AddDeviceCertificateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AddDeviceCertificateResponse, error)
+
+	// AddDeviceCertificateWithResponse Registers a certificate for a device
+	//
+	// Whoever shows it in a TLS or DTLS handshake, and has its private key, is the device, whatever names stand in it and whoever has
+	// issued it. At most four; one that is another device's is refused (409).
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/devices/{device}/certificates (the `AddDeviceCertificate` operationId).
+	AddDeviceCertificateWithResponse(ctx context.Context, device DeviceInPath, params *AddDeviceCertificateParams, body AddDeviceCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*AddDeviceCertificateResponse, error)
+
+	// RemoveDeviceCertificateWithResponse Removes a certificate of a device; connections that were made with it end
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/devices/{device}/certificates/{fingerprint} (the `RemoveDeviceCertificate` operationId).
+	RemoveDeviceCertificateWithResponse(ctx context.Context, device DeviceInPath, fingerprint string, params *RemoveDeviceCertificateParams, reqEditors ...RequestEditorFn) (*RemoveDeviceCertificateResponse, error)
+
+	// ListDeviceCommandsWithResponse Commands that wait for a device, and what has become of the newest, without what they carry; the newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/devices/{device}/commands (the `ListDeviceCommands` operationId).
+	ListDeviceCommandsWithResponse(ctx context.Context, device DeviceInPath, reqEditors ...RequestEditorFn) (*ListDeviceCommandsResponse, error)
+
+	// QueueDeviceCommandWithBodyWithResponse Keeps a request until the device is heard
+	//
+	// At most 16 wait for a device, with bodies of 64 KiB together. They are sent in their order when the device registers, renews its
+	// registration or sends anything else. One whose method is not idempotent is sent once at the most.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/devices/{device}/commands (the `QueueDeviceCommand` operationId).
+	QueueDeviceCommandWithBodyWithResponse(ctx context.Context, device DeviceInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*QueueDeviceCommandResponse, error)
+
+	// QueueDeviceCommandWithResponse Keeps a request until the device is heard
+	//
+	// At most 16 wait for a device, with bodies of 64 KiB together. They are sent in their order when the device registers, renews its
+	// registration or sends anything else. One whose method is not idempotent is sent once at the most.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/devices/{device}/commands (the `QueueDeviceCommand` operationId).
+	QueueDeviceCommandWithResponse(ctx context.Context, device DeviceInPath, body QueueDeviceCommandJSONRequestBody, reqEditors ...RequestEditorFn) (*QueueDeviceCommandResponse, error)
+
+	// GetDeviceCommandWithResponse One command of a device, with the answer
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/devices/{device}/commands/{command} (the `GetDeviceCommand` operationId).
+	GetDeviceCommandWithResponse(ctx context.Context, device DeviceInPath, command CommandInPath, reqEditors ...RequestEditorFn) (*GetDeviceCommandResponse, error)
+
+	// CancelDeviceCommandWithResponse Cancels a command that has not been sent
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/devices/{device}/commands/{command}/cancel (the `CancelDeviceCommand` operationId).
+	CancelDeviceCommandWithResponse(ctx context.Context, device DeviceInPath, command CommandInPath, reqEditors ...RequestEditorFn) (*CancelDeviceCommandResponse, error)
+
+	// RemoveDeviceOscoreWithResponse Removes the OSCORE context of a device; observations by it end
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/devices/{device}/oscore (the `RemoveDeviceOscore` operationId).
+	RemoveDeviceOscoreWithResponse(ctx context.Context, device DeviceInPath, params *RemoveDeviceOscoreParams, reqEditors ...RequestEditorFn) (*RemoveDeviceOscoreResponse, error)
+
+	// SetDeviceOscoreWithBodyWithResponse Sets the OSCORE context of a device, in place of the one before
+	//
+	// By it the device protects CoAP messages from end to end (RFC 8613). Without `context` one is made. Revoked devices get none (409), nor do
+	// those of a node that lacks the secrets key of the installation.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/devices/{device}/oscore (the `SetDeviceOscore` operationId).
+	SetDeviceOscoreWithBodyWithResponse(ctx context.Context, device DeviceInPath, params *SetDeviceOscoreParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetDeviceOscoreResponse, error)
+
+	// SetDeviceOscoreWithResponse Sets the OSCORE context of a device, in place of the one before
+	//
+	// By it the device protects CoAP messages from end to end (RFC 8613). Without `context` one is made. Revoked devices get none (409), nor do
+	// those of a node that lacks the secrets key of the installation.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/devices/{device}/oscore (the `SetDeviceOscore` operationId).
+	SetDeviceOscoreWithResponse(ctx context.Context, device DeviceInPath, params *SetDeviceOscoreParams, body SetDeviceOscoreJSONRequestBody, reqEditors ...RequestEditorFn) (*SetDeviceOscoreResponse, error)
+
+	// RemoveDevicePskWithResponse Removes the pre-shared key of a device; sessions that were made by it end
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/devices/{device}/psk (the `RemoveDevicePsk` operationId).
+	RemoveDevicePskWithResponse(ctx context.Context, device DeviceInPath, params *RemoveDevicePskParams, reqEditors ...RequestEditorFn) (*RemoveDevicePskResponse, error)
+
+	// SetDevicePskWithBodyWithResponse Sets the pre-shared key of a device; sessions that were made by the one before end
+	//
+	// By it and its identity the device makes DTLS sessions (RFC 4279). Without `key` one is made. Revoked devices get none (409), nor do
+	// those of a node that lacks the secrets key of the installation.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/devices/{device}/psk (the `SetDevicePsk` operationId).
+	SetDevicePskWithBodyWithResponse(ctx context.Context, device DeviceInPath, params *SetDevicePskParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetDevicePskResponse, error)
+
+	// SetDevicePskWithResponse Sets the pre-shared key of a device; sessions that were made by the one before end
+	//
+	// By it and its identity the device makes DTLS sessions (RFC 4279). Without `key` one is made. Revoked devices get none (409), nor do
+	// those of a node that lacks the secrets key of the installation.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/devices/{device}/psk (the `SetDevicePsk` operationId).
+	SetDevicePskWithResponse(ctx context.Context, device DeviceInPath, params *SetDevicePskParams, body SetDevicePskJSONRequestBody, reqEditors ...RequestEditorFn) (*SetDevicePskResponse, error)
+
 	// QuarantineDeviceWithBodyWithResponse Cuts a device off until it is released
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -5625,14 +8104,34 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/devices/{device}/release (the `ReleaseDevice` operationId).
 	ReleaseDeviceWithResponse(ctx context.Context, device DeviceInPath, params *ReleaseDeviceParams, body ReleaseDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*ReleaseDeviceResponse, error)
 
-	// RevokeDeviceWithBodyWithResponse Shuts a device out for good; its tokens are deleted
+	// AskDeviceWithBodyWithResponse Sends a request to a device over CoAP and answers with what it says
+	//
+	// The gateway that heard the device last sends it, once. The device must have registered with the resource directory of a gateway.
+	// A device that does not answer within `timeoutSeconds` is a conflict that says so; what was asked may have been carried out.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/devices/{device}/requests (the `AskDevice` operationId).
+	AskDeviceWithBodyWithResponse(ctx context.Context, device DeviceInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AskDeviceResponse, error)
+
+	// AskDeviceWithResponse Sends a request to a device over CoAP and answers with what it says
+	//
+	// The gateway that heard the device last sends it, once. The device must have registered with the resource directory of a gateway.
+	// A device that does not answer within `timeoutSeconds` is a conflict that says so; what was asked may have been carried out.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/devices/{device}/requests (the `AskDevice` operationId).
+	AskDeviceWithResponse(ctx context.Context, device DeviceInPath, body AskDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*AskDeviceResponse, error)
+
+	// RevokeDeviceWithBodyWithResponse Shuts a device out for good; its tokens, pre-shared key and certificates are deleted
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /api/v1/devices/{device}/revoke (the `RevokeDevice` operationId).
 	RevokeDeviceWithBodyWithResponse(ctx context.Context, device DeviceInPath, params *RevokeDeviceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RevokeDeviceResponse, error)
 
-	// RevokeDeviceWithResponse Shuts a device out for good; its tokens are deleted
+	// RevokeDeviceWithResponse Shuts a device out for good; its tokens, pre-shared key and certificates are deleted
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5658,7 +8157,7 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/events (the `StreamEvents` operationId).
 	StreamEventsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*StreamEventsResponse, error)
 
-	// ListFindingsWithResponse What traffic says that needs a look: most severe and newest first
+	// ListFindingsWithResponse What traffic says that needs a look: what goes on first, of it the most severe and newest
 	//
 	// Filter keys: `severity`, `finding`, `api`, `version`, `operation`; a word searches in API and operation.
 	//
@@ -5667,18 +8166,127 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/findings (the `ListFindings` operationId).
 	ListFindingsWithResponse(ctx context.Context, params *ListFindingsParams, reqEditors ...RequestEditorFn) (*ListFindingsResponse, error)
 
+	// PublishApisWithBodyWithResponse Publishes many contracts in one decision, or shows what that would do
+	//
+	// Each line is a NamedDocument: at most 2,000 lines, 8 MiB in a document and 64 MiB in all. All documents become live at
+	// once or none does: with one that is refused nothing is changed, and the answer has the findings of all of them, by
+	// 422 where one is no valid contract and by 409 where they claim routes of other APIs or of each other. APIs may exchange
+	// their routes. Two documents of one version are refused, and so are two versions of an API on the same routes.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/imports/apis (the `PublishApis` operationId).
+	PublishApisWithBodyWithResponse(ctx context.Context, params *PublishApisParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PublishApisResponse, error)
+
 	// ImportDevicesWithBodyWithResponse Registers many devices, one JSON object on each line
 	//
 	// Each line is a NewDevice. With `mode=good` lines that are refused do not hold up the others; with `mode=all` nothing is
 	// registered unless every line is good. The answer is a stream of ImportLine: one for each device (with its token) or
 	// refused line, in the order of the lines and only after it was stored, progress now and then, and a summary at the end. An
-	// answer that ends without a summary was cut off. With `mode=all` all devices are registered then or none: once all lines are
+	// answer that ends without a summary was cut off. Pre-shared keys (`psk`) are taken with `mode=good`. With `mode=all` all devices are registered then or none: once all lines are
 	// checked and the first device is told, the others follow, though without tokens, which have to be issued anew.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /api/v1/imports/devices (the `ImportDevices` operationId).
 	ImportDevicesWithBodyWithResponse(ctx context.Context, params *ImportDevicesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ImportDevicesResponse, error)
+
+	// StreamMessagesWithResponse Messages as they are published, as server-sent events
+	//
+	// An event `message` carries a LiveMessage; an event `left-out` carries `{"count": n}` when n messages were not sent, because a gateway
+	// sends at most 100 a second or this reader was too slow; an event `listening` carries `{"nodes": [...], "missing": [...]}`: which
+	// gateways listen, and which do not answer, whenever that changes. What messages carry follows the rules of retained messages. Answers to requests are for their caller and not heard.
+	// Comments keep the connection alive. It ends when the session or token ends. That somebody listens stands in the audit log.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/mqtt/messages/stream (the `StreamMessages` operationId).
+	StreamMessagesWithResponse(ctx context.Context, params *StreamMessagesParams, reqEditors ...RequestEditorFn) (*StreamMessagesResponse, error)
+
+	// ListRetainedWithResponse Retained messages in the order of their topics, without what they carry
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/mqtt/retained (the `ListRetained` operationId).
+	ListRetainedWithResponse(ctx context.Context, params *ListRetainedParams, reqEditors ...RequestEditorFn) (*ListRetainedResponse, error)
+
+	// DeleteRetainedWithResponse Deletes a retained message on all gateways
+	//
+	// Subscribers hear an empty message, as if a publisher had deleted it (MQTT 5 section 3.3.1.3). It stands in the audit log.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/mqtt/retained/message (the `DeleteRetained` operationId).
+	DeleteRetainedWithResponse(ctx context.Context, params *DeleteRetainedParams, reqEditors ...RequestEditorFn) (*DeleteRetainedResponse, error)
+
+	// GetRetainedWithResponse A retained message with what it carries
+	//
+	// Values that the contract says are secret are taken out before they leave the gateway; where no contract explains the topic, or its
+	// contract forbids captures, there is a note instead of the payload. It stands in the audit log that somebody looked.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/mqtt/retained/message (the `GetRetained` operationId).
+	GetRetainedWithResponse(ctx context.Context, params *GetRetainedParams, reqEditors ...RequestEditorFn) (*GetRetainedResponse, error)
+
+	// ListMqttSessionsWithResponse MQTT sessions of all gateways, in the order of their client ids
+	//
+	// The gateways are asked at this moment; `missing` names those that did not answer, whose sessions are not listed. Filter keys:
+	// `client`, `principal`, `kind`, `device` (a principal of kind device), `node`, `state` (`connected` or `away`), `version` (`3.1.1` or `5`;
+	// of those that are connected), `keepalive` (seconds), `source`, `queue` (`waiting` where messages wait or are in flight, or `empty`),
+	// `subscription` (a topic filter as it was subscribed to), `since` (connected or away, not longer); a word searches in client and principal.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/mqtt/sessions (the `ListMqttSessions` operationId).
+	ListMqttSessionsWithResponse(ctx context.Context, params *ListMqttSessionsParams, reqEditors ...RequestEditorFn) (*ListMqttSessionsResponse, error)
+
+	// EndMqttSessionWithResponse Closes a session's connection and forgets its subscriptions and the messages that wait in it
+	//
+	// Its will is published, as MQTT demands of a session that ends. It cannot be undone. It stands in the audit log.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/mqtt/sessions/{mqttSession} (the `EndMqttSession` operationId).
+	EndMqttSessionWithResponse(ctx context.Context, mqttSession MqttSessionInPath, params *EndMqttSessionParams, reqEditors ...RequestEditorFn) (*EndMqttSessionResponse, error)
+
+	// GetMqttSessionWithResponse One session with its subscriptions, its queue, what is in flight, and its will
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/mqtt/sessions/{mqttSession} (the `GetMqttSession` operationId).
+	GetMqttSessionWithResponse(ctx context.Context, mqttSession MqttSessionInPath, reqEditors ...RequestEditorFn) (*GetMqttSessionResponse, error)
+
+	// DisconnectMqttSessionWithBodyWithResponse Closes a session's connection; the session stays
+	//
+	// A version 5 client is told that it is an administrative action (0x98). Nothing keeps it from connecting again: quarantine the device for
+	// that. It stands in the audit log.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/mqtt/sessions/{mqttSession}/disconnect (the `DisconnectMqttSession` operationId).
+	DisconnectMqttSessionWithBodyWithResponse(ctx context.Context, mqttSession MqttSessionInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DisconnectMqttSessionResponse, error)
+
+	// DisconnectMqttSessionWithResponse Closes a session's connection; the session stays
+	//
+	// A version 5 client is told that it is an administrative action (0x98). Nothing keeps it from connecting again: quarantine the device for
+	// that. It stands in the audit log.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/mqtt/sessions/{mqttSession}/disconnect (the `DisconnectMqttSession` operationId).
+	DisconnectMqttSessionWithResponse(ctx context.Context, mqttSession MqttSessionInPath, body DisconnectMqttSessionJSONRequestBody, reqEditors ...RequestEditorFn) (*DisconnectMqttSessionResponse, error)
+
+	// ListTopicsWithResponse One level of the tree of topics, with messages a second and retained messages
+	//
+	// Topics are those that have a retained message, and those on which messages were published since somebody has looked: gateways count
+	// messages by topic only meanwhile, and for a minute after. Ask again to get rates. Topics of which a level is a parameter that the contract
+	// says is secret are not listed, nor those that begin with `$`.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/mqtt/topics (the `ListTopics` operationId).
+	ListTopicsWithResponse(ctx context.Context, params *ListTopicsParams, reqEditors ...RequestEditorFn) (*ListTopicsResponse, error)
 
 	// GetContractWithResponse This document
 	//
@@ -7059,6 +9667,294 @@ func (r ClaimResponse) ContentType() string {
 	return ""
 }
 
+type ListCoapObservationsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CoapObservationPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListCoapObservationsResponse) GetJSON200() *CoapObservationPage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListCoapObservationsResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListCoapObservationsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListCoapObservationsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListCoapObservationsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListCoapObservationsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type EndCoapObservationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *OutcomeAnswer
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r EndCoapObservationResponse) GetJSON200() *OutcomeAnswer {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r EndCoapObservationResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r EndCoapObservationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EndCoapObservationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EndCoapObservationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EndCoapObservationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListCoapPeersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CoapPeerPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListCoapPeersResponse) GetJSON200() *CoapPeerPage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListCoapPeersResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListCoapPeersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListCoapPeersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListCoapPeersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListCoapPeersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type EndCoapSessionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *OutcomeAnswer
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r EndCoapSessionResponse) GetJSON200() *OutcomeAnswer {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r EndCoapSessionResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r EndCoapSessionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EndCoapSessionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EndCoapSessionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EndCoapSessionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetCoapPeerResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CoapPeerDetail
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetCoapPeerResponse) GetJSON200() *CoapPeerDetail {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetCoapPeerResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetCoapPeerResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetCoapPeerResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetCoapPeerResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetCoapPeerResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListCoapTransfersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CoapTransferPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListCoapTransfersResponse) GetJSON200() *CoapTransferPage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListCoapTransfersResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListCoapTransfersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListCoapTransfersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListCoapTransfersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListCoapTransfersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListDevicesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -7272,6 +10168,532 @@ func (r UpdateDeviceResponse) ContentType() string {
 	return ""
 }
 
+// AddDeviceCertificateResponse200Headers the declared response headers of an HTTP 200 response for AddDeviceCertificate
+type AddDeviceCertificateResponse200Headers struct {
+	ETag string
+}
+
+type AddDeviceCertificateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DeviceAnswer
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *AddDeviceCertificateResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AddDeviceCertificateResponse) GetJSON200() *DeviceAnswer {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r AddDeviceCertificateResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r AddDeviceCertificateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AddDeviceCertificateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AddDeviceCertificateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AddDeviceCertificateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RemoveDeviceCertificateResponse200Headers the declared response headers of an HTTP 200 response for RemoveDeviceCertificate
+type RemoveDeviceCertificateResponse200Headers struct {
+	ETag string
+}
+
+type RemoveDeviceCertificateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DeviceAnswer
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RemoveDeviceCertificateResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RemoveDeviceCertificateResponse) GetJSON200() *DeviceAnswer {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RemoveDeviceCertificateResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RemoveDeviceCertificateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RemoveDeviceCertificateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RemoveDeviceCertificateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RemoveDeviceCertificateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListDeviceCommandsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *struct {
+		Items []DeviceCommand `json:"items"`
+	}
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListDeviceCommandsResponse) GetJSON200() *struct {
+	Items []DeviceCommand `json:"items"`
+} {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListDeviceCommandsResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListDeviceCommandsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListDeviceCommandsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListDeviceCommandsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListDeviceCommandsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type QueueDeviceCommandResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *DeviceCommand
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r QueueDeviceCommandResponse) GetJSON202() *DeviceCommand {
+	return r.JSON202
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r QueueDeviceCommandResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r QueueDeviceCommandResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r QueueDeviceCommandResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r QueueDeviceCommandResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r QueueDeviceCommandResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetDeviceCommandResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DeviceCommand
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetDeviceCommandResponse) GetJSON200() *DeviceCommand {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetDeviceCommandResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetDeviceCommandResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetDeviceCommandResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetDeviceCommandResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetDeviceCommandResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type CancelDeviceCommandResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DeviceCommand
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CancelDeviceCommandResponse) GetJSON200() *DeviceCommand {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CancelDeviceCommandResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CancelDeviceCommandResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CancelDeviceCommandResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CancelDeviceCommandResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CancelDeviceCommandResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RemoveDeviceOscoreResponse200Headers the declared response headers of an HTTP 200 response for RemoveDeviceOscore
+type RemoveDeviceOscoreResponse200Headers struct {
+	ETag string
+}
+
+type RemoveDeviceOscoreResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DeviceAnswer
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RemoveDeviceOscoreResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RemoveDeviceOscoreResponse) GetJSON200() *DeviceAnswer {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RemoveDeviceOscoreResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RemoveDeviceOscoreResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RemoveDeviceOscoreResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RemoveDeviceOscoreResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RemoveDeviceOscoreResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SetDeviceOscoreResponse200Headers the declared response headers of an HTTP 200 response for SetDeviceOscore
+type SetDeviceOscoreResponse200Headers struct {
+	ETag string
+}
+
+type SetDeviceOscoreResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DeviceWithOscore
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *SetDeviceOscoreResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SetDeviceOscoreResponse) GetJSON200() *DeviceWithOscore {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SetDeviceOscoreResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SetDeviceOscoreResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetDeviceOscoreResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetDeviceOscoreResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetDeviceOscoreResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RemoveDevicePskResponse200Headers the declared response headers of an HTTP 200 response for RemoveDevicePsk
+type RemoveDevicePskResponse200Headers struct {
+	ETag string
+}
+
+type RemoveDevicePskResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DeviceAnswer
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RemoveDevicePskResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RemoveDevicePskResponse) GetJSON200() *DeviceAnswer {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RemoveDevicePskResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RemoveDevicePskResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RemoveDevicePskResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RemoveDevicePskResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RemoveDevicePskResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SetDevicePskResponse200Headers the declared response headers of an HTTP 200 response for SetDevicePsk
+type SetDevicePskResponse200Headers struct {
+	ETag string
+}
+
+type SetDevicePskResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DeviceWithPsk
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *SetDevicePskResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SetDevicePskResponse) GetJSON200() *DeviceWithPsk {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SetDevicePskResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SetDevicePskResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetDevicePskResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetDevicePskResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetDevicePskResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // QuarantineDeviceResponse200Headers the declared response headers of an HTTP 200 response for QuarantineDevice
 type QuarantineDeviceResponse200Headers struct {
 	ETag string
@@ -7376,6 +10798,54 @@ func (r ReleaseDeviceResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ReleaseDeviceResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type AskDeviceResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DeviceReply
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AskDeviceResponse) GetJSON200() *DeviceReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r AskDeviceResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r AskDeviceResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AskDeviceResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AskDeviceResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AskDeviceResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -7581,6 +11051,54 @@ func (r ListFindingsResponse) ContentType() string {
 	return ""
 }
 
+type PublishApisResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Publication
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PublishApisResponse) GetJSON200() *Publication {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r PublishApisResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PublishApisResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PublishApisResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PublishApisResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PublishApisResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ImportDevicesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -7616,6 +11134,431 @@ func (r ImportDevicesResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ImportDevicesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type StreamMessagesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r StreamMessagesResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r StreamMessagesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r StreamMessagesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r StreamMessagesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r StreamMessagesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListRetainedResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RetainedPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListRetainedResponse) GetJSON200() *RetainedPage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListRetainedResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListRetainedResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListRetainedResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListRetainedResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListRetainedResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteRetainedResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *OutcomeAnswer
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DeleteRetainedResponse) GetJSON200() *OutcomeAnswer {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeleteRetainedResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteRetainedResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteRetainedResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteRetainedResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteRetainedResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetRetainedResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RetainedDetail
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetRetainedResponse) GetJSON200() *RetainedDetail {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetRetainedResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetRetainedResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetRetainedResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetRetainedResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetRetainedResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListMqttSessionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *MqttSessionPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListMqttSessionsResponse) GetJSON200() *MqttSessionPage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListMqttSessionsResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListMqttSessionsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListMqttSessionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListMqttSessionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListMqttSessionsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type EndMqttSessionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *OutcomeAnswer
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r EndMqttSessionResponse) GetJSON200() *OutcomeAnswer {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r EndMqttSessionResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r EndMqttSessionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EndMqttSessionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EndMqttSessionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EndMqttSessionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetMqttSessionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *MqttSessionDetail
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetMqttSessionResponse) GetJSON200() *MqttSessionDetail {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetMqttSessionResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetMqttSessionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetMqttSessionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetMqttSessionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetMqttSessionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DisconnectMqttSessionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *OutcomeAnswer
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DisconnectMqttSessionResponse) GetJSON200() *OutcomeAnswer {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DisconnectMqttSessionResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DisconnectMqttSessionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DisconnectMqttSessionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DisconnectMqttSessionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DisconnectMqttSessionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListTopicsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *TopicPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *ProblemAnswer
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListTopicsResponse) GetJSON200() *TopicPage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListTopicsResponse) GetApplicationproblemJSONDefault() *ProblemAnswer {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListTopicsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListTopicsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListTopicsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListTopicsResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -9574,6 +13517,97 @@ func (c *ClientWithResponses) ClaimWithResponse(ctx context.Context, body ClaimJ
 	return ParseClaimResponse(rsp)
 }
 
+// ListCoapObservationsWithResponse Observations of all gateways, in the order of the addresses of those who observe
+//
+// Filter keys: `path`, and those of peers that say who it is.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/coap/observations (the `ListCoapObservations` operationId).
+func (c *ClientWithResponses) ListCoapObservationsWithResponse(ctx context.Context, params *ListCoapObservationsParams, reqEditors ...RequestEditorFn) (*ListCoapObservationsResponse, error) {
+	rsp, err := c.ListCoapObservations(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListCoapObservationsResponse(rsp)
+}
+
+// EndCoapObservationWithResponse Ends an observation
+//
+// Its client is told 5.03 (Service Unavailable). Nothing keeps it from observing again. It stands in the audit log.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/coap/observations/{coapObservation} (the `EndCoapObservation` operationId).
+func (c *ClientWithResponses) EndCoapObservationWithResponse(ctx context.Context, coapObservation string, params *EndCoapObservationParams, reqEditors ...RequestEditorFn) (*EndCoapObservationResponse, error) {
+	rsp, err := c.EndCoapObservation(ctx, coapObservation, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEndCoapObservationResponse(rsp)
+}
+
+// ListCoapPeersWithResponse CoAP peers of all gateways, in the order of their addresses
+//
+// The gateways are asked at this moment; `missing` names those that did not answer. Filter keys: `source`, `principal`, `kind`, `device` (a principal of
+// kind device), `listener` (such as `coap`), `node`, `observes`, `transfers`, `verified`, `session` (`yes` or `no`), `credential` (`token`, `psk`, `certificate` or
+// `none`), `since` (heard, not longer ago); a word searches in source and principal.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/coap/peers (the `ListCoapPeers` operationId).
+func (c *ClientWithResponses) ListCoapPeersWithResponse(ctx context.Context, params *ListCoapPeersParams, reqEditors ...RequestEditorFn) (*ListCoapPeersResponse, error) {
+	rsp, err := c.ListCoapPeers(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListCoapPeersResponse(rsp)
+}
+
+// EndCoapSessionWithResponse Ends the DTLS session or the connection of a peer
+//
+// Its client is told so, and its observations end. Nothing keeps it from coming again. A peer without session (UDP) is refused with 409. It stands in
+// the audit log.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/coap/peers/{coapPeer} (the `EndCoapSession` operationId).
+func (c *ClientWithResponses) EndCoapSessionWithResponse(ctx context.Context, coapPeer CoapPeerInPath, params *EndCoapSessionParams, reqEditors ...RequestEditorFn) (*EndCoapSessionResponse, error) {
+	rsp, err := c.EndCoapSession(ctx, coapPeer, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEndCoapSessionResponse(rsp)
+}
+
+// GetCoapPeerWithResponse One peer with its observations and the bodies that are on their way
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/coap/peers/{coapPeer} (the `GetCoapPeer` operationId).
+func (c *ClientWithResponses) GetCoapPeerWithResponse(ctx context.Context, coapPeer CoapPeerInPath, reqEditors ...RequestEditorFn) (*GetCoapPeerResponse, error) {
+	rsp, err := c.GetCoapPeer(ctx, coapPeer, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetCoapPeerResponse(rsp)
+}
+
+// ListCoapTransfersWithResponse Bodies that are on their way in blocks, in the order of the addresses of the peers
+//
+// Filter keys: `path`, `direction` (`up`, from the peer, or `down`), and those of peers that say who it is.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/coap/transfers (the `ListCoapTransfers` operationId).
+func (c *ClientWithResponses) ListCoapTransfersWithResponse(ctx context.Context, params *ListCoapTransfersParams, reqEditors ...RequestEditorFn) (*ListCoapTransfersResponse, error) {
+	rsp, err := c.ListCoapTransfers(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListCoapTransfersResponse(rsp)
+}
+
 // ListDevicesWithResponse Devices, in the order of their ids or the most recently seen first
 //
 // Filter keys: `state`, `model`, `firmware`, `protocol` (that it used last), `since` (seen since), `id`; a word is the beginning of
@@ -9655,6 +13689,212 @@ func (c *ClientWithResponses) UpdateDeviceWithResponse(ctx context.Context, devi
 	return ParseUpdateDeviceResponse(rsp)
 }
 
+// AddDeviceCertificateWithBodyWithResponse Registers a certificate for a device
+//
+// Whoever shows it in a TLS or DTLS handshake, and has its private key, is the device, whatever names stand in it and whoever has
+// issued it. At most four; one that is another device's is refused (409).
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/devices/{device}/certificates (the `AddDeviceCertificate` operationId).
+func (c *ClientWithResponses) AddDeviceCertificateWithBodyWithResponse(ctx context.Context, device DeviceInPath, params *AddDeviceCertificateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AddDeviceCertificateResponse, error) {
+	rsp, err := c.AddDeviceCertificateWithBody(ctx, device, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAddDeviceCertificateResponse(rsp)
+}
+
+// AddDeviceCertificateWithResponse Registers a certificate for a device
+//
+// Whoever shows it in a TLS or DTLS handshake, and has its private key, is the device, whatever names stand in it and whoever has
+// issued it. At most four; one that is another device's is refused (409).
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/devices/{device}/certificates (the `AddDeviceCertificate` operationId).
+func (c *ClientWithResponses) AddDeviceCertificateWithResponse(ctx context.Context, device DeviceInPath, params *AddDeviceCertificateParams, body AddDeviceCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*AddDeviceCertificateResponse, error) {
+	rsp, err := c.AddDeviceCertificate(ctx, device, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAddDeviceCertificateResponse(rsp)
+}
+
+// RemoveDeviceCertificateWithResponse Removes a certificate of a device; connections that were made with it end
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/devices/{device}/certificates/{fingerprint} (the `RemoveDeviceCertificate` operationId).
+func (c *ClientWithResponses) RemoveDeviceCertificateWithResponse(ctx context.Context, device DeviceInPath, fingerprint string, params *RemoveDeviceCertificateParams, reqEditors ...RequestEditorFn) (*RemoveDeviceCertificateResponse, error) {
+	rsp, err := c.RemoveDeviceCertificate(ctx, device, fingerprint, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRemoveDeviceCertificateResponse(rsp)
+}
+
+// ListDeviceCommandsWithResponse Commands that wait for a device, and what has become of the newest, without what they carry; the newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/devices/{device}/commands (the `ListDeviceCommands` operationId).
+func (c *ClientWithResponses) ListDeviceCommandsWithResponse(ctx context.Context, device DeviceInPath, reqEditors ...RequestEditorFn) (*ListDeviceCommandsResponse, error) {
+	rsp, err := c.ListDeviceCommands(ctx, device, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListDeviceCommandsResponse(rsp)
+}
+
+// QueueDeviceCommandWithBodyWithResponse Keeps a request until the device is heard
+//
+// At most 16 wait for a device, with bodies of 64 KiB together. They are sent in their order when the device registers, renews its
+// registration or sends anything else. One whose method is not idempotent is sent once at the most.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/devices/{device}/commands (the `QueueDeviceCommand` operationId).
+func (c *ClientWithResponses) QueueDeviceCommandWithBodyWithResponse(ctx context.Context, device DeviceInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*QueueDeviceCommandResponse, error) {
+	rsp, err := c.QueueDeviceCommandWithBody(ctx, device, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseQueueDeviceCommandResponse(rsp)
+}
+
+// QueueDeviceCommandWithResponse Keeps a request until the device is heard
+//
+// At most 16 wait for a device, with bodies of 64 KiB together. They are sent in their order when the device registers, renews its
+// registration or sends anything else. One whose method is not idempotent is sent once at the most.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/devices/{device}/commands (the `QueueDeviceCommand` operationId).
+func (c *ClientWithResponses) QueueDeviceCommandWithResponse(ctx context.Context, device DeviceInPath, body QueueDeviceCommandJSONRequestBody, reqEditors ...RequestEditorFn) (*QueueDeviceCommandResponse, error) {
+	rsp, err := c.QueueDeviceCommand(ctx, device, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseQueueDeviceCommandResponse(rsp)
+}
+
+// GetDeviceCommandWithResponse One command of a device, with the answer
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/devices/{device}/commands/{command} (the `GetDeviceCommand` operationId).
+func (c *ClientWithResponses) GetDeviceCommandWithResponse(ctx context.Context, device DeviceInPath, command CommandInPath, reqEditors ...RequestEditorFn) (*GetDeviceCommandResponse, error) {
+	rsp, err := c.GetDeviceCommand(ctx, device, command, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetDeviceCommandResponse(rsp)
+}
+
+// CancelDeviceCommandWithResponse Cancels a command that has not been sent
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/devices/{device}/commands/{command}/cancel (the `CancelDeviceCommand` operationId).
+func (c *ClientWithResponses) CancelDeviceCommandWithResponse(ctx context.Context, device DeviceInPath, command CommandInPath, reqEditors ...RequestEditorFn) (*CancelDeviceCommandResponse, error) {
+	rsp, err := c.CancelDeviceCommand(ctx, device, command, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCancelDeviceCommandResponse(rsp)
+}
+
+// RemoveDeviceOscoreWithResponse Removes the OSCORE context of a device; observations by it end
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/devices/{device}/oscore (the `RemoveDeviceOscore` operationId).
+func (c *ClientWithResponses) RemoveDeviceOscoreWithResponse(ctx context.Context, device DeviceInPath, params *RemoveDeviceOscoreParams, reqEditors ...RequestEditorFn) (*RemoveDeviceOscoreResponse, error) {
+	rsp, err := c.RemoveDeviceOscore(ctx, device, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRemoveDeviceOscoreResponse(rsp)
+}
+
+// SetDeviceOscoreWithBodyWithResponse Sets the OSCORE context of a device, in place of the one before
+//
+// By it the device protects CoAP messages from end to end (RFC 8613). Without `context` one is made. Revoked devices get none (409), nor do
+// those of a node that lacks the secrets key of the installation.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/devices/{device}/oscore (the `SetDeviceOscore` operationId).
+func (c *ClientWithResponses) SetDeviceOscoreWithBodyWithResponse(ctx context.Context, device DeviceInPath, params *SetDeviceOscoreParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetDeviceOscoreResponse, error) {
+	rsp, err := c.SetDeviceOscoreWithBody(ctx, device, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetDeviceOscoreResponse(rsp)
+}
+
+// SetDeviceOscoreWithResponse Sets the OSCORE context of a device, in place of the one before
+//
+// By it the device protects CoAP messages from end to end (RFC 8613). Without `context` one is made. Revoked devices get none (409), nor do
+// those of a node that lacks the secrets key of the installation.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/devices/{device}/oscore (the `SetDeviceOscore` operationId).
+func (c *ClientWithResponses) SetDeviceOscoreWithResponse(ctx context.Context, device DeviceInPath, params *SetDeviceOscoreParams, body SetDeviceOscoreJSONRequestBody, reqEditors ...RequestEditorFn) (*SetDeviceOscoreResponse, error) {
+	rsp, err := c.SetDeviceOscore(ctx, device, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetDeviceOscoreResponse(rsp)
+}
+
+// RemoveDevicePskWithResponse Removes the pre-shared key of a device; sessions that were made by it end
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/devices/{device}/psk (the `RemoveDevicePsk` operationId).
+func (c *ClientWithResponses) RemoveDevicePskWithResponse(ctx context.Context, device DeviceInPath, params *RemoveDevicePskParams, reqEditors ...RequestEditorFn) (*RemoveDevicePskResponse, error) {
+	rsp, err := c.RemoveDevicePsk(ctx, device, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRemoveDevicePskResponse(rsp)
+}
+
+// SetDevicePskWithBodyWithResponse Sets the pre-shared key of a device; sessions that were made by the one before end
+//
+// By it and its identity the device makes DTLS sessions (RFC 4279). Without `key` one is made. Revoked devices get none (409), nor do
+// those of a node that lacks the secrets key of the installation.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/devices/{device}/psk (the `SetDevicePsk` operationId).
+func (c *ClientWithResponses) SetDevicePskWithBodyWithResponse(ctx context.Context, device DeviceInPath, params *SetDevicePskParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetDevicePskResponse, error) {
+	rsp, err := c.SetDevicePskWithBody(ctx, device, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetDevicePskResponse(rsp)
+}
+
+// SetDevicePskWithResponse Sets the pre-shared key of a device; sessions that were made by the one before end
+//
+// By it and its identity the device makes DTLS sessions (RFC 4279). Without `key` one is made. Revoked devices get none (409), nor do
+// those of a node that lacks the secrets key of the installation.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/devices/{device}/psk (the `SetDevicePsk` operationId).
+func (c *ClientWithResponses) SetDevicePskWithResponse(ctx context.Context, device DeviceInPath, params *SetDevicePskParams, body SetDevicePskJSONRequestBody, reqEditors ...RequestEditorFn) (*SetDevicePskResponse, error) {
+	rsp, err := c.SetDevicePsk(ctx, device, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetDevicePskResponse(rsp)
+}
+
 // QuarantineDeviceWithBodyWithResponse Cuts a device off until it is released
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -9707,7 +13947,39 @@ func (c *ClientWithResponses) ReleaseDeviceWithResponse(ctx context.Context, dev
 	return ParseReleaseDeviceResponse(rsp)
 }
 
-// RevokeDeviceWithBodyWithResponse Shuts a device out for good; its tokens are deleted
+// AskDeviceWithBodyWithResponse Sends a request to a device over CoAP and answers with what it says
+//
+// The gateway that heard the device last sends it, once. The device must have registered with the resource directory of a gateway.
+// A device that does not answer within `timeoutSeconds` is a conflict that says so; what was asked may have been carried out.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/devices/{device}/requests (the `AskDevice` operationId).
+func (c *ClientWithResponses) AskDeviceWithBodyWithResponse(ctx context.Context, device DeviceInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AskDeviceResponse, error) {
+	rsp, err := c.AskDeviceWithBody(ctx, device, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAskDeviceResponse(rsp)
+}
+
+// AskDeviceWithResponse Sends a request to a device over CoAP and answers with what it says
+//
+// The gateway that heard the device last sends it, once. The device must have registered with the resource directory of a gateway.
+// A device that does not answer within `timeoutSeconds` is a conflict that says so; what was asked may have been carried out.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/devices/{device}/requests (the `AskDevice` operationId).
+func (c *ClientWithResponses) AskDeviceWithResponse(ctx context.Context, device DeviceInPath, body AskDeviceJSONRequestBody, reqEditors ...RequestEditorFn) (*AskDeviceResponse, error) {
+	rsp, err := c.AskDevice(ctx, device, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAskDeviceResponse(rsp)
+}
+
+// RevokeDeviceWithBodyWithResponse Shuts a device out for good; its tokens, pre-shared key and certificates are deleted
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -9720,7 +13992,7 @@ func (c *ClientWithResponses) RevokeDeviceWithBodyWithResponse(ctx context.Conte
 	return ParseRevokeDeviceResponse(rsp)
 }
 
-// RevokeDeviceWithResponse Shuts a device out for good; its tokens are deleted
+// RevokeDeviceWithResponse Shuts a device out for good; its tokens, pre-shared key and certificates are deleted
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -9764,7 +14036,7 @@ func (c *ClientWithResponses) StreamEventsWithResponse(ctx context.Context, reqE
 	return ParseStreamEventsResponse(rsp)
 }
 
-// ListFindingsWithResponse What traffic says that needs a look: most severe and newest first
+// ListFindingsWithResponse What traffic says that needs a look: what goes on first, of it the most severe and newest
 //
 // Filter keys: `severity`, `finding`, `api`, `version`, `operation`; a word searches in API and operation.
 //
@@ -9779,12 +14051,30 @@ func (c *ClientWithResponses) ListFindingsWithResponse(ctx context.Context, para
 	return ParseListFindingsResponse(rsp)
 }
 
+// PublishApisWithBodyWithResponse Publishes many contracts in one decision, or shows what that would do
+//
+// Each line is a NamedDocument: at most 2,000 lines, 8 MiB in a document and 64 MiB in all. All documents become live at
+// once or none does: with one that is refused nothing is changed, and the answer has the findings of all of them, by
+// 422 where one is no valid contract and by 409 where they claim routes of other APIs or of each other. APIs may exchange
+// their routes. Two documents of one version are refused, and so are two versions of an API on the same routes.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/imports/apis (the `PublishApis` operationId).
+func (c *ClientWithResponses) PublishApisWithBodyWithResponse(ctx context.Context, params *PublishApisParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PublishApisResponse, error) {
+	rsp, err := c.PublishApisWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePublishApisResponse(rsp)
+}
+
 // ImportDevicesWithBodyWithResponse Registers many devices, one JSON object on each line
 //
 // Each line is a NewDevice. With `mode=good` lines that are refused do not hold up the others; with `mode=all` nothing is
 // registered unless every line is good. The answer is a stream of ImportLine: one for each device (with its token) or
 // refused line, in the order of the lines and only after it was stored, progress now and then, and a summary at the end. An
-// answer that ends without a summary was cut off. With `mode=all` all devices are registered then or none: once all lines are
+// answer that ends without a summary was cut off. Pre-shared keys (`psk`) are taken with `mode=good`. With `mode=all` all devices are registered then or none: once all lines are
 // checked and the first device is told, the others follow, though without tokens, which have to be issued anew.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -9796,6 +14086,163 @@ func (c *ClientWithResponses) ImportDevicesWithBodyWithResponse(ctx context.Cont
 		return nil, err
 	}
 	return ParseImportDevicesResponse(rsp)
+}
+
+// StreamMessagesWithResponse Messages as they are published, as server-sent events
+//
+// An event `message` carries a LiveMessage; an event `left-out` carries `{"count": n}` when n messages were not sent, because a gateway
+// sends at most 100 a second or this reader was too slow; an event `listening` carries `{"nodes": [...], "missing": [...]}`: which
+// gateways listen, and which do not answer, whenever that changes. What messages carry follows the rules of retained messages. Answers to requests are for their caller and not heard.
+// Comments keep the connection alive. It ends when the session or token ends. That somebody listens stands in the audit log.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/mqtt/messages/stream (the `StreamMessages` operationId).
+func (c *ClientWithResponses) StreamMessagesWithResponse(ctx context.Context, params *StreamMessagesParams, reqEditors ...RequestEditorFn) (*StreamMessagesResponse, error) {
+	rsp, err := c.StreamMessages(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStreamMessagesResponse(rsp)
+}
+
+// ListRetainedWithResponse Retained messages in the order of their topics, without what they carry
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/mqtt/retained (the `ListRetained` operationId).
+func (c *ClientWithResponses) ListRetainedWithResponse(ctx context.Context, params *ListRetainedParams, reqEditors ...RequestEditorFn) (*ListRetainedResponse, error) {
+	rsp, err := c.ListRetained(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListRetainedResponse(rsp)
+}
+
+// DeleteRetainedWithResponse Deletes a retained message on all gateways
+//
+// Subscribers hear an empty message, as if a publisher had deleted it (MQTT 5 section 3.3.1.3). It stands in the audit log.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/mqtt/retained/message (the `DeleteRetained` operationId).
+func (c *ClientWithResponses) DeleteRetainedWithResponse(ctx context.Context, params *DeleteRetainedParams, reqEditors ...RequestEditorFn) (*DeleteRetainedResponse, error) {
+	rsp, err := c.DeleteRetained(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteRetainedResponse(rsp)
+}
+
+// GetRetainedWithResponse A retained message with what it carries
+//
+// Values that the contract says are secret are taken out before they leave the gateway; where no contract explains the topic, or its
+// contract forbids captures, there is a note instead of the payload. It stands in the audit log that somebody looked.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/mqtt/retained/message (the `GetRetained` operationId).
+func (c *ClientWithResponses) GetRetainedWithResponse(ctx context.Context, params *GetRetainedParams, reqEditors ...RequestEditorFn) (*GetRetainedResponse, error) {
+	rsp, err := c.GetRetained(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetRetainedResponse(rsp)
+}
+
+// ListMqttSessionsWithResponse MQTT sessions of all gateways, in the order of their client ids
+//
+// The gateways are asked at this moment; `missing` names those that did not answer, whose sessions are not listed. Filter keys:
+// `client`, `principal`, `kind`, `device` (a principal of kind device), `node`, `state` (`connected` or `away`), `version` (`3.1.1` or `5`;
+// of those that are connected), `keepalive` (seconds), `source`, `queue` (`waiting` where messages wait or are in flight, or `empty`),
+// `subscription` (a topic filter as it was subscribed to), `since` (connected or away, not longer); a word searches in client and principal.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/mqtt/sessions (the `ListMqttSessions` operationId).
+func (c *ClientWithResponses) ListMqttSessionsWithResponse(ctx context.Context, params *ListMqttSessionsParams, reqEditors ...RequestEditorFn) (*ListMqttSessionsResponse, error) {
+	rsp, err := c.ListMqttSessions(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListMqttSessionsResponse(rsp)
+}
+
+// EndMqttSessionWithResponse Closes a session's connection and forgets its subscriptions and the messages that wait in it
+//
+// Its will is published, as MQTT demands of a session that ends. It cannot be undone. It stands in the audit log.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/mqtt/sessions/{mqttSession} (the `EndMqttSession` operationId).
+func (c *ClientWithResponses) EndMqttSessionWithResponse(ctx context.Context, mqttSession MqttSessionInPath, params *EndMqttSessionParams, reqEditors ...RequestEditorFn) (*EndMqttSessionResponse, error) {
+	rsp, err := c.EndMqttSession(ctx, mqttSession, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEndMqttSessionResponse(rsp)
+}
+
+// GetMqttSessionWithResponse One session with its subscriptions, its queue, what is in flight, and its will
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/mqtt/sessions/{mqttSession} (the `GetMqttSession` operationId).
+func (c *ClientWithResponses) GetMqttSessionWithResponse(ctx context.Context, mqttSession MqttSessionInPath, reqEditors ...RequestEditorFn) (*GetMqttSessionResponse, error) {
+	rsp, err := c.GetMqttSession(ctx, mqttSession, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetMqttSessionResponse(rsp)
+}
+
+// DisconnectMqttSessionWithBodyWithResponse Closes a session's connection; the session stays
+//
+// A version 5 client is told that it is an administrative action (0x98). Nothing keeps it from connecting again: quarantine the device for
+// that. It stands in the audit log.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/mqtt/sessions/{mqttSession}/disconnect (the `DisconnectMqttSession` operationId).
+func (c *ClientWithResponses) DisconnectMqttSessionWithBodyWithResponse(ctx context.Context, mqttSession MqttSessionInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DisconnectMqttSessionResponse, error) {
+	rsp, err := c.DisconnectMqttSessionWithBody(ctx, mqttSession, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDisconnectMqttSessionResponse(rsp)
+}
+
+// DisconnectMqttSessionWithResponse Closes a session's connection; the session stays
+//
+// A version 5 client is told that it is an administrative action (0x98). Nothing keeps it from connecting again: quarantine the device for
+// that. It stands in the audit log.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/mqtt/sessions/{mqttSession}/disconnect (the `DisconnectMqttSession` operationId).
+func (c *ClientWithResponses) DisconnectMqttSessionWithResponse(ctx context.Context, mqttSession MqttSessionInPath, body DisconnectMqttSessionJSONRequestBody, reqEditors ...RequestEditorFn) (*DisconnectMqttSessionResponse, error) {
+	rsp, err := c.DisconnectMqttSession(ctx, mqttSession, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDisconnectMqttSessionResponse(rsp)
+}
+
+// ListTopicsWithResponse One level of the tree of topics, with messages a second and retained messages
+//
+// Topics are those that have a retained message, and those on which messages were published since somebody has looked: gateways count
+// messages by topic only meanwhile, and for a minute after. Ask again to get rates. Topics of which a level is a parameter that the contract
+// says is secret are not listed, nor those that begin with `$`.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/mqtt/topics (the `ListTopics` operationId).
+func (c *ClientWithResponses) ListTopicsWithResponse(ctx context.Context, params *ListTopicsParams, reqEditors ...RequestEditorFn) (*ListTopicsResponse, error) {
+	rsp, err := c.ListTopics(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListTopicsResponse(rsp)
 }
 
 // GetContractWithResponse This document
@@ -11152,6 +15599,204 @@ func ParseClaimResponse(rsp *http.Response) (*ClaimResponse, error) {
 	return response, nil
 }
 
+// ParseListCoapObservationsResponse parses an HTTP response from a ListCoapObservationsWithResponse call
+func ParseListCoapObservationsResponse(rsp *http.Response) (*ListCoapObservationsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListCoapObservationsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CoapObservationPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseEndCoapObservationResponse parses an HTTP response from a EndCoapObservationWithResponse call
+func ParseEndCoapObservationResponse(rsp *http.Response) (*EndCoapObservationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EndCoapObservationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest OutcomeAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListCoapPeersResponse parses an HTTP response from a ListCoapPeersWithResponse call
+func ParseListCoapPeersResponse(rsp *http.Response) (*ListCoapPeersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListCoapPeersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CoapPeerPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseEndCoapSessionResponse parses an HTTP response from a EndCoapSessionWithResponse call
+func ParseEndCoapSessionResponse(rsp *http.Response) (*EndCoapSessionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EndCoapSessionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest OutcomeAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetCoapPeerResponse parses an HTTP response from a GetCoapPeerWithResponse call
+func ParseGetCoapPeerResponse(rsp *http.Response) (*GetCoapPeerResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetCoapPeerResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CoapPeerDetail
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListCoapTransfersResponse parses an HTTP response from a ListCoapTransfersWithResponse call
+func ParseListCoapTransfersResponse(rsp *http.Response) (*ListCoapTransfersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListCoapTransfersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CoapTransferPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseListDevicesResponse parses an HTTP response from a ListDevicesWithResponse call
 func ParseListDevicesResponse(rsp *http.Response) (*ListDevicesResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -11323,6 +15968,416 @@ func ParseUpdateDeviceResponse(rsp *http.Response) (*UpdateDeviceResponse, error
 	return response, nil
 }
 
+// ParseAddDeviceCertificateResponse parses an HTTP response from a AddDeviceCertificateWithResponse call
+func ParseAddDeviceCertificateResponse(rsp *http.Response) (*AddDeviceCertificateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AddDeviceCertificateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DeviceAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers AddDeviceCertificateResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRemoveDeviceCertificateResponse parses an HTTP response from a RemoveDeviceCertificateWithResponse call
+func ParseRemoveDeviceCertificateResponse(rsp *http.Response) (*RemoveDeviceCertificateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RemoveDeviceCertificateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DeviceAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RemoveDeviceCertificateResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListDeviceCommandsResponse parses an HTTP response from a ListDeviceCommandsWithResponse call
+func ParseListDeviceCommandsResponse(rsp *http.Response) (*ListDeviceCommandsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListDeviceCommandsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest struct {
+			Items []DeviceCommand `json:"items"`
+		}
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseQueueDeviceCommandResponse parses an HTTP response from a QueueDeviceCommandWithResponse call
+func ParseQueueDeviceCommandResponse(rsp *http.Response) (*QueueDeviceCommandResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &QueueDeviceCommandResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest DeviceCommand
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetDeviceCommandResponse parses an HTTP response from a GetDeviceCommandWithResponse call
+func ParseGetDeviceCommandResponse(rsp *http.Response) (*GetDeviceCommandResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetDeviceCommandResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DeviceCommand
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCancelDeviceCommandResponse parses an HTTP response from a CancelDeviceCommandWithResponse call
+func ParseCancelDeviceCommandResponse(rsp *http.Response) (*CancelDeviceCommandResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CancelDeviceCommandResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DeviceCommand
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRemoveDeviceOscoreResponse parses an HTTP response from a RemoveDeviceOscoreWithResponse call
+func ParseRemoveDeviceOscoreResponse(rsp *http.Response) (*RemoveDeviceOscoreResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RemoveDeviceOscoreResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DeviceAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RemoveDeviceOscoreResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSetDeviceOscoreResponse parses an HTTP response from a SetDeviceOscoreWithResponse call
+func ParseSetDeviceOscoreResponse(rsp *http.Response) (*SetDeviceOscoreResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetDeviceOscoreResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DeviceWithOscore
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers SetDeviceOscoreResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRemoveDevicePskResponse parses an HTTP response from a RemoveDevicePskWithResponse call
+func ParseRemoveDevicePskResponse(rsp *http.Response) (*RemoveDevicePskResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RemoveDevicePskResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DeviceAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RemoveDevicePskResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSetDevicePskResponse parses an HTTP response from a SetDevicePskWithResponse call
+func ParseSetDevicePskResponse(rsp *http.Response) (*SetDevicePskResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetDevicePskResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DeviceWithPsk
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers SetDevicePskResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseQuarantineDeviceResponse parses an HTTP response from a QuarantineDeviceWithResponse call
 func ParseQuarantineDeviceResponse(rsp *http.Response) (*QuarantineDeviceResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -11410,6 +16465,39 @@ func ParseReleaseDeviceResponse(rsp *http.Response) (*ReleaseDeviceResponse, err
 			headers.ETag = value
 		}
 		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAskDeviceResponse parses an HTTP response from a AskDeviceWithResponse call
+func ParseAskDeviceResponse(rsp *http.Response) (*AskDeviceResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AskDeviceResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DeviceReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
 	}
 
 	return response, nil
@@ -11566,6 +16654,39 @@ func ParseListFindingsResponse(rsp *http.Response) (*ListFindingsResponse, error
 	return response, nil
 }
 
+// ParsePublishApisResponse parses an HTTP response from a PublishApisWithResponse call
+func ParsePublishApisResponse(rsp *http.Response) (*PublishApisResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PublishApisResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Publication
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseImportDevicesResponse parses an HTTP response from a ImportDevicesWithResponse call
 func ParseImportDevicesResponse(rsp *http.Response) (*ImportDevicesResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -11580,6 +16701,296 @@ func ParseImportDevicesResponse(rsp *http.Response) (*ImportDevicesResponse, err
 	}
 
 	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseStreamMessagesResponse parses an HTTP response from a StreamMessagesWithResponse call
+func ParseStreamMessagesResponse(rsp *http.Response) (*StreamMessagesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &StreamMessagesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListRetainedResponse parses an HTTP response from a ListRetainedWithResponse call
+func ParseListRetainedResponse(rsp *http.Response) (*ListRetainedResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListRetainedResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RetainedPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteRetainedResponse parses an HTTP response from a DeleteRetainedWithResponse call
+func ParseDeleteRetainedResponse(rsp *http.Response) (*DeleteRetainedResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteRetainedResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest OutcomeAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetRetainedResponse parses an HTTP response from a GetRetainedWithResponse call
+func ParseGetRetainedResponse(rsp *http.Response) (*GetRetainedResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetRetainedResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RetainedDetail
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListMqttSessionsResponse parses an HTTP response from a ListMqttSessionsWithResponse call
+func ParseListMqttSessionsResponse(rsp *http.Response) (*ListMqttSessionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListMqttSessionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest MqttSessionPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseEndMqttSessionResponse parses an HTTP response from a EndMqttSessionWithResponse call
+func ParseEndMqttSessionResponse(rsp *http.Response) (*EndMqttSessionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EndMqttSessionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest OutcomeAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetMqttSessionResponse parses an HTTP response from a GetMqttSessionWithResponse call
+func ParseGetMqttSessionResponse(rsp *http.Response) (*GetMqttSessionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetMqttSessionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest MqttSessionDetail
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDisconnectMqttSessionResponse parses an HTTP response from a DisconnectMqttSessionWithResponse call
+func ParseDisconnectMqttSessionResponse(rsp *http.Response) (*DisconnectMqttSessionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DisconnectMqttSessionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest OutcomeAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ProblemAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListTopicsResponse parses an HTTP response from a ListTopicsWithResponse call
+func ParseListTopicsResponse(rsp *http.Response) (*ListTopicsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListTopicsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest TopicPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest ProblemAnswer
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {

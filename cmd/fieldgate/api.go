@@ -3,12 +3,10 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"fieldgate"
 	"fieldgate/api"
 )
 
@@ -20,104 +18,6 @@ func newAPI(c *cli) *cobra.Command {
 		Short:   "Publish contracts and follow their lifecycle",
 		Example: "  fieldgate api publish thermo.openapi.yaml\n  fieldgate api list",
 	}, apiPublish(c), apiList(c), apiShow(c), apiDocument(c), apiDeprecate(c), apiRetire(c), apiRestore(c))
-}
-
-func apiPublish(c *cli) *cobra.Command {
-	var dryRun bool
-	command := &cobra.Command{
-		Use:   "publish FILE",
-		Short: "Make the API of a contract live, within a second and without a restart",
-		Long: `Make the API of a contract live: an OpenAPI 3.1 or 3.0, AsyncAPI 3 or pass-through document.
-FILE may be "-" for standard input. Publishing what is published already changes nothing.`,
-		Example: "  fieldgate api publish thermo.openapi.yaml --dry-run\n  fieldgate api publish thermo.openapi.yaml",
-		Args:    arguments("FILE"),
-		RunE: func(command *cobra.Command, args []string) error {
-			document, err := readDocument(command.InOrStdin(), args[0])
-			if err != nil {
-				return err
-			}
-			admin, err := c.connect()
-			if err != nil {
-				return err
-			}
-			plan, err := publish(command.Context(), admin, args[0], document, dryRun)
-			if err != nil {
-				return err
-			}
-			if c.output == formatJSON {
-				return printJSON(command.OutOrStdout(), plan)
-			}
-			printFindings(command.ErrOrStderr(), plan.Findings)
-			return printPlan(command.OutOrStdout(), plan, dryRun)
-		},
-	}
-	command.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would change")
-	return command
-}
-
-// readDocument reads a contract, from standard input where the name is "-".
-func readDocument(stdin io.Reader, name string) ([]byte, error) {
-	source := stdin
-	if name != "-" {
-		file, err := os.Open(name)
-		if err != nil {
-			return nil, err
-		}
-		defer file.Close()
-		source = file
-	}
-	document, err := io.ReadAll(io.LimitReader(source, fieldgate.MaxDocumentBytes+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(document) > fieldgate.MaxDocumentBytes {
-		return nil, fmt.Errorf("%s is longer than the %d MiB that a contract may have", name, fieldgate.MaxDocumentBytes>>20)
-	}
-	return document, nil
-}
-
-// printPlan says what publishing did, or would do, and what that means for each operation.
-func printPlan(w io.Writer, plan *api.Plan, dryRun bool) error {
-	subject := fmt.Sprintf("%s %s (%s)", plan.Api, plan.Version, printable(plan.Title))
-	switch {
-	case plan.Change == api.ChangeNone:
-		fmt.Fprintf(w, "%s is published already; nothing changes\n", subject)
-		return nil
-	case dryRun:
-		fmt.Fprintf(w, "%s would be published: %s\n", subject, changeText(plan))
-	default:
-		fmt.Fprintf(w, "%s is live: %s\n", subject, changeText(plan))
-	}
-	t := newTable(w)
-	for _, o := range plan.Operations {
-		t.add(append([]cell{{text: "  "}}, operationCells(o)...)...)
-	}
-	return t.flush()
-}
-
-func operationCells(o api.OperationChange) []cell {
-	switch o.Change {
-	case api.OperationAdded:
-		return []cell{{"+", green}, {o.Id, green}}
-	case api.OperationChanged:
-		return []cell{{"~", yellow}, {o.Id, yellow}}
-	case api.OperationRemoved:
-		return []cell{{"-", red}, {o.Id, red}}
-	}
-	return []cell{{text: "="}, {text: o.Id}}
-}
-
-func changeText(plan *api.Plan) string {
-	text := map[api.PlanChange]string{
-		api.ChangeNewApi:      "a new API",
-		api.ChangeNewVersion:  "a new version",
-		api.ChangeReplacement: "new content of this version",
-		api.ChangeRestoration: "this version is active again",
-	}[plan.Change]
-	if len(plan.Supersedes) > 0 {
-		text += " in the place of " + strings.Join(plan.Supersedes, ", ")
-	}
-	return text
 }
 
 func apiList(c *cli) *cobra.Command {
@@ -161,7 +61,7 @@ func kindCell(kind api.ContractKind) cell {
 func apiShow(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:     "show API",
-		Short:   "Show an API with its versions, operations and traffic",
+		Short:   "Show an API with its versions, operations, their rules and traffic",
 		Example: "  fieldgate api show thermo",
 		Args:    arguments("API"),
 		RunE: func(command *cobra.Command, args []string) error {
@@ -202,6 +102,9 @@ func printAPI(w io.Writer, a *api.ApiDetail) error {
 			operations.add(cells(o.Id, o.Version, dash(o.Http), dash(o.Coap), dash(o.Mqtt), dash(o.Upstream), accessText(&o))...)
 		}
 		if err := operations.flush(); err != nil {
+			return err
+		}
+		if err := printRules(w, a); err != nil {
 			return err
 		}
 	}

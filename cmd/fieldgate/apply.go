@@ -26,7 +26,8 @@ func newApply(c *cli) *cobra.Command {
     - {id: dashboard, name: Plant dashboard, scopes: [telemetry:read]}
 
 The plan is shown first: "+" creates, "~" changes, "=" leaves as it is, "-" ends (only with --prune). Applying twice
-changes nothing the second time. Without --yes it asks before it changes anything.`,
+changes nothing the second time. Without --yes it asks before it changes anything. Contracts become live all at once or not at
+all (more than ` + portionText + ` in several portions); devices and apps follow one by one.`,
 		Example: `  fieldgate apply -f fleet/ --dry-run
   fieldgate apply -f fleet/ --yes --tokens new-tokens.ndjson`,
 		Args: arguments(),
@@ -46,7 +47,7 @@ changes nothing the second time. Without --yes it asks before it changes anythin
 				return err
 			}
 			ctx, out, notes := command.Context(), command.OutOrStdout(), command.ErrOrStderr()
-			plan, err := planChanges(ctx, admin, wanted, prune)
+			plan, err := planChanges(ctx, admin, notes, wanted, prune)
 			if err != nil {
 				return err
 			}
@@ -75,7 +76,7 @@ changes nothing the second time. Without --yes it asks before it changes anythin
 			if err != nil {
 				return err
 			}
-			if err := applySteps(ctx, pending, secrets); err != nil {
+			if err := applySteps(ctx, admin, notes, pending, secrets); err != nil {
 				return errors.Join(err, secrets.close())
 			}
 			fmt.Fprintf(notes, "%s made.\n", plural(len(pending), "change"))
@@ -100,16 +101,27 @@ func printSteps(w io.Writer, steps []*step) error {
 	for _, s := range steps {
 		mark := map[action]cell{actionCreate: {"+", green}, actionChange: {"~", yellow}, actionKeep: {"=", faint}, actionEnd: {"-", red}}[s.Action]
 		t.add(mark, cell{text: s.Kind}, cell{s.ID, mark.colour}, cell{text: s.Detail})
+		addStepRules(t, s)
 	}
 	return t.flush()
 }
 
 // confirm asks a person; without one nothing is changed.
 func confirm(in io.Reader, notes io.Writer, changes int) error {
-	if file, ok := in.(*os.File); !ok || !isTerminal(file) {
+	if !isTerminalInput(in) {
 		return usagef("nobody is there to be asked: add --yes to make these changes, or --dry-run to see them only")
 	}
-	fmt.Fprintf(notes, "Make %s? [y/N] ", plural(changes, "change"))
+	return askYes(in, notes, fmt.Sprintf("Make %s?", plural(changes, "change")))
+}
+
+func isTerminalInput(in io.Reader) bool {
+	file, ok := in.(*os.File)
+	return ok && isTerminal(file)
+}
+
+// askYes asks whoever sits at the terminal.
+func askYes(in io.Reader, notes io.Writer, question string) error {
+	fmt.Fprintf(notes, "%s [y/N] ", question)
 	answer, err := bufio.NewReader(in).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err

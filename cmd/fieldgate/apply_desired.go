@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -48,6 +50,9 @@ type desiredApp struct {
 // readDesired reads a file, or all files of a folder that can be meant, in the order of their names.
 func readDesired(path string) (*desired, error) {
 	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no file or folder %s", path)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -1,9 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -28,7 +29,10 @@ type step struct {
 	ID     string `json:"id"`
 	Detail string `json:"detail,omitempty"`
 
-	apply func(context.Context) (secret string, err error)
+	Operations []api.OperationChange `json:"operations,omitempty"` // of an API: those that change
+
+	document *contractFile // of a contract, which is published with the others
+	apply    func(context.Context) (secret string, err error)
 }
 
 // changes is how to get from what is to what is wanted.
@@ -49,23 +53,50 @@ func (c *changes) pending() []*step {
 	return pending
 }
 
-// applySteps makes the changes in their order and stops at the first that fails; a second run goes on from there.
-func applySteps(ctx context.Context, pending []*step, secrets *tokenFile) error {
+// applySteps makes the changes in their order, those of contracts in one decision, and stops at the first that fails; a second
+// run goes on from there.
+func applySteps(ctx context.Context, admin *client.ClientWithResponses, notes io.Writer, pending []*step, secrets *tokenFile) error {
+	var files []contractFile
+	for _, s := range pending {
+		if s.document != nil {
+			files = append(files, *s.document)
+		}
+	}
+	published, err := publishAll(ctx, admin, notes, files, false)
+	if err != nil {
+		return stopped(err, len(published), len(pending))
+	}
 	for i, s := range pending {
-		secret, err := s.apply(ctx)
+		if s.document != nil {
+			continue
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("interrupted: %d of %d changes were made; apply again to go on", i, len(pending))
+		}
+		// What was asked for is waited for: a secret is told once, and would be lost with the answer.
+		secret, err := s.apply(context.WithoutCancel(ctx))
 		if err == nil && secret != "" {
 			err = secrets.add(s.Kind, s.ID, secret)
 		}
 		if err != nil {
-			return fmt.Errorf("%s %s: %w (%d of %d changes were made; apply again once this is put right)", s.Kind, s.ID, err, i, len(pending))
+			return stopped(fmt.Errorf("%s %s: %w", s.Kind, s.ID, err), i, len(pending))
 		}
 	}
 	return nil
 }
 
-func planChanges(ctx context.Context, admin *client.ClientWithResponses, wanted *desired, prune bool) (*changes, error) {
+// stopped says how far it came. Where no answer came, what was asked for last may have been carried out.
+func stopped(err error, made, all int) error {
+	least := "at least "
+	if problem := new(api.Problem); errors.As(err, &problem) && problem.Status < 500 {
+		least = ""
+	}
+	return fmt.Errorf("%w (%s%d of %d changes were made; apply again once this is put right)", err, least, made, all)
+}
+
+func planChanges(ctx context.Context, admin *client.ClientWithResponses, notes io.Writer, wanted *desired, prune bool) (*changes, error) {
 	plan := &changes{}
-	if err := planContracts(ctx, admin, plan, wanted.contracts, prune); err != nil {
+	if err := planContracts(ctx, admin, notes, plan, wanted.contracts, prune); err != nil {
 		return nil, err
 	}
 	if wanted.devices != nil {
@@ -81,52 +112,29 @@ func planChanges(ctx context.Context, admin *client.ClientWithResponses, wanted 
 	return plan, nil
 }
 
-// publish sends a document to the admin API. A refused one is an *api.Problem with the document's findings.
-func publish(ctx context.Context, admin *client.ClientWithResponses, name string, document []byte, dryRun bool) (*api.Plan, error) {
-	answer, err := admin.PublishApiWithBodyWithResponse(ctx, &api.PublishApiParams{Name: name, DryRun: dryRun}, "application/yaml", bytes.NewReader(document))
+func planContracts(ctx context.Context, admin *client.ClientWithResponses, notes io.Writer, plan *changes, files []contractFile, prune bool) error {
+	plans, err := publishAll(ctx, admin, notes, files, true)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if answer.JSON201 != nil {
-		return answer.JSON201, nil
-	}
-	return answer.JSON200, nil
-}
-
-func planContracts(ctx context.Context, admin *client.ClientWithResponses, plan *changes, files []contractFile, prune bool) error {
 	source := map[string]string{} // "api version" to file
-	var plans []*api.Plan
-	for _, file := range files {
-		p, err := publish(ctx, admin, file.name, file.document, true)
-		if err != nil {
-			return err
-		}
+	for i := range plans {
+		p, file := &plans[i], files[i]
 		key := p.Api + " " + p.Version
-		if other, twice := source[key]; twice {
+		if other, twice := source[key]; twice { // in different portions
 			return fmt.Errorf("%s and %s are both %s: keep one of them", other, file.name, key)
 		}
 		source[key] = file.name
-		plans = append(plans, p)
 		plan.findings = append(plan.findings, p.Findings...)
-		s := &step{Kind: "api", ID: key, Detail: p.Title, apply: func(ctx context.Context) (string, error) {
-			_, err := publish(ctx, admin, file.name, file.document, false)
-			return "", err
-		}}
-		switch p.Change {
-		case api.ChangeNone:
-			s.Action = actionKeep
-		case api.ChangeNewApi, api.ChangeNewVersion:
-			s.Action, s.Detail = actionCreate, contractDetail(p)
-		default:
-			s.Action, s.Detail = actionChange, contractDetail(p)
-		}
+		s := contractStep(p)
+		s.document = &file
 		plan.add(s)
 	}
-	for _, p := range plans {
+	for i, p := range plans {
 		for _, superseded := range p.Supersedes {
 			// Published in turn they would supersede each other at every run.
 			if other, both := source[p.Api+" "+superseded]; both {
-				return fmt.Errorf("%s and %s are versions of %s on the same routes: keep one of them", other, source[p.Api+" "+p.Version], p.Api)
+				return fmt.Errorf("%s and %s are versions of %s on the same routes: keep one of them", other, files[i].name, p.Api)
 			}
 		}
 	}
@@ -134,6 +142,20 @@ func planContracts(ctx context.Context, admin *client.ClientWithResponses, plan 
 		return nil
 	}
 	return planRetirements(ctx, admin, plan, plans)
+}
+
+// contractStep says what publishing a document does.
+func contractStep(p *api.Plan) *step {
+	s := &step{Kind: "api", ID: p.Api + " " + p.Version, Operations: touched(p)}
+	switch p.Change {
+	case api.ChangeNone:
+		s.Action, s.Detail = actionKeep, p.Title
+	case api.ChangeNewApi, api.ChangeNewVersion:
+		s.Action, s.Detail = actionCreate, contractDetail(p)
+	default:
+		s.Action, s.Detail = actionChange, contractDetail(p)
+	}
+	return s
 }
 
 // contractDetail says what becomes of the operations.
@@ -152,7 +174,7 @@ func contractDetail(p *api.Plan) string {
 }
 
 // planRetirements ends the APIs that no document is about.
-func planRetirements(ctx context.Context, admin *client.ClientWithResponses, plan *changes, plans []*api.Plan) error {
+func planRetirements(ctx context.Context, admin *client.ClientWithResponses, plan *changes, plans []api.Plan) error {
 	existing, err := allPages(func(cursor string) ([]api.Api, string, error) {
 		answer, err := admin.ListApisWithResponse(ctx, &api.ListApisParams{Cursor: cursor, Limit: pageSize})
 		if err != nil {
@@ -164,7 +186,7 @@ func planRetirements(ctx context.Context, admin *client.ClientWithResponses, pla
 		return err
 	}
 	for _, a := range existing {
-		if a.BuiltIn || slices.ContainsFunc(plans, func(p *api.Plan) bool { return p.Api == a.Name }) {
+		if a.BuiltIn || slices.ContainsFunc(plans, func(p api.Plan) bool { return p.Api == a.Name }) {
 			continue
 		}
 		answer, err := admin.GetApiWithResponse(ctx, a.Name)

@@ -48,7 +48,7 @@ func newAudit(c *cli) *cobra.Command {
 		},
 	}
 	command.Flags().StringVar(&params.Filter, "filter", "", "keys actor, action, target, since; a word is looked for in actor and target")
-	command.Flags().IntVar(&limit, "limit", 100, "how many decisions to show")
+	command.Flags().IntVarP(&limit, "limit", "n", 100, "how many decisions to show")
 	return command
 }
 

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"go.yaml.in/yaml/v4"
+
 	"fieldgate"
 	"fieldgate/api/client"
 	"fieldgate/control/access"
@@ -18,7 +20,7 @@ import (
 func (c *cli) connect() (*client.ClientWithResponses, error) {
 	address, tokenFile := c.admin, c.tokenFile
 	if address == "" || tokenFile == "" {
-		e, err := readEnvironment(c.environmentPath())
+		e, err := readAdminPlace(c.environmentPath())
 		if err != nil {
 			if c.admin != "" {
 				return nil, fmt.Errorf("the operator token is in the data folder, which is not known here; name its file with --token-file (%w)", err)
@@ -37,6 +39,29 @@ func (c *cli) connect() (*client.ClientWithResponses, error) {
 		return nil, err
 	}
 	return client.Open(address, token)
+}
+
+// readAdminPlace reads no more of an environment file than where its node keeps socket file and token: what runs can be asked while
+// another setting has an error. Where these cannot be read it says what is wrong with the file.
+func readAdminPlace(path string) (*environment, error) {
+	e, err := readEnvironment(path)
+	if err == nil {
+		return e, nil
+	}
+	text, unread := os.ReadFile(path)
+	if unread != nil || len(text) > maxEnvironment {
+		return nil, err
+	}
+	place := struct {
+		Data        string `yaml:"data"`
+		AdminSocket string `yaml:"admin-socket"`
+	}{defaultEnvironment().Data, defaultEnvironment().AdminSocket}
+	if yaml.Unmarshal(text, &place) != nil || place.Data == "" || place.AdminSocket == "" {
+		return nil, err
+	}
+	e = &environment{Data: place.Data, AdminSocket: place.AdminSocket}
+	e.resolve(path)
+	return e, nil
 }
 
 // readToken reads a file with one token, which nobody but its owner may read.

@@ -10,8 +10,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"text/template"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,10 +29,60 @@ const (
 	demoSeed     = 1
 	demoInterval = 2 * time.Second // between two beats of a device
 	demoLog      = "fieldgate.log"
-	visitor      = "visitor"   // the device of the commands to try
-	dashboard    = "dashboard" // the app of the commands to try
+	visitor      = "visitor"              // the device of the commands to try
+	dashboard    = "dashboard"            // the app of the commands to try
+	outcast      = "thermometer-mqtt-011" // in quarantine from the first run on
 	demoPatience = 15 * time.Second
 )
+
+// demoCommands are to be pasted.
+var demoCommands = template.Must(template.New("demo").Parse(`
+Try in another terminal. A device and an app have these tokens, and the device a key for DTLS:
+
+  export DEVICE={{.Device}} APP={{.App}} KEY={{.Key}}
+
+One operation over three protocols, a payload that breaks the contract, and an answer that comes from the cache the second time:
+
+  curl -i http://{{.HTTP}}/devices/visitor/telemetry {{.Bearer}} -H 'Content-Type: application/json' -d {{.Reading}}
+  mosquitto_pub {{.AsDevice}} -q 1 -t d/visitor/telemetry -m {{.Reading}}
+  coap-client-notls -m post -t 50 -O 65002,$DEVICE -e {{.Reading}} coap://{{.CoAP}}/t
+  curl -i http://{{.HTTP}}/devices/visitor/telemetry {{.Bearer}} -H 'Content-Type: application/json' -d '{"temp":900}'
+  {{.Fieldgate}} tls ca > {{.CA}}
+  curl -i --cacert {{.CA}} https://{{.HTTPS}}/drugs/icu {{.Bearer}}
+
+CoAP over DTLS and TCP, and what there is; a lamp that has registered is asked, and one that sleeps has a note once it wakes up, within a minute;
+where a tracker is, and what a room is to be whose service speaks CoAP, whenever that changes; who observes:
+
+{{with .Secure}}  {{.}} -m post -t 50 -u visitor -k $KEY -e {{$.Reading}} coaps://{{$.CoAPS}}/t
+{{end}}  coap-client-notls -m get -O 65002,$DEVICE coap+tcp://{{.CoAPTCP}}/devices/visitor/state
+  {{.Fieldgate}} coap get /.well-known/core
+  curl -i http://{{.HTTP}}/lamps/{{.Lamp}}/time -H "Authorization: Bearer $APP"
+  curl -i -X PUT http://{{.HTTP}}/lamps/{{.Sleeper}}/note -H "Authorization: Bearer $APP" -H 'Content-Type: text/plain' -d 'see you'
+  {{.Fieldgate}} device commands {{.Sleeper}}
+  FIELDGATE_TOKEN=$APP {{.Fieldgate}} coap observe /trackers/{{.Tracker}}/position
+  curl -N http://{{.HTTP}}/rooms/r12/target -H "Authorization: Bearer $APP" -H 'Accept: text/event-stream'
+  {{.Fieldgate}} coap peer list --filter observes:yes
+
+MQTT: positions, each to one of a group; states, kept for who comes later (one tracker is cut off now and then, and its will says so); a request
+and its answer; a topic of another device, which is refused. Then positions in a browser, and without MQTT:
+
+  mosquitto_sub {{.AsApp}} -v -q 1 -t '$share/wall/tracker/+/position'
+  mosquitto_sub {{.AsApp}} -v -q 1 -t 'tracker/+/status'
+  mosquitto_rr {{.AsDevice}} -q 1 -t meter/visitor/reading -e fg/visitor/answers -m '{"litres":4711}' -F '%P %p'
+  mosquitto_pub {{.AsDevice}} -q 1 -t d/thermometer-mqtt-001/telemetry -m {{.Reading}}
+  {{.Console}}mqtt/live?topic=tracker/%2B/position
+  curl -N http://{{.HTTP}}/trackers/{{.Tracker}}/position -H "Authorization: Bearer $APP" -H 'Accept: text/event-stream'
+
+What was refused, a device in quarantine, and what an operator does:
+
+  {{.Fieldgate}} traffic --status denied
+  {{.Fieldgate}} device show {{.Outcast}}
+  {{.Fieldgate}} device release {{.Outcast}}
+  {{.Fieldgate}} device quarantine visitor
+  {{.Fieldgate}} mqtt session list --filter state:connected
+  {{.Fieldgate}} doctor
+
+`))
 
 var demoSize = sim.Size{MQTT: 100, CoAP: 60, HTTP: 40}
 
@@ -122,8 +174,8 @@ func (d *demo) show(ctx context.Context, n *node, nodeEnded <-chan struct{}) (er
 		return err
 	}
 	addresses := n.gateway.Addresses()
-	d.fleet, err = sim.NewFleet(sim.Config{HTTP: addresses["http"], MQTT: addresses["mqtt"], CoAP: addresses["coap"],
-		Devices: d.tokens.withToken(devices), Tokens: d.tokens.Devices, App: d.tokens.Apps[dashboard], Interval: demoInterval, Seed: demoSeed, Log: d.log})
+	d.fleet, err = sim.NewFleet(sim.Config{HTTP: addresses["http"], MQTT: addresses["mqtt"], CoAP: addresses["coap"], CoAPS: addresses["coaps"], CoAPTCP: addresses["coap-tcp"],
+		Devices: d.tokens.withToken(devices), Tokens: d.tokens.Devices, Keys: d.tokens.pskBytes(), App: d.tokens.Apps[dashboard], Interval: demoInterval, Seed: demoSeed, Log: d.log})
 	if err != nil {
 		return err
 	}
@@ -134,7 +186,9 @@ func (d *demo) show(ctx context.Context, n *node, nodeEnded <-chan struct{}) (er
 	if err != nil {
 		return err
 	}
-	d.printWelcome(status.JSON200, addresses, n)
+	if err := d.printWelcome(status.JSON200, addresses, n); err != nil {
+		return err
+	}
 	fleet := begin(context.WithoutCancel(ctx), d.fleet.Run)
 	err = d.watch(ctx, nodeEnded)
 	err = errors.Join(err, fleet.stop())
@@ -149,6 +203,9 @@ func (d *demo) writeEnvironment() error {
 	e := defaultEnvironment()
 	e.Node, e.Data = "demo", "."
 	e.Upstreams = map[string]upstream{}
+	e.Listen.MQTTS = "127.0.0.1:8883"
+	e.Listen.CoAPS, e.Listen.CoAPTCP = "127.0.0.1:5684", "127.0.0.1:5683"
+	e.CoAP.ResourceDirectory = on
 	e.Listen.HTTPS, e.TLS.InternalCA.Names = "127.0.0.1:8443", []string{"localhost", "127.0.0.1"}
 	for name, addresses := range d.services.Addresses() {
 		u := upstream{Addresses: addresses, Timeout: 5 * time.Second, ConnectTimeout: time.Second}
@@ -223,7 +280,7 @@ func (d *demo) publishExamples(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if _, err := publish(ctx, d.admin, entry.Name(), document, false); err != nil {
+		if _, err := publish(ctx, d.admin, contractFile{entry.Name(), document}, false); err != nil {
 			return fmt.Errorf("publish %s: %w", entry.Name(), err)
 		}
 	}
@@ -256,56 +313,55 @@ func (d *demo) awaitGateway(ctx context.Context, address string) error {
 	}
 }
 
-func (d *demo) printWelcome(status *api.Status, addresses map[string]string, n *node) {
+func (d *demo) printWelcome(status *api.Status, addresses map[string]string, n *node) error {
 	program := os.Args[0]
 	if filepath.Base(program) == program || strings.Contains(program, " ") {
 		program = "fieldgate"
 	}
-	command := program + " --config " + filepath.Join(d.folder, environmentName)
-	token, reading := d.tokens.Devices[visitor], `{"ts":"2026-11-22T18:11:05Z","seq":1,"temp":21.5}`
-	mqttHost, mqttPort, _ := net.SplitHostPort(addresses["mqtt"])
 	fmt.Fprintf(d.out, "Fieldgate demo: %s, %s, %d simulated devices\n\n", plural(status.Apis, "API"), plural(status.Devices, "device"), demoSize.MQTT+demoSize.CoAP+demoSize.HTTP)
 	for _, l := range status.Listeners {
-		fmt.Fprintf(d.out, "  %-6s %s\n", l.Name, l.Address)
+		fmt.Fprintf(d.out, "  %-8s %s\n", l.Name, l.Address)
 	}
 	if link := n.signInLink(); link != "" {
 		fmt.Fprintf(d.out, "\nLook at it in the console; this link signs you in, once within 15 minutes:\n\n  %s\n", link)
 	} else {
 		fmt.Fprintf(d.out, "\nLook at it in the console: %s\n", n.consoleAddress())
 	}
-	fmt.Fprintf(d.out, `
-Try in another terminal (the same operation over three protocols, then a payload that breaks the contract):
-
-  curl -i http://%[1]s/devices/%[2]s/telemetry -H 'Authorization: Bearer %[3]s' -H 'Content-Type: application/json' -d '%[4]s'
-  coap-client-notls -m post -t 50 -O 65002,%[3]s -e '%[4]s' coap://%[5]s/t
-  mosquitto_pub -V mqttv5 -h %[6]s -p %[7]s -i %[2]s -u %[2]s -P %[3]s -q 1 -t d/%[2]s/telemetry -m '%[4]s'
-  curl -i http://%[1]s/devices/%[2]s/telemetry -H 'Authorization: Bearer %[3]s' -H 'Content-Type: application/json' -d '{"temp":900}'
-  curl -N http://%[1]s/trackers/%[8]s/position -H 'Authorization: Bearer %[9]s' -H 'Accept: text/event-stream'
-
-Over HTTP/2 and TLS, with the node's own authority; the second call is answered from the cache:
-
-  %[10]s tls ca > %[11]s
-  curl -i --cacert %[11]s https://%[12]s/drugs/icu -H 'Authorization: Bearer %[3]s'
-
-  %[10]s traffic --follow
-  %[10]s api show thermo
-  %[10]s device quarantine %[2]s
-  %[10]s doctor
-
-`, addresses["http"], visitor, token, reading, addresses["coap"], mqttHost, mqttPort, d.aTracker(), d.tokens.Apps[dashboard], command, filepath.Join(d.folder, "ca.pem"), addresses["https"])
+	host, port, _ := net.SplitHostPort(addresses["mqtt"])
+	broker := "-V mqttv5 -h " + host + " -p " + port
+	err := demoCommands.Execute(d.out, map[string]string{
+		"Device": d.tokens.Devices[visitor], "App": d.tokens.Apps[dashboard], "Key": d.tokens.Keys[visitor], "Outcast": outcast,
+		"Tracker": d.one(sim.Tracker, sim.Regular), "Lamp": d.one(sim.Lamp, sim.Regular), "Sleeper": d.one(sim.Lamp, sim.Sleeper),
+		"HTTP": addresses["http"], "HTTPS": addresses["https"], "CoAP": addresses["coap"], "CoAPS": addresses["coaps"], "CoAPTCP": addresses["coap-tcp"],
+		"Secure": secureClient(), "Console": n.consoleAddress(),
+		"Fieldgate": program + " --config " + filepath.Join(d.folder, environmentName), "CA": filepath.Join(d.folder, "ca.pem"),
+		"AsDevice": broker + " -u " + visitor + " -P $DEVICE", "AsApp": broker + " -u " + dashboard + " -P $APP",
+		"Bearer": `-H "Authorization: Bearer $DEVICE"`, "Reading": `'{"ts":"2026-11-22T18:11:05Z","seq":1,"temp":21.5}'`,
+	})
 	for _, w := range status.Warnings {
 		fmt.Fprintf(d.notes, "warning: %s; %s\n", w.Message, w.Remedy)
 	}
+	return err
 }
 
-// aTracker is a tracker that does nothing wrong.
-func (d *demo) aTracker() string {
+// one is a device of a kind.
+func (d *demo) one(product sim.Product, behaviour sim.Behaviour) string {
 	for _, report := range d.fleet.Reports() {
-		if report.Device.Product == sim.Tracker && report.Device.Behaviour == sim.Regular {
+		if report.Device.Product == product && report.Device.Behaviour == behaviour {
 			return report.Device.ID
 		}
 	}
 	return visitor
+}
+
+// secureClient is a client for CoAP over DTLS, if there is one: it comes with libcoap, built with one library for TLS or another.
+func secureClient() string {
+	for _, name := range []string{"coap-client-openssl", "coap-client-gnutls"} {
+		if _, err := exec.LookPath(name); err == nil {
+			return name
+		}
+	}
+	return ""
 }
 
 // part is something that runs until it is stopped.

@@ -140,17 +140,21 @@ func (d *demo) printSummary() {
 	}
 	// What cannot be written here is lost with the terminal.
 	_ = t.flush()
-	fmt.Fprintln(d.out)
+	fmt.Fprintf(d.out, "\nThe dashboard observed trackers over CoAP and heard %s.\n\n", plural(int64(d.fleet.Heard()), "position"))
 	t = newTable(d.out, "DEVICE", "BEHAVIOUR", "SENT", "VERDICTS")
 	for _, report := range d.fleet.Reports() {
-		if report.Device.Behaviour == sim.Regular || report.Counts.Sent == 0 {
+		behaviour := string(report.Device.Behaviour)
+		if report.Device.ID == outcast && report.Counts.Refused > 0 {
+			behaviour = "quarantined"
+		}
+		if behaviour == string(sim.Regular) || report.Counts.Sent == 0 {
 			continue
 		}
 		var verdicts []string
 		for _, text := range slices.Sorted(maps.Keys(report.Verdicts)) {
 			verdicts = append(verdicts, fmt.Sprintf("%s: %d", text, report.Verdicts[text]))
 		}
-		t.add(cells(report.Device.ID, string(report.Device.Behaviour), fmt.Sprint(report.Counts.Sent), strings.Join(verdicts, ", "))...)
+		t.add(cells(report.Device.ID, behaviour, fmt.Sprint(report.Counts.Sent), strings.Join(verdicts, ", "))...)
 	}
 	_ = t.flush()
 	fmt.Fprintf(d.out, "\n%s stored by the service. Everything is kept in %s; the next run goes on with it.\n", plural(int64(d.services.Stored()), "reading"), d.folder)

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,13 +24,14 @@ const demoTokensName = "tokens.json"
 // theirs to themselves.
 type demoTokens struct {
 	Devices map[string]string `json:"devices"`
+	Keys    map[string]string `json:"keys"` // of devices that make DTLS sessions; texts, so that one can be pasted
 	Apps    map[string]string `json:"apps"`
 
 	path string
 }
 
 func readDemoTokens(path string) (*demoTokens, error) {
-	t := &demoTokens{Devices: map[string]string{}, Apps: map[string]string{}, path: path}
+	t := &demoTokens{Devices: map[string]string{}, Keys: map[string]string{}, Apps: map[string]string{}, path: path}
 	encoded, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return t, nil
@@ -59,9 +62,26 @@ func (t *demoTokens) write() error {
 	return os.Rename(file.Name(), t.path)
 }
 
+// pskOf makes a pre-shared key for a device and keeps it.
+func (t *demoTokens) pskOf(device string) *api.NewPsk {
+	t.Keys[device] = rand.Text()
+	return &api.NewPsk{Key: hex.EncodeToString([]byte(t.Keys[device]))}
+}
+
+// pskBytes are the keys as devices need them.
+func (t *demoTokens) pskBytes() map[string][]byte {
+	keys := make(map[string][]byte)
+	for device, key := range t.Keys {
+		keys[device] = []byte(key)
+	}
+	return keys
+}
+
 // withToken leaves out devices that the gateway knows and that have no token, because an operator revoked them.
 func (t *demoTokens) withToken(devices []sim.Device) []sim.Device {
-	return slices.DeleteFunc(devices, func(d sim.Device) bool { return d.Registered() && t.Devices[d.ID] == "" })
+	return slices.DeleteFunc(devices, func(d sim.Device) bool {
+		return d.Registered() && t.Devices[d.ID] == "" || d.Transport == sim.DTLS && t.Keys[d.ID] == ""
+	})
 }
 
 // register makes sure that devices and app are known and that we have their secrets. What an operator did to them meanwhile
@@ -83,25 +103,40 @@ func (d *demo) register(ctx context.Context, devices []sim.Device) error {
 	}
 	var lines bytes.Buffer
 	encoder := json.NewEncoder(&lines)
-	for _, device := range append([]sim.Device{{ID: visitor, Model: "T2", Firmware: "2.0.1"}}, devices...) {
-		if !device.Registered() {
+	for _, device := range append([]sim.Device{{ID: visitor, Model: "T2", Firmware: "2.0.1", Transport: sim.DTLS}}, devices...) {
+		if !device.Registered() || state[device.ID] == api.PrincipalStateRevoked {
 			continue
 		}
-		switch {
-		case state[device.ID] == "":
-			if err := encoder.Encode(api.NewDevice{Id: device.ID, Model: device.Model, Firmware: device.Firmware}); err != nil {
+		if state[device.ID] == "" {
+			added := api.NewDevice{Id: device.ID, Model: device.Model, Firmware: device.Firmware}
+			if device.Transport == sim.DTLS {
+				added.Psk = d.tokens.pskOf(device.ID)
+			}
+			if err := encoder.Encode(added); err != nil {
 				return err
 			}
-		case d.tokens.Devices[device.ID] == "" && state[device.ID] != api.PrincipalStateRevoked:
+			continue
+		}
+		if d.tokens.Devices[device.ID] == "" {
 			answer, err := d.admin.IssueDeviceTokenWithResponse(ctx, device.ID, &api.IssueDeviceTokenParams{})
 			if err != nil {
 				return err
 			}
 			d.tokens.Devices[device.ID] = answer.JSON200.Token
 		}
+		if device.Transport == sim.DTLS && d.tokens.Keys[device.ID] == "" {
+			if _, err := d.admin.SetDevicePskWithResponse(ctx, device.ID, nil, *d.tokens.pskOf(device.ID)); err != nil {
+				return err
+			}
+		}
 	}
 	if err := d.importDevices(ctx, &lines); err != nil {
 		return err
+	}
+	if state[outcast] == "" {
+		if _, err := d.admin.QuarantineDeviceWithResponse(ctx, outcast, nil, api.Reason{Reason: "the demo shows a device in quarantine"}); err != nil {
+			return err
+		}
 	}
 	if err := d.registerApp(ctx); err != nil {
 		return err
@@ -136,20 +171,32 @@ func (d *demo) importDevices(ctx context.Context, lines *bytes.Buffer) error {
 	}
 }
 
+var dashboardScopes = []string{"positions.read", "commands.send", "state.read", "tariff.read", "lamps.write", "rooms.read", "rooms.write"}
+
 func (d *demo) registerApp(ctx context.Context) error {
 	apps, err := d.admin.ListAppsWithResponse(ctx, &api.ListAppsParams{Limit: pageSize})
 	if err != nil {
 		return err
 	}
 	at := slices.IndexFunc(apps.JSON200.Items, func(a api.App) bool { return a.Id == dashboard })
-	switch {
-	case at < 0:
-		answer, err := d.admin.AddAppWithResponse(ctx, nil, api.NewApp{Id: dashboard, Name: "Demo dashboard", Scopes: []string{"positions.read", "commands.send", "state.read", "tariff.read"}})
+	if at < 0 {
+		answer, err := d.admin.AddAppWithResponse(ctx, nil, api.NewApp{Id: dashboard, Name: "Demo dashboard", Scopes: dashboardScopes})
 		if err != nil {
 			return err
 		}
 		d.tokens.Apps[dashboard] = answer.JSON201.Key
-	case d.tokens.Apps[dashboard] == "" && apps.JSON200.Items[at].State != api.PrincipalStateRevoked:
+		return nil
+	}
+	app := apps.JSON200.Items[at]
+	if app.State == api.PrincipalStateRevoked {
+		return nil
+	}
+	if scopes := slices.Compact(slices.Sorted(slices.Values(slices.Concat(app.Scopes, dashboardScopes)))); len(scopes) > len(app.Scopes) { // the folder is an older version's
+		if _, err := d.admin.UpdateAppWithResponse(ctx, dashboard, nil, api.AppUpdate{Scopes: &scopes}); err != nil {
+			return err
+		}
+	}
+	if d.tokens.Apps[dashboard] == "" {
 		answer, err := d.admin.IssueAppKeyWithResponse(ctx, dashboard, &api.IssueAppKeyParams{})
 		if err != nil {
 			return err

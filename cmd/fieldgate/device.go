@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,8 +19,9 @@ func newDevice(c *cli) *cobra.Command {
 		Use:     "device",
 		Short:   "Admit devices, and cut them off",
 		Example: "  fieldgate device add d7 --model T2\n  fieldgate device list --state quarantined",
-	}, deviceAdd(c), deviceImport(c), deviceList(c), deviceShow(c), deviceToken(c), deviceUpdate(c),
-		deviceDecision(c, "revoke", "Shut a device out for good; its tokens are deleted", func(ctx context.Context, admin *client.ClientWithResponses, id string) (*api.Device, error) {
+	}, deviceAdd(c), deviceImport(c), deviceList(c), deviceShow(c), deviceToken(c), devicePSK(c), deviceOSCORE(c), deviceCertificate(c), deviceUpdate(c),
+		deviceRead(c), deviceSend(c), deviceCommands(c), deviceCancel(c),
+		deviceDecision(c, "revoke", "Shut a device out for good; its tokens, pre-shared key and certificates are deleted", func(ctx context.Context, admin *client.ClientWithResponses, id string) (*api.Device, error) {
 			answer, err := admin.RevokeDeviceWithResponse(ctx, id, nil, api.Reason{})
 			if err != nil {
 				return nil, err
@@ -201,7 +203,7 @@ func deviceShow(c *cli) *cobra.Command {
 			if err != nil {
 				return hinted(err, deviceListing)
 			}
-			return c.printDevice(command.OutOrStdout(), answer.JSON200, "")
+			return c.showDevice(command.OutOrStdout(), answer.JSON200)
 		},
 	}
 }
@@ -219,22 +221,49 @@ func (c *cli) printDeviceToken(command *cobra.Command, d *api.DeviceWithToken, q
 	return c.printDevice(out, &d.Device, d.Token)
 }
 
+// showDevice is printDevice with when it was seen and what it has registered.
+func (c *cli) showDevice(w io.Writer, d *api.Device) error {
+	if c.output == formatJSON {
+		return printJSON(w, d)
+	}
+	t := newTable(w)
+	deviceRows(t, d)
+	seen := "never"
+	if p := d.Presence; p != nil {
+		seen = fmt.Sprintf("%s over %s from %s, at gateway %s", shortTime(p.SeenAt), p.Protocol, dash(p.Source), dash(p.Node))
+	}
+	t.add(cells("last seen", seen)...)
+	registrationRows(t, d.Registration)
+	return t.flush()
+}
+
 func (c *cli) printDevice(w io.Writer, d *api.Device, token string) error {
 	if c.output == formatJSON {
 		return printJSON(w, d)
 	}
 	t := newTable(w)
+	deviceRows(t, d)
+	if token != "" {
+		t.add(cell{text: "token"}, cell{text: token, colour: bold})
+	}
+	return t.flush()
+}
+
+func deviceRows(t *table, d *api.Device) {
 	t.add(cells("device", d.Id)...)
 	t.add(cell{text: "state"}, stateCell(string(d.State)))
 	t.add(cells("model", dash(d.Model))...)
 	t.add(cells("firmware", dash(d.Firmware))...)
 	t.add(cells("tokens", fmt.Sprint(d.Tokens))...)
+	t.add(cells("psk identity", dash(d.PskIdentity))...)
+	if d.Oscore != nil {
+		t.add(cells("oscore sender id", dash(d.Oscore.SenderId))...)
+	}
+	for i := range d.Certificates {
+		t.add(deviceCertificateRow(&d.Certificates[i], time.Now())...)
+	}
 	t.add(cells("added", shortTime(d.CreatedAt))...)
 	t.add(cells("changed", shortTime(d.UpdatedAt))...)
-	if token != "" {
-		t.add(cell{text: "token"}, cell{text: token, colour: bold})
-	}
-	return t.flush()
 }
 
 // stateCell colours the states of devices, apps and APIs.

@@ -65,12 +65,21 @@ func (c *cli) diagnose(ctx context.Context) []diagnosis {
 	if c.admin == "" {
 		e, err := readEnvironment(c.environmentPath())
 		if err != nil {
-			return fail("environment", err, "Correct the file; \"fieldgate init\" writes one with all settings.")
+			// What runs goes on by what it read before, and can be asked.
+			found = fail("environment", err, "Correct the file; \"fieldgate init\" writes one with all settings.")
+			if e, err = readAdminPlace(c.environmentPath()); err != nil {
+				return found
+			}
 		}
 		if info, err := os.Stat(e.Data); err == nil && info.Mode().Perm()&0o077 != 0 {
 			found = append(found, diagnosis{severityWarning, "data-folder-open", e.Data, fmt.Sprintf("Others may enter the data folder (mode %04o).", info.Mode().Perm()),
 				fmt.Sprintf("Run \"chmod 700 %s\".", e.Data)})
 		}
+		if e.MQTT.OnRamp.isOpen() {
+			found = append(found, diagnosis{severityWarning, "on-ramp-open", "mqtt.on-ramp", "Anybody who reaches this machine may publish and hear every topic that no contract explains.",
+				"Set mqtt.on-ramp.password-file in place of anonymous, or listen at an address of this machine only."})
+		}
+		found = append(found, e.diagnoseCoAP()...)
 	}
 	admin, err := c.connect()
 	if err != nil {
@@ -86,14 +95,13 @@ func (c *cli) diagnose(ctx context.Context) []diagnosis {
 	return append(found, diagnosesOf(answer.JSON200.Warnings)...)
 }
 
-// diagnosesOf gives the server's warnings a severity: an error is what fails callers or loses something now.
+// diagnosesOf are the server's warnings: an error is what fails callers or loses something now.
 func diagnosesOf(warnings []api.Warning) []diagnosis {
 	found := make([]diagnosis, len(warnings))
 	for i := range warnings {
 		w := &warnings[i]
 		found[i] = diagnosis{severityWarning, string(w.Code), subject(w), w.Message, w.Remedy}
-		switch w.Code {
-		case api.WarningUnknownUpstream, api.WarningRecordsLost:
+		if w.Severity == api.SeverityBad {
 			found[i].Severity = severityError
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -10,7 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"regexp"
+	"strconv"
 	"strings"
 	"text/template"
 
@@ -29,21 +30,28 @@ const (
 // environment is what a node is told that no contract says: where it keeps its data, where it listens, and where the
 // upstreams are that contracts name. It is read from the environment file, and written by "fieldgate init".
 type environment struct {
-	Node        string              `yaml:"node"`
-	Role        role                `yaml:"role"`
-	Data        string              `yaml:"data"`
-	Store       storeSettings       `yaml:"store"`
-	Bus         busSettings         `yaml:"bus"`
-	Listen      listen              `yaml:"listen"`
-	TLS         webTLS              `yaml:"tls"`
-	HTTP        web                 `yaml:"http"`
-	AccessLog   accessLog           `yaml:"access-log"`
-	AdminTLS    adminTLS            `yaml:"admin-tls"`
-	AdminHosts  []string            `yaml:"admin-hosts"`
-	AdminSocket string              `yaml:"admin-socket"`
-	Upstreams   map[string]upstream `yaml:"upstreams"`
-	Zone        string              `yaml:"zone"`
-	Log         struct {
+	Node        string        `yaml:"node"`
+	Role        role          `yaml:"role"`
+	Data        string        `yaml:"data"`
+	Store       storeSettings `yaml:"store"`
+	Bus         busSettings   `yaml:"bus"`
+	Listen      listen        `yaml:"listen"`
+	TLS         webTLS        `yaml:"tls"`
+	HTTP        web           `yaml:"http"`
+	MQTT        mqttSettings  `yaml:"mqtt"`
+	CoAP        coapSettings  `yaml:"coap"`
+	AccessLog   accessLog     `yaml:"access-log"`
+	AdminTLS    adminTLS      `yaml:"admin-tls"`
+	AdminHosts  []string      `yaml:"admin-hosts"`
+	AdminSocket string        `yaml:"admin-socket"`
+
+	SecretsKeyFile    string   `yaml:"secrets-key-file"`
+	DeviceAuthorities []string `yaml:"device-authorities"`
+	DeviceIDFrom      string   `yaml:"device-id-from"`
+
+	Upstreams map[string]upstream `yaml:"upstreams"`
+	Zone      string              `yaml:"zone"`
+	Log       struct {
 		Level slog.Level `yaml:"level"`
 	} `yaml:"log"`
 
@@ -80,13 +88,17 @@ type busSettings struct {
 }
 
 type listen struct {
-	HTTP   string `yaml:"http"`
-	HTTPS  string `yaml:"https"`
-	HTTP3  string `yaml:"http3"`
-	MQTT   string `yaml:"mqtt"`
-	CoAP   string `yaml:"coap"`
-	Admin  string `yaml:"admin"`
-	Health string `yaml:"health"`
+	HTTP     string `yaml:"http"`
+	HTTPS    string `yaml:"https"`
+	HTTP3    string `yaml:"http3"`
+	MQTT     string `yaml:"mqtt"`
+	MQTTS    string `yaml:"mqtts"`
+	CoAP     string `yaml:"coap"`
+	CoAPS    string `yaml:"coaps"`
+	CoAPTCP  string `yaml:"coap-tcp"`
+	CoAPSTCP string `yaml:"coaps-tcp"`
+	Admin    string `yaml:"admin"`
+	Health   string `yaml:"health"`
 }
 
 // adminTLS is the certificate of the admin API and console, for an address that other machines reach.
@@ -101,18 +113,21 @@ func defaultEnvironment() environment {
 		node = "fieldgate"
 	}
 	return environment{
-		Node:        node,
-		Role:        roleAll,
-		Data:        "data",
-		Listen:      listen{HTTP: "127.0.0.1:8080", MQTT: "127.0.0.1:1883", CoAP: "127.0.0.1:5683", Admin: "127.0.0.1:8090", Health: "127.0.0.1:8091"},
-		AdminSocket: "admin.sock",
-		TLS:         webTLS{MinVersion: "1.2"},
-		HTTP:        web{ForwardedIn: xForwarded, ForwardedOut: xForwarded},
+		Node:         node,
+		Role:         roleAll,
+		Data:         "data",
+		Listen:       listen{HTTP: "127.0.0.1:8080", MQTT: "127.0.0.1:1883", CoAP: "127.0.0.1:5683", Admin: "127.0.0.1:8090", Health: "127.0.0.1:8091"},
+		AdminSocket:  "admin.sock",
+		DeviceIDFrom: deviceIDFromCN,
+		TLS:          webTLS{MinVersion: "1.2"},
+		MQTT:         mqttSettings{WebSocket: defaultWebSocketPath},
+		CoAP:         coapSettings{WebSocket: defaultCoAPPath, ResourceDirectory: off},
+		HTTP:         web{ForwardedIn: xForwarded, ForwardedOut: xForwarded, WebSocketIdle: defaultWebSocketIdle},
 	}
 }
 
 // environmentTemplate is the environment file with a comment for each setting.
-var environmentTemplate = template.Must(template.New("").Parse(webTemplate + accessLogTemplate + upstreamsTemplate + `# The environment of one Fieldgate node: what contracts leave open. What is left out has the value shown here.
+var environmentTemplate = template.Must(template.New("").Parse(webTemplate + mqttTemplate + coapTemplate + accessLogTemplate + upstreamsTemplate + `# The environment of one Fieldgate node: what contracts leave open. What is left out has the value shown here.
 
 # Name of this node in records, and in what callers are told about a refusal.
 node: {{.Node}}
@@ -145,7 +160,11 @@ listen:
   https: {{if .Listen.HTTPS}}{{.Listen.HTTPS}}{{else}}off{{end}} # HTTP/1.1 and HTTP/2; needs a certificate: see tls
   http3: {{if .Listen.HTTP3}}{{.Listen.HTTP3}}{{else}}off{{end}} # over UDP, mostly at the port of https; needs a certificate, too
   mqtt: {{.Listen.MQTT}}
+  mqtts: {{if .Listen.MQTTS}}{{.Listen.MQTTS}}{{else}}off{{end}} # MQTT over TLS, mostly at port 8883; needs a certificate, too
   coap: {{.Listen.CoAP}}
+  coaps: {{if .Listen.CoAPS}}{{.Listen.CoAPS}}{{else}}off{{end}} # CoAP over DTLS, mostly at port 5684, for devices with a pre-shared key or a certificate
+  coap-tcp: {{if .Listen.CoAPTCP}}{{.Listen.CoAPTCP}}{{else}}off{{end}} # CoAP over TCP, mostly at the port of coap, which is of UDP
+  coaps-tcp: {{if .Listen.CoAPSTCP}}{{.Listen.CoAPSTCP}}{{else}}off{{end}} # and over TLS, mostly at port 5684; needs a certificate, too
   admin: {{.Listen.Admin}}
   health: {{.Listen.Health}}
 
@@ -157,7 +176,18 @@ listen:
 # Socket file of the admin API, which the fieldgate commands use; relative paths count from the data folder.
 admin-socket: {{.AdminSocket}}
 
+# Pre-shared keys of devices are sealed by a secrets key. Of a single node it is secrets.key in the data folder, made when it is
+# needed; several nodes are given the same file, as "openssl rand -hex 32" writes it.
+# secrets-key-file: secrets.key
+
+# Authorities (PEM files) whose certificates name devices, by the subject's common name (cn) or by a subjectAltName (san):
+# urn:fieldgate:device:ID, or else the first DNS name. Devices show them to listen.https, http3 and mqtts, and over DTLS.
+# device-authorities: [fleet-ca.pem]
+device-id-from: {{.DeviceIDFrom}}
+
 {{template "web" .}}
+{{template "mqtt" .}}
+{{template "coap" .}}
 {{template "access-log" .}}
 {{template "upstreams" .}}
 log:
@@ -220,13 +250,30 @@ func readEnvironment(path string, overrides ...func(*environment)) (*environment
 	if err := decoder.Decode(&e); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%s: %s", path, explainYAML(err))
 	}
+	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%s: settings follow after a line ---: write all of them before it", path)
+	}
 	for _, override := range overrides {
 		override(&e)
 	}
 	if err := e.check(); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %s%w", path, lineOf(text, err.Error()), err)
 	}
-	for _, file := range append(e.TLS.files(), &e.Data, &e.Store.PasswordFile, &e.Bus.PasswordFile, &e.Bus.TokenFile,
+	e.resolve(path)
+	return &e, nil
+}
+
+// resolve makes the paths of a file usable as they are.
+func (e *environment) resolve(path string) {
+	if o := e.MQTT.OnRamp; o != nil && o.PasswordFile != "" && !filepath.IsAbs(o.PasswordFile) {
+		o.PasswordFile = filepath.Join(filepath.Dir(path), o.PasswordFile)
+	}
+	for i := range e.DeviceAuthorities {
+		if !filepath.IsAbs(e.DeviceAuthorities[i]) {
+			e.DeviceAuthorities[i] = filepath.Join(filepath.Dir(path), e.DeviceAuthorities[i])
+		}
+	}
+	for _, file := range append(append(e.TLS.files(), e.MQTT.Proxy.files()...), &e.SecretsKeyFile, &e.Data, &e.Store.PasswordFile, &e.Bus.PasswordFile, &e.Bus.TokenFile,
 		&e.Bus.CredentialsFile, &e.Bus.SeedFile, &e.Bus.CAFile, &e.AccessLog.File, &e.AdminTLS.Certificate, &e.AdminTLS.Key) {
 		if *file != "" && *file != accesslog.Standard && !filepath.IsAbs(*file) {
 			*file = filepath.Join(filepath.Dir(path), *file)
@@ -235,22 +282,6 @@ func readEnvironment(path string, overrides ...func(*environment)) (*environment
 	if !filepath.IsAbs(e.AdminSocket) {
 		e.AdminSocket = filepath.Join(e.Data, e.AdminSocket)
 	}
-	return &e, nil
-}
-
-var unknownSetting = regexp.MustCompile(`field (\S+) not found in type [^\n]+`)
-
-var goStruct = regexp.MustCompile(`(struct \{[^\n]*\}|main\.\w+)`)
-
-var errorsOf = regexp.MustCompile(`^\w+ errors:\s+`)
-
-// explainYAML puts the library's words into ours; lines stay.
-func explainYAML(err error) string {
-	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	text = errorsOf.ReplaceAllString(text, "")
-	text = unknownSetting.ReplaceAllString(text, `there is no setting "$1" here`)
-	text = goStruct.ReplaceAllString(text, "a group of settings")
-	return strings.ReplaceAll(text, "\n  ", "; ")
 }
 
 func (e *environment) check() error {
@@ -260,6 +291,12 @@ func (e *environment) check() error {
 	if e.Data == "" || e.AdminSocket == "" {
 		return errors.New("data and admin-socket must not be empty")
 	}
+	if o := e.MQTT.OnRamp; o != nil && o.Listen.MQTT == "" && o.Listen.MQTTS == "" {
+		o.Listen.MQTT = defaultOnRamp
+	}
+	if o := e.CoAP.OnRamp; o != nil && o.Listen == "" {
+		o.Listen = defaultCoAPOnRamp
+	}
 	for _, l := range e.listeners() {
 		if *l.address == off {
 			*l.address = ""
@@ -267,7 +304,11 @@ func (e *environment) check() error {
 		if *l.address == "" {
 			continue
 		}
-		if _, _, err := net.SplitHostPort(*l.address); err != nil {
+		_, port, err := net.SplitHostPort(*l.address)
+		if err == nil {
+			_, err = strconv.ParseUint(port, 10, 16)
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %q is no address: give HOST:PORT, such as 127.0.0.1:8080, or off", l.setting, *l.address)
 		}
 	}
@@ -280,7 +321,16 @@ func (e *environment) check() error {
 	if err := e.checkWeb(); err != nil {
 		return err
 	}
-	return e.checkUpstreams()
+	if err := e.MQTT.check(); err != nil {
+		return fmt.Errorf("mqtt.%w", err)
+	}
+	if err := e.CoAP.check(e.MQTT.WebSocket, e.MQTT.Proxy.webSocket()); err != nil {
+		return fmt.Errorf("coap.%w", err)
+	}
+	if err := e.checkDevices(); err != nil {
+		return err
+	}
+	return cmp.Or(e.checkUpstreams(), e.checkCoAPOnRamp())
 }
 
 // listener is one address that the node listens on, with the setting that names it.
@@ -291,13 +341,27 @@ type listener struct {
 }
 
 func (e *environment) listeners() []listener {
-	return []listener{
+	all := []listener{
 		{"listen.http", "tcp", &e.Listen.HTTP},
 		{"listen.https", "tcp", &e.Listen.HTTPS},
 		{"listen.http3", "udp", &e.Listen.HTTP3},
 		{"listen.mqtt", "tcp", &e.Listen.MQTT},
+		{"listen.mqtts", "tcp", &e.Listen.MQTTS},
 		{"listen.coap", "udp", &e.Listen.CoAP},
+		{"listen.coaps", "udp", &e.Listen.CoAPS},
+		{"listen.coap-tcp", "tcp", &e.Listen.CoAPTCP},
+		{"listen.coaps-tcp", "tcp", &e.Listen.CoAPSTCP},
 		{"listen.admin", "tcp", &e.Listen.Admin},
 		{"listen.health", "tcp", &e.Listen.Health},
 	}
+	if o := e.CoAP.OnRamp; o != nil {
+		all = append(all, listener{"coap.on-ramp.listen", "udp", &o.Listen})
+	}
+	if o := e.MQTT.OnRamp; o != nil {
+		all = append(all, listener{"mqtt.on-ramp.listen.mqtt", "tcp", &o.Listen.MQTT}, listener{"mqtt.on-ramp.listen.mqtts", "tcp", &o.Listen.MQTTS})
+	}
+	if p := e.MQTT.Proxy; p != nil {
+		all = append(all, listener{"mqtt.proxy.listen.mqtt", "tcp", &p.Listen.MQTT}, listener{"mqtt.proxy.listen.mqtts", "tcp", &p.Listen.MQTTS})
+	}
+	return all
 }

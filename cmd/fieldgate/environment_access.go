@@ -9,6 +9,7 @@ import (
 	"fieldgate/gateway"
 	"fieldgate/gateway/accesslog"
 	"fieldgate/gateway/pipeline"
+	"fieldgate/protocol/h1"
 )
 
 // accessLog says where a line for each exchange goes.
@@ -42,6 +43,11 @@ func (a *accessLog) check() error {
 		return errors.New("keep: write how many old files to keep, 1 to 1000")
 	case a.MaxSize != 0 && a.MaxSize < 1<<20:
 		return errors.New("max-size: write 1MiB or more")
+	}
+	for _, field := range a.Fields {
+		if name, header := strings.CutPrefix(field, "header:"); header && !h1.ValidName(name) {
+			return fmt.Errorf("fields: %q is no name of a header field: write one such as header:User-Agent", name)
+		}
 	}
 	if err := pipeline.CheckAccessFields(a.Fields); err != nil {
 		return fmt.Errorf("fields: %w", err)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"strings"
 
@@ -35,6 +36,7 @@ type tlsSettings struct {
 	Certificate string `yaml:"certificate"`
 	Key         string `yaml:"key"`
 	ServerName  string `yaml:"server-name"`
+	PSKFile     string `yaml:"psk-file"` // of coaps: a line IDENTITY:KEY
 }
 
 func (c *callSettings) check(u *upstream) error {
@@ -55,30 +57,31 @@ func (c *callSettings) check(u *upstream) error {
 		if (t.Certificate == "") != (t.Key == "") {
 			return errors.New("tls: certificate and key go together")
 		}
+		if name := t.ServerName; name != "" && net.ParseIP(name) == nil && !validHostName(strings.ToLower(name)) {
+			return fmt.Errorf("tls.server-name: %q is no host name: write the one in the service's certificate, such as vault.internal", name)
+		}
 		if !u.secure() {
-			return errors.New("tls: no address begins with https://")
+			return errors.New("tls: no address begins with https://, coaps:// or coaps+tcp://")
+		}
+		if t.PSKFile != "" && !u.speaksDTLS() {
+			return errors.New("tls.psk-file: only addresses with coaps:// take a pre-shared key: leave it out")
+		}
+		if t.PSKFile != "" && *t != (tlsSettings{PSKFile: t.PSKFile}) {
+			return errors.New("tls.psk-file: a pre-shared key takes the place of certificates: leave out one or the other")
 		}
 	}
 	return cmp.Or(between("max-waiting", c.MaxWaiting, 1, 1_000_000), between("max-requests", c.MaxRequests, 1, 1_000_000),
 		between("retry-budget.percent", c.RetryBudget.Percent, 1, 100), between("retry-budget.per-second", c.RetryBudget.PerSecond, 1, 10_000))
 }
 
-// secure reports whether some address is, or may be, reached over TLS.
+// secure reports whether some address is, or may be, reached over TLS or DTLS.
 func (u *upstream) secure() bool {
-	if u.Discover.Registered || strings.HasPrefix(u.Discover.DNS+u.Discover.SRV, "https:") {
-		return true
-	}
-	for _, address := range u.Addresses {
-		if strings.HasPrefix(address, "https:") {
+	for _, address := range u.all() {
+		if a, err := fieldgate.ParseTargetAddress(address); err == nil && a.Scheme.Secure() {
 			return true
 		}
 	}
-	for _, t := range u.Targets {
-		if strings.HasPrefix(t.Address, "https:") {
-			return true
-		}
-	}
-	return false
+	return u.Discover.Registered
 }
 
 // configure adds the settings, which were checked, to the upstream. Files are named from the folder of the environment file.
@@ -98,6 +101,6 @@ func (c *callSettings) configure(config *fieldgate.Upstream, folder string) {
 			}
 			return filepath.Join(folder, file)
 		}
-		config.TLS = &fieldgate.UpstreamTLS{CAFile: in(t.CA), CertFile: in(t.Certificate), KeyFile: in(t.Key), ServerName: t.ServerName}
+		config.TLS = &fieldgate.UpstreamTLS{CAFile: in(t.CA), CertFile: in(t.Certificate), KeyFile: in(t.Key), ServerName: t.ServerName, PSKFile: in(t.PSKFile)}
 	}
 }

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"os"
 	"path/filepath"
 	"reflect"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -55,23 +53,6 @@ func TestCallSettingsRefused(t *testing.T) {
 	} {
 		if _, err := readText(t, "upstreams:\n  x: {addresses: [\"http://a\"], "+settings+"}\n"); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", settings, err, want)
-		}
-	}
-}
-
-// Every environment on the page is one that a node takes.
-func TestUpstreamCallsPage(t *testing.T) {
-	page, err := os.ReadFile("../../docs/upstream-calls.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	snippets := regexp.MustCompile("(?s)```yaml\n(upstreams:.*?)```").FindAllStringSubmatch(string(page), -1)
-	if len(snippets) < 4 {
-		t.Errorf("the page has only %d environments", len(snippets))
-	}
-	for _, snippet := range snippets {
-		if e, err := readText(t, snippet[1]); err != nil || len(e.upstreamList()) == 0 {
-			t.Errorf("%v\n%s", err, snippet[1])
 		}
 	}
 }

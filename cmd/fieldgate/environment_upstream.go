@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"fieldgate"
+	"fieldgate/protocol/h1"
 )
 
 // upstream is a service behind the gateway.
@@ -67,6 +69,7 @@ type healthSettings struct {
 	Host      string        `yaml:"host"`
 	Statuses  []string      `yaml:"statuses"` // such as 200 or 200-299
 	TCP       bool          `yaml:"tcp"`
+	CoAP      string        `yaml:"coap"` // path, or ping
 	GRPC      *string       `yaml:"grpc"` // service; empty: the server as a whole; nil: no check by gRPC
 	Interval  time.Duration `yaml:"interval"`
 	Timeout   time.Duration `yaml:"timeout"`
@@ -81,7 +84,7 @@ type outlierSettings struct {
 	Window         time.Duration `yaml:"window"`
 	Ejection       time.Duration `yaml:"ejection"`
 	MaxEjection    time.Duration `yaml:"max-ejection"`
-	MaxEjected     int           `yaml:"max-ejected"`
+	MaxEjected     *int          `yaml:"max-ejected"` // nil: the default
 }
 
 type circuitSettings struct {
@@ -123,6 +126,9 @@ func (e *environment) checkUpstreams() error {
 		if !fieldgate.ValidIdentifier(name) {
 			return fmt.Errorf("upstreams: %q is no name: use letters, digits and . _ : -", name)
 		}
+		if name == fieldgate.MQTTProxyUpstream {
+			return fmt.Errorf("upstreams: the brokers of mqtt.proxy are shown as %q: choose another name", name)
+		}
 		if err := u.check(); err != nil {
 			return fmt.Errorf("upstreams.%s: %w", name, err)
 		}
@@ -147,9 +153,12 @@ func (u *upstream) check() error {
 	if len(u.Addresses)+len(u.Targets) > fieldgate.MaxTargets {
 		return fmt.Errorf("there are more than %d addresses", fieldgate.MaxTargets)
 	}
-	for _, address := range u.Addresses {
+	for i, address := range u.Addresses {
 		if err := checkAddress(address); err != nil {
-			return err
+			return fmt.Errorf("addresses: %w", err)
+		}
+		if slices.Contains(u.Addresses[:i], address) {
+			return fmt.Errorf("addresses: %q is there twice: write it once; balance: weighted sends more calls to an address", address)
 		}
 	}
 	for _, t := range u.Targets {
@@ -157,8 +166,8 @@ func (u *upstream) check() error {
 			return fmt.Errorf("targets: %w", err)
 		}
 	}
-	if u.Timeout < 0 || u.ConnectTimeout < 0 || u.MaxConnections < 0 {
-		return errors.New("timeouts and max-connections must not be negative")
+	if err := u.checkKinds(); err != nil {
+		return err
 	}
 	if u.Balance != "" && !slices.Contains(fieldgate.Algorithms, fieldgate.Algorithm(u.Balance)) {
 		return fmt.Errorf("balance: %q is none: write %s", u.Balance, algorithms())
@@ -166,15 +175,73 @@ func (u *upstream) check() error {
 	if (u.Balance == string(fieldgate.AlgorithmHash)) != (u.HashBy != "") {
 		return errors.New("balance: hash and hash-by go together, such as {balance: hash, hash-by: principal}")
 	}
+	if u.HashLoad != 0 && u.HashBy == "" {
+		return errors.New("hash-load: it counts with balance: hash only; write that and hash-by, or leave it out")
+	}
 	if u.HashBy != "" {
 		if _, err := fieldgate.ParseHashBy(u.HashBy); err != nil {
 			return fmt.Errorf("hash-by: %w", err)
 		}
+		if _, name, header := strings.Cut(u.HashBy, "header:"); header && !h1.ValidName(name) {
+			return fmt.Errorf("hash-by: %q is no name of a header field: write one such as header:X-Device", name)
+		}
 	}
-	return cmp.Or(u.Discover.check(), u.Sticky.check(), u.Health.check(),
+	return cmp.Or(between("timeout", u.Timeout, time.Millisecond, 24*time.Hour), between("connect-timeout", u.ConnectTimeout, time.Millisecond, 10*time.Minute),
+		between("max-connections", u.MaxConnections, 1, 65535), u.Discover.check(), u.Sticky.check(), u.Health.check(u.speaksCoAP()),
 		between("hash-load", u.HashLoad, 1.01, 100), between("overprovision", u.Overprovision, 1, 10),
 		between("slow-start", u.SlowStart, time.Second, time.Hour), percent("panic-percent", u.PanicPercent, 0),
 		u.Outlier.check(), u.Circuit.check(), u.callSettings.check(u))
+}
+
+// all are the texts of all addresses, and those that discovery begins with.
+func (u *upstream) all() (addresses []string) {
+	addresses = append(addresses, u.Addresses...)
+	for _, t := range u.Targets {
+		addresses = append(addresses, t.Address)
+	}
+	for _, address := range []string{u.Discover.DNS, u.Discover.SRV} {
+		if address != "" {
+			addresses = append(addresses, address)
+		}
+	}
+	return addresses
+}
+
+// checkKinds refuses addresses that cannot stand for each other.
+func (u *upstream) checkKinds() error {
+	kind := func(address string) string {
+		if a, err := fieldgate.ParseTargetAddress(address); err == nil && a.Scheme.CoAP() {
+			return string(a.Scheme)
+		}
+		return "http"
+	}
+	all := u.all()
+	for _, address := range all {
+		if kind(address) != kind(all[0]) {
+			return fmt.Errorf("addresses: %q and %q cannot stand for each other: write http and https, or only one of coap, coaps, coap+tcp and coaps+tcp", all[0], address)
+		}
+	}
+	return nil
+}
+
+// speaksCoAP reports whether the addresses do.
+func (u *upstream) speaksCoAP() bool {
+	for _, address := range u.all() {
+		if a, err := fieldgate.ParseTargetAddress(address); err == nil && a.Scheme.CoAP() {
+			return true
+		}
+	}
+	return false
+}
+
+// speaksDTLS reports whether the addresses do.
+func (u *upstream) speaksDTLS() bool {
+	for _, address := range u.all() {
+		if a, err := fieldgate.ParseTargetAddress(address); err == nil && a.Scheme == fieldgate.SchemeCoAPS {
+			return true
+		}
+	}
+	return false
 }
 
 func algorithms() string {
@@ -186,8 +253,8 @@ func algorithms() string {
 }
 
 func checkAddress(address string) error {
-	if parsed, err := url.Parse(address); err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Host == "" {
-		return fmt.Errorf("%q is no address: give http://HOST:PORT or https://HOST:PORT", address)
+	if _, err := fieldgate.ParseTargetAddress(address); err != nil {
+		return fmt.Errorf("%q is no address: give http://HOST:PORT or https://HOST:PORT, without a path; or coap://, coaps://, coap+tcp:// or coaps+tcp:// for a service that speaks CoAP", address)
 	}
 	return nil
 }
@@ -216,12 +283,20 @@ func (d *discoverSettings) check() error {
 		if s.address != "" && checkAddress(s.address) != nil {
 			return fmt.Errorf("discover.%s: %q is no address: give http://NAME:PORT for dns, http://_SERVICE._tcp.NAME for srv, or the same with https", s.setting, s.address)
 		}
+		if parsed, err := fieldgate.ParseTargetAddress(s.address); err == nil && net.ParseIP(parsed.Host) != nil {
+			return fmt.Errorf("discover.%s: %q is a number and needs no DNS: write it under addresses", s.setting, s.address)
+		} else if err == nil && s.setting == "srv" && parsed.Authority != parsed.Host {
+			return fmt.Errorf("discover.srv: %q has a port, which the SRV records say: leave it out", s.address)
+		}
 	}
 	if d.DNS != "" && d.SRV != "" {
 		return errors.New("discover: give dns or srv, not both")
 	}
 	if d.Server != "" {
-		if host, _, err := net.SplitHostPort(d.Server); err != nil || net.ParseIP(host) == nil {
+		if d.DNS == "" && d.SRV == "" {
+			return errors.New("discover.dns-server: there is no name to ask it for: write discover.dns or discover.srv, too")
+		}
+		if server, err := netip.ParseAddrPort(d.Server); err != nil || server.Port() == 0 {
 			return fmt.Errorf("discover.dns-server: %q is none: give ADDRESS:PORT, such as 10.0.0.2:53", d.Server)
 		}
 	}
@@ -240,24 +315,51 @@ func (s *stickySettings) check() error {
 	return between("sticky.max-age", s.MaxAge, time.Second, 400*24*time.Hour)
 }
 
-func (h *healthSettings) check() error {
+// pingHealth in the place of a path is CoAP's own ping.
+const pingHealth = "ping"
+
+// check refuses bad settings; coap says that the addresses speak CoAP.
+func (h *healthSettings) check(coap bool) error {
 	kinds := 0
-	for _, given := range []bool{h.HTTP != "", h.TCP, h.GRPC != nil} {
+	for _, given := range []bool{h.HTTP != "", h.TCP, h.GRPC != nil, h.CoAP != ""} {
 		if given {
 			kinds++
 		}
 	}
 	if kinds > 1 || kinds == 0 && (h.Host != "" || len(h.Statuses) > 0 || h.Interval != 0 || h.Timeout != 0 || h.Healthy != 0 || h.Unhealthy != 0) {
-		return errors.New("health: give one of {http: /PATH}, {tcp: true} and {grpc: SERVICE}")
+		return errors.New("health: give one of {http: /PATH}, {tcp: true}, {grpc: SERVICE} and {coap: /PATH} or {coap: ping}")
 	}
-	if h.HTTP != "" && (h.HTTP[0] != '/' || strings.ContainsAny(h.HTTP, " \r\n\t#")) {
+	if kinds == 1 && (h.CoAP != "") != coap {
+		return errors.New("health: services that speak CoAP are checked with {coap: ping} or {coap: /PATH}, others with http, tcp or grpc")
+	}
+	if h.CoAP != "" && h.CoAP != pingHealth && !validPath(h.CoAP) {
+		return fmt.Errorf("health.coap: %q is no path: give one such as /health, or ping", h.CoAP)
+	}
+	if h.HTTP != "" && !validPath(h.HTTP) {
 		return fmt.Errorf("health.http: %q is no path: give one such as /healthz", h.HTTP)
+	}
+	if h.Host != "" {
+		if _, err := fieldgate.ParseTargetAddress("http://" + h.Host); err != nil {
+			return fmt.Errorf("health.host: %q is none: give HOST or HOST:PORT", h.Host)
+		}
+	}
+	if h.HTTP == "" && (h.Host != "" || len(h.Statuses) > 0 && (h.CoAP == "" || h.CoAP == pingHealth)) {
+		return errors.New("health: host and statuses go with {http: /PATH}: leave them out")
+	}
+	if h.GRPC != nil && (*h.GRPC == "true" || *h.GRPC == "false") {
+		return errors.New(`health.grpc: write the name of the service, or "" for the server as a whole`)
 	}
 	if _, err := h.statuses(); err != nil {
 		return err
 	}
 	return cmp.Or(between("health.interval", h.Interval, 100*time.Millisecond, time.Hour), between("health.timeout", h.Timeout, 10*time.Millisecond, time.Minute),
 		between("health.healthy", h.Healthy, 1, 100), between("health.unhealthy", h.Unhealthy, 1, 100))
+}
+
+// validPath says whether text can be sent as a path, with a query if need be (RFC 9112 §3.2.1).
+func validPath(text string) bool {
+	_, err := url.ParseRequestURI(text)
+	return err == nil && text[0] == '/' && h1.ValidTarget(text) && !strings.Contains(text, "#")
 }
 
 func (h *healthSettings) statuses() ([]fieldgate.StatusRange, error) {
@@ -281,7 +383,10 @@ func (o *outlierSettings) check() error {
 	if o.Consecutive != nil && (*o.Consecutive < 0 || *o.Consecutive > 1000) {
 		return fmt.Errorf("outlier.consecutive: %d is out of range: write 1 to 1000, or 0 to leave it off", *o.Consecutive)
 	}
-	return cmp.Or(percent("outlier.failure-percent", &o.FailurePercent, 0), percent("outlier.max-ejected", &o.MaxEjected, 0),
+	if o.Ejection > cmp.Or(o.MaxEjection, time.Minute) {
+		return fmt.Errorf("outlier.ejection: %v is longer than max-ejection, %v: write max-ejection as long or longer", o.Ejection, cmp.Or(o.MaxEjection, time.Minute))
+	}
+	return cmp.Or(percent("outlier.failure-percent", &o.FailurePercent, 0), percent("outlier.max-ejected", o.MaxEjected, 1),
 		between("outlier.minimum-calls", o.MinimumCalls, 1, 1_000_000), between("outlier.window", o.Window, time.Second, time.Hour),
 		between("outlier.ejection", o.Ejection, 100*time.Millisecond, time.Hour), between("outlier.max-ejection", o.MaxEjection, 100*time.Millisecond, 24*time.Hour))
 }
@@ -318,6 +423,9 @@ func (e *environment) upstreamList() []fieldgate.Upstream {
 		u.configure(&config, filepath.Dir(e.path))
 		list = append(list, config)
 	}
+	if o := e.CoAP.OnRamp; o != nil && !o.named() {
+		list = append(list, fieldgate.Upstream{Name: coapOnRampUpstream, Addresses: []string{o.Upstream}, Zone: e.Zone})
+	}
 	slices.SortFunc(list, func(a, b fieldgate.Upstream) int { return cmp.Compare(a.Name, b.Name) })
 	return list
 }
@@ -333,8 +441,11 @@ func (u *upstream) configured(name, zone string) fieldgate.Upstream {
 		Health: fieldgate.HealthCheck{Host: u.Health.Host, Interval: u.Health.Interval, Timeout: u.Health.Timeout,
 			Healthy: u.Health.Healthy, Unhealthy: u.Health.Unhealthy},
 		Outlier: fieldgate.Outlier{Consecutive: orNever(u.Outlier.Consecutive), FailurePercent: u.Outlier.FailurePercent, MinimumCalls: u.Outlier.MinimumCalls,
-			Window: u.Outlier.Window, Ejection: u.Outlier.Ejection, MaxEjection: u.Outlier.MaxEjection, MaxEjected: u.Outlier.MaxEjected},
+			Window: u.Outlier.Window, Ejection: u.Outlier.Ejection, MaxEjection: u.Outlier.MaxEjection},
 		Circuit: fieldgate.Circuit(u.Circuit),
+	}
+	if u.Outlier.MaxEjected != nil {
+		config.Outlier.MaxEjected = *u.Outlier.MaxEjected
 	}
 	for _, t := range u.Targets {
 		converted := fieldgate.Target{Address: t.Address, Zone: t.Zone, Priority: t.Priority}
@@ -352,6 +463,10 @@ func (u *upstream) configured(name, zone string) fieldgate.Upstream {
 		config.Health.Kind, config.Health.Path = fieldgate.HealthHTTP, u.Health.HTTP
 	case u.Health.TCP:
 		config.Health.Kind = fieldgate.HealthTCP
+	case u.Health.CoAP == pingHealth:
+		config.Health.Kind = fieldgate.HealthCoAP
+	case u.Health.CoAP != "":
+		config.Health.Kind, config.Health.Path = fieldgate.HealthCoAP, u.Health.CoAP
 	case u.Health.GRPC != nil:
 		config.Health.Kind, config.Health.Service = fieldgate.HealthGRPC, *u.Health.GRPC
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"fieldgate/gateway"
 	"fieldgate/gateway/certificates"
@@ -58,6 +59,7 @@ type web struct {
 	ForwardedOut   forwardedFields `yaml:"forwarded-out"`
 	RequestID      string          `yaml:"request-id"`
 	StartTraces    bool            `yaml:"start-traces"`
+	WebSocketIdle  time.Duration   `yaml:"websocket-idle"`
 }
 
 type forwardedFields string
@@ -73,7 +75,7 @@ var forwardedValues = map[forwardedFields]httpfront.ForwardedFields{
 }
 
 // webTemplate is the part of the environment file about TLS and HTTP.
-const webTemplate = `{{define "web"}}# Certificates of listen.https: any of PEM files, which are read again when they change; a certificate of this node's own authority
+const webTemplate = `{{define "web"}}# Certificates of listen.https, listen.http3, listen.mqtts and listen.coaps-tcp: any of PEM files, which are read again when they change; a certificate of this node's own authority
 # ("fieldgate tls ca" prints what clients have to trust); and certificates from an ACME server, which has to reach this node at ports
 # 443 or 80 of each name.
 tls:
@@ -94,6 +96,7 @@ http:
   forwarded-out: {{.HTTP.ForwardedOut}}  # fields that upstreams are told by: x-forwarded, forwarded or both
 #  request-id: X-Request-Id             # field that tells callers and upstreams what an exchange is called
   start-traces: {{.HTTP.StartTraces}}           # requests without a W3C trace context (traceparent) get one
+  websocket-idle: {{.HTTP.WebSocketIdle}}              # WebSockets passed through in which nobody says anything, not even a ping, are closed; 0s: never
 {{end}}`
 
 // checkWeb checks what HTTP clients meet.
@@ -104,6 +107,18 @@ func (e *environment) checkWeb() error {
 	given := len(e.TLS.Certificates) > 0 || len(e.TLS.InternalCA.Names) > 0 || len(e.TLS.ACME.Names) > 0
 	if e.Listen.HTTP3 != "" && !given {
 		return errors.New("listen.http3: there is no certificate: set tls.certificates, tls.internal-ca or tls.acme")
+	}
+	if e.Listen.MQTTS != "" && !given {
+		return errors.New("listen.mqtts: there is no certificate: set tls.certificates, tls.internal-ca or tls.acme")
+	}
+	if e.Listen.CoAPSTCP != "" && !given {
+		return errors.New("listen.coaps-tcp: there is no certificate: set tls.certificates, tls.internal-ca or tls.acme")
+	}
+	if o := e.MQTT.OnRamp; o != nil && o.Listen.MQTTS != "" && !given {
+		return errors.New("mqtt.on-ramp: listen: mqtts: there is no certificate: set tls.certificates, tls.internal-ca or tls.acme")
+	}
+	if p := e.MQTT.Proxy; p != nil && p.Listen.MQTTS != "" && !given {
+		return errors.New("mqtt.proxy: listen: mqtts: there is no certificate: set tls.certificates, tls.internal-ca or tls.acme")
 	}
 	if e.Listen.HTTPS != "" && !given {
 		return errors.New("listen.https: there is no certificate: set tls.certificates, tls.internal-ca or tls.acme")
@@ -196,13 +211,8 @@ func (w *web) check() error {
 		setting string
 		peers   []string
 	}{{"proxy-protocol.http", w.ProxyProtocol.HTTP}, {"proxy-protocol.https", w.ProxyProtocol.HTTPS}, {"trusted-proxies", w.TrustedProxies}} {
-		if len(list.peers) > maxNames {
-			return fmt.Errorf("%s: at most %d", list.setting, maxNames)
-		}
-		for _, peer := range list.peers {
-			if _, err := parsePeer(peer); err != nil {
-				return fmt.Errorf("%s: %q is no address: write one, such as 10.0.0.5, or a network, such as 10.0.0.0/8 or fd00::/8", list.setting, peer)
-			}
+		if err := checkPeers(list.setting, list.peers); err != nil {
+			return err
 		}
 	}
 	if w.ForwardedIn != xForwarded && w.ForwardedIn != forwarded {
@@ -214,13 +224,34 @@ func (w *web) check() error {
 	if forwardedValues[w.ForwardedOut] == 0 {
 		return fmt.Errorf("forwarded-out: %q is none: write x-forwarded, forwarded or both", w.ForwardedOut)
 	}
+	if w.WebSocketIdle != 0 && w.WebSocketIdle < minWebSocketIdle {
+		return fmt.Errorf("websocket-idle: %v is too short: write at least %v, such as 1h, or 0s for ever", w.WebSocketIdle, minWebSocketIdle)
+	}
 	return nil
 }
+
+// minWebSocketIdle is less than clients wait between two pings.
+const (
+	minWebSocketIdle     = 10 * time.Second
+	defaultWebSocketIdle = time.Hour
+)
 
 // validFieldName says whether a name may be that of a field which Fieldgate adds (RFC 9110 §5.1).
 func validFieldName(name string) bool {
 	return h1.ValidName(name) && len(name) <= 64 && h1.KindOf(name) == h1.KindOther && !strings.EqualFold(name, "authorization") &&
 		!strings.EqualFold(name, "cookie") && !strings.EqualFold(name, "date")
+}
+
+func checkPeers(setting string, list []string) error {
+	if len(list) > maxNames {
+		return fmt.Errorf("%s: at most %d", setting, maxNames)
+	}
+	for _, peer := range list {
+		if _, err := parsePeer(peer); err != nil {
+			return fmt.Errorf("%s: %q is no address: write one, such as 10.0.0.5, or a network, such as 10.0.0.0/8 or fd00::/8", setting, peer)
+		}
+	}
+	return nil
 }
 
 // parsePeer reads an address or a network.
@@ -258,7 +289,7 @@ func (t *webTLS) files() []*string {
 
 // gatewaySettings are those that can be changed while the gateway serves.
 func (e *environment) gatewaySettings() gateway.Settings {
-	settings := gateway.Settings{Upstreams: e.upstreamList(), AccessLog: e.AccessLog.settings()}
+	settings := gateway.Settings{Upstreams: e.upstreamList(), AccessLog: e.AccessLog.settings(), MQTT: e.MQTT.settings(), CoAP: e.CoAP.settings(), Devices: e.deviceAuthorities()}
 	if e.TLS.MinVersion == "1.3" {
 		settings.TLS.MinVersion = tls.VersionTLS13
 	}
@@ -272,6 +303,7 @@ func (e *environment) gatewaySettings() gateway.Settings {
 	settings.Web = gateway.Web{RedirectToHTTPS: e.HTTP.RedirectToHTTPS, HTTPSPort: e.HTTP.HTTPSPort, Settings: httpfront.Settings{
 		ProxyProtocol: peers(e.HTTP.ProxyProtocol.HTTP), ProxyProtocolTLS: peers(e.HTTP.ProxyProtocol.HTTPS), TrustedProxies: peers(e.HTTP.TrustedProxies),
 		ForwardedIn: forwardedValues[e.HTTP.ForwardedIn], ForwardedOut: forwardedValues[e.HTTP.ForwardedOut], RequestID: e.HTTP.RequestID, StartsTraces: e.HTTP.StartTraces,
+		WebSocketIdle: e.HTTP.WebSocketIdle,
 	}}
 	return settings
 }

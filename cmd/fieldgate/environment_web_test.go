@@ -38,6 +38,7 @@ func TestWebSettingsAreRefused(t *testing.T) {
 		"http: {proxy-protocol: {https: [any]}}":                              `http.proxy-protocol.https: "any" is no address`,
 		"http: {proxy-protocol: true}":                                        "",
 		"http: {forwarded-in: both}":                                          "http.forwarded-in: \"both\" is none: write x-forwarded or forwarded",
+		"http: {websocket-idle: 5s}":                                          "http.websocket-idle: 5s is too short: write at least 10s, such as 1h, or 0s for ever",
 		"http: {forwarded-out: none}":                                         "http.forwarded-out: \"none\" is none: write x-forwarded, forwarded or both",
 		"http: {trusted-proxies: [" + strings.Repeat("10.0.0.1,", 101) + "]}": "http.trusted-proxies: at most 100",
 	} {

@@ -38,7 +38,7 @@ which only its owner can read. What exists already is left as it is.`,
 			fmt.Fprint(command.ErrOrStderr(), `
 Next:
   fieldgate serve                              # in this terminal
-  fieldgate api publish thermo.openapi.yaml    # in another one: make an API live
+  fieldgate api publish FILE                   # in another one: make the API of a contract live
   fieldgate device add d7                      # admit a device
 `)
 			return nil

@@ -2,7 +2,7 @@
 // with which operators publish contracts, admit devices and apps, and watch traffic.
 //
 // The answer of a command goes to standard output, everything else to standard error. It exits with 0 on success, 1 on
-// failure and 2 when it was called wrongly.
+// failure, 2 when it was called wrongly and 130 when a signal ended it before it was done.
 package main
 
 import (
@@ -16,6 +16,7 @@ import (
 const (
 	exitFailure = 1
 	exitUsage   = 2
+	exitSignal  = 130
 )
 
 func main() {
@@ -27,6 +28,10 @@ func main() {
 	command, err := newRoot(c).ExecuteContextC(ctx)
 	if err == nil {
 		return
+	}
+	if errors.Is(err, context.Canceled) || ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+		printError(os.Stderr, c.output, errors.New("interrupted"))
+		os.Exit(exitSignal)
 	}
 	printError(os.Stderr, c.output, err)
 	if usage := new(usageError); errors.As(err, &usage) {

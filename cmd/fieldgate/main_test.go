@@ -25,9 +25,9 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("EXAMPLES", examplesFolder)
-			for _, name := range []string{"HTTP", "HTTPS", "MQTT", "COAP", "ADMIN"} {
+			for _, name := range []string{"HTTP", "HTTPS", "MQTT", "COAP", "COAPS", "COAP_TCP", "COAPS_TCP", "ADMIN"} {
 				network := "tcp"
-				if name == "COAP" {
+				if name == "COAP" || name == "COAPS" {
 					network = "udp"
 				}
 				address := port.Free(t, network)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"fieldgate"
@@ -17,6 +18,7 @@ import (
 	"fieldgate/control/access"
 	"fieldgate/control/schema"
 	"fieldgate/engine/bus"
+	"fieldgate/engine/seal"
 	"fieldgate/engine/store"
 	"fieldgate/gateway"
 	"fieldgate/gateway/pipeline"
@@ -28,6 +30,7 @@ type node struct {
 	token       string // of the operator; where there is a control plane
 	lock        *os.File
 	bus         *bus.Bus
+	secrets     *seal.Keyring
 	store       *store.Store
 	control     *control.Control // nil with the role gateway
 	gateway     *gateway.Gateway // nil with the role control
@@ -44,6 +47,10 @@ func openNode(ctx context.Context, e *environment, log *slog.Logger) (_ *node, e
 	}()
 	if n.lock, err = lockData(e.Data); err != nil {
 		return nil, err
+	}
+	n.secrets = e.openSecrets()
+	if problem := n.secrets.Problem(); problem != "" {
+		log.Error("pre-shared keys of devices cannot be opened", "problem", problem)
 	}
 	if n.bus, err = e.openBus(log); err != nil {
 		return nil, err
@@ -97,16 +104,11 @@ func (n *node) openControl(ctx context.Context, log *slog.Logger) error {
 	if n.store, err = store.Open(ctx, location, schema.Migrations); err != nil {
 		return err
 	}
-	upstreams := e.upstreamList()
-	names := make([]string, len(upstreams))
-	for i, u := range upstreams {
-		names[i] = u.Name
-	}
 	started := control.New(control.Config{
-		Store: n.store, Bus: n.bus, Log: log,
+		Store: n.store, Bus: n.bus, Secrets: n.secrets, Log: log,
 		Operator: operator, Listen: e.Listen.Admin, Certificate: e.AdminTLS.Certificate, Key: e.AdminTLS.Key, Hosts: e.AdminHosts,
 		Socket: e.AdminSocket, Console: console.Handler(), Role: string(e.Role), Engines: e.engines(), GatewayReady: n.gatewayReady, Link: link,
-		Version: programVersion(), Node: e.Node, Upstreams: names, Listeners: n.gatewayListeners,
+		Version: programVersion(), Node: e.Node, Listeners: n.gatewayListeners,
 	})
 	if err := started.Start(ctx); err != nil {
 		if e.Listen.Admin != "" && !free("tcp", e.Listen.Admin) {
@@ -122,8 +124,11 @@ func (n *node) openGateway(log *slog.Logger) (err error) {
 	e := n.environment
 	n.gateway, err = gateway.New(gateway.Config{
 		Node: e.Node, Folder: e.gatewayFolder(),
-		HTTP: e.Listen.HTTP, HTTPS: e.Listen.HTTPS, HTTP3: e.Listen.HTTP3, MQTT: e.Listen.MQTT, CoAP: e.Listen.CoAP,
-		Settings: e.gatewaySettings(), Bus: n.bus, Logger: log,
+		HTTP: e.Listen.HTTP, HTTPS: e.Listen.HTTPS, HTTP3: e.Listen.HTTP3, MQTT: e.Listen.MQTT, MQTTS: e.Listen.MQTTS, CoAP: e.Listen.CoAP, CoAPS: e.Listen.CoAPS, CoAPTCP: e.Listen.CoAPTCP, CoAPSTCP: e.Listen.CoAPSTCP,
+		MQTTPath: e.MQTT.WebSocket, MQTTOrigins: e.MQTT.WebSocketOrigins, OnRamp: e.onRampListeners(), MQTTBounds: e.mqttBounds(), MQTTProxy: e.mqttProxy(),
+		CoAPPath: e.CoAP.WebSocket, CoAPOrigins: e.CoAP.WebSocketOrigins, CoAPBounds: e.CoAP.bounds(), CoAPPeers: e.CoAP.peers(), CoAPSessions: e.CoAP.sessions(),
+		ResourceDirectory: e.CoAP.ResourceDirectory == on, CoAPOnRamp: e.coapOnRampAddress(),
+		Settings: e.gatewaySettings(), Bus: n.bus, Secrets: n.secrets, Logger: log,
 	})
 	if err != nil || n.control != nil || e.Listen.Health == "" {
 		return err
@@ -155,9 +160,23 @@ func (n *node) gatewayListeners() []api.Listener {
 		return nil
 	}
 	addresses := n.gateway.Addresses()
-	for _, name := range []string{"http", "https", "http3", "mqtt", "coap"} {
-		if addresses[name] != "" {
-			all = append(all, api.Listener{Name: name, Address: addresses[name]})
+	for _, name := range []string{"http", "https", "http3", "mqtt", "mqtts", "mqtt-ws", "mqtt-wss", "on-ramp", "on-ramp-tls", "mqtt-proxy", "mqtt-proxy-tls", "mqtt-proxy-ws", "mqtt-proxy-wss", "coap", "coap-on-ramp", "coaps", "coap-tcp", "coaps-tcp", "coap-ws", "coap-wss"} {
+		address := addresses[name]
+		path := n.environment.MQTT.WebSocket
+		switch {
+		case strings.HasPrefix(name, "mqtt-proxy"):
+			path = n.environment.MQTT.Proxy.webSocket()
+		case strings.HasPrefix(name, "coap"):
+			path = n.environment.CoAP.WebSocket
+		}
+		switch {
+		case path != "" && strings.HasSuffix(name, "-ws") && addresses["http"] != "":
+			address = "ws://" + addresses["http"] + path
+		case path != "" && strings.HasSuffix(name, "-wss") && addresses["https"] != "":
+			address = "wss://" + addresses["https"] + path
+		}
+		if address != "" {
+			all = append(all, api.Listener{Name: name, Address: address})
 		}
 	}
 	return all
@@ -201,11 +220,12 @@ func (n *node) admin() (*client.ClientWithResponses, error) {
 // run serves until the context ends or one house fails. The gateway ends first, so that its last Records are still taken in.
 func (n *node) run(ctx context.Context) error {
 	defer n.close()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	go giveMemoryBack(ctx)
 	if n.gateway == nil {
 		return n.control.Run(ctx)
 	}
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
 	if n.control == nil {
 		healthEnded := make(chan error, 1)
 		go func() {

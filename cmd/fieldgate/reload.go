@@ -35,6 +35,9 @@ func (n *node) reload(read func() (*environment, error), level *slog.LevelVar, l
 		return
 	}
 	level.Set(e.Log.Level)
+	if n.secrets.Reload(); n.secrets.Problem() != "" {
+		log.Error("the secrets key stays as it was", "problem", n.secrets.Problem())
+	}
 	log.Info("the environment file was read again")
 	if settings := n.environment.fixed(e); len(settings) > 0 {
 		log.Warn("some settings have changed that count after a restart only", "settings", settings)
@@ -48,8 +51,9 @@ func (e *environment) fixed(other *environment) (settings []string) {
 		was, will any
 	}{
 		{"node", e.Node, other.Node}, {"role", e.Role, other.Role}, {"data", e.Data, other.Data}, {"store", e.Store, other.Store},
-		{"bus", e.Bus, other.Bus}, {"listen", e.Listen, other.Listen}, {"admin-tls", e.AdminTLS, other.AdminTLS},
+		{"bus", e.Bus, other.Bus}, {"listen", e.Listen, other.Listen}, {"mqtt", e.MQTT.lasting(), other.MQTT.lasting()}, {"coap", e.CoAP.lasting(), other.CoAP.lasting()}, {"admin-tls", e.AdminTLS, other.AdminTLS},
 		{"admin-hosts", e.AdminHosts, other.AdminHosts}, {"admin-socket", e.AdminSocket, other.AdminSocket},
+		{"secrets-key-file", e.SecretsKeyFile, other.SecretsKeyFile},
 	} {
 		if !reflect.DeepEqual(s.was, s.will) {
 			settings = append(settings, s.name)

@@ -36,7 +36,7 @@ An API exists because somebody published its contract; everything follows from i
 	flags.StringVar(&c.admin, "admin", "", "address of the admin API: unix:PATH or http://HOST:PORT (default the socket file of the environment file)")
 	flags.StringVar(&c.tokenFile, "token-file", "", "file with the operator token (default the one in the data folder)")
 	flags.VarP(&c.output, "output", "o", "form of the answer: table or json")
-	root.AddCommand(newInit(c), newServe(c), newDemo(), newAPI(c), newDevice(c), newApp(c), newUpstream(c), newTraffic(c), newStatus(c), newDoctor(c),
+	root.AddCommand(newInit(c), newServe(c), newDemo(), newAPI(c), newDevice(c), newApp(c), newUpstream(c), newMQTT(c), newCoAP(c), newTraffic(c), newStatus(c), newDoctor(c),
 		newApply(c), newSignIn(c), newOperator(c), newToken(c), newAudit(c), newTLS(c), newDB(c), newVersion(c), newCompletion())
 	return root
 }

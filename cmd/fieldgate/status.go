@@ -52,6 +52,9 @@ func printStatus(w io.Writer, s *api.Status) error {
 	for i := range s.Gateways {
 		g := &s.Gateways[i]
 		t.add(cells("gateway "+g.Node, gatewayText(g))...)
+		for j := range g.Coap {
+			t.add(cells(g.Coap[j].Name+" "+g.Node, coapListenerText(&g.Coap[j], g.Dtls))...)
+		}
 		for j := range g.Certificates {
 			t.add(cells("certificate", certificateText(&g.Certificates[j]))...)
 		}
@@ -82,6 +85,25 @@ func gatewayText(g *api.Gateway) string {
 		text += fmt.Sprintf(", has dropped %s", plural(g.RecordsDropped, "record"))
 	}
 	return text
+}
+
+// coapListenerText is who comes to a CoAP listener, and what it had to refuse.
+func coapListenerText(l *api.CoapListener, secured *api.DtlsState) string {
+	texts := []string{plural(l.Peers, "peer"), plural(l.Observations, "observation")}
+	if l.Name == "coaps" && secured != nil {
+		texts[0] = plural(secured.Sessions, "session")
+		texts = append(texts, plural(secured.Handshakes, "handshake"))
+		for _, r := range secured.Refused {
+			texts = append(texts, fmt.Sprintf("%d refused: %s", r.Count, r.Reason))
+		}
+	}
+	if l.Refused > 0 {
+		texts = append(texts, fmt.Sprintf("%d refused at a limit", l.Refused))
+	}
+	if l.Limited > 0 {
+		texts = append(texts, fmt.Sprintf("%d cut down for unverified addresses", l.Limited))
+	}
+	return strings.Join(texts, ", ")
 }
 
 // subject is the API and version, the upstream or the gateway that a warning is about.

@@ -79,8 +79,20 @@ func trafficRow(r *api.TrafficRecord) []cell {
 		{text: micros(r.DurationMicros)},
 		{text: bytesText(r.BytesIn)},
 		{text: bytesText(r.BytesOut)},
-		{r.Detail, faint},
+		{reason(r), faint},
 	}
+}
+
+// reason is the place that is wrong, or else the rule that decided: "upstream-unreachable" alone does not say which upstream. What was
+// not refused may stand for several.
+func reason(r *api.TrafficRecord) string {
+	if r.Detail == "" && r.Problem != "" {
+		return r.Rule
+	}
+	if r.Exchanges > 1 {
+		return fmt.Sprintf("%d alike", r.Exchanges)
+	}
+	return r.Detail
 }
 
 // operationText is the operation, or the method and route where no contract explains the exchange.

@@ -3,15 +3,19 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"fieldgate/api"
+	"fieldgate/control/rollout"
 )
 
 const upstreamListing = "fieldgate upstream list"
+
+const registrationRemedy = "taken by no gateway: write discover: {registered: true} in the environment file"
 
 func newUpstream(c *cli) *cobra.Command {
 	return noun(&cobra.Command{
@@ -87,6 +91,9 @@ discover: {registered: true} for the upstream. It needs the scope targets.write.
   fieldgate upstream register therapy http://10.0.0.7:9000 --weight 3 --zone hall-3 --priority 1 --ttl 30s`,
 		Args: arguments("UPSTREAM", "ADDRESS"),
 		RunE: func(command *cobra.Command, args []string) error {
+			if target.Weight < 1 || target.Weight > 1000 {
+				return usagef("--weight is 1 to 1000")
+			}
 			if ttl%time.Second != 0 {
 				return usagef("--ttl is in whole seconds, such as 30s or 10m")
 			}
@@ -102,7 +109,15 @@ discover: {registered: true} for the upstream. It needs the scope targets.write.
 			if c.output == formatJSON {
 				return printJSON(command.OutOrStdout(), answer.JSON200)
 			}
-			return printTarget(command.OutOrStdout(), answer.JSON200)
+			if err := printTarget(command.OutOrStdout(), answer.JSON200); err != nil {
+				return err
+			}
+			// It is not wrong to register before a gateway knows the upstream, but nobody should wait for calls that cannot come.
+			// A program whose token may register only is not told: it may not read upstreams.
+			if upstream, err := admin.GetUpstreamWithResponse(command.Context(), args[0]); err == nil && !upstream.JSON200.Registered {
+				fmt.Fprintf(command.ErrOrStderr(), "The address is %s.\n", registrationRemedy)
+			}
+			return nil
 		},
 	}
 	flags := command.Flags()
@@ -134,6 +149,11 @@ func upstreamRemove(c *cli) *cobra.Command {
 			return err
 		},
 	}
+}
+
+// hasTarget says whether an address of the upstream is registered.
+func hasTarget(u *api.Upstream) bool {
+	return slices.ContainsFunc(u.Addresses, func(a api.UpstreamAddress) bool { return a.Target != nil })
 }
 
 func upstreamState(u *api.Upstream) cell {
@@ -174,8 +194,11 @@ func printUpstream(w io.Writer, u *api.Upstream) error {
 	t.add(cells("balance", dash(u.Algorithm))...)
 	t.add(cells("healthy", fmt.Sprintf("%d of %s", u.Healthy, pluralOf(u.Healthy+u.Unhealthy, "address", "addresses")))...)
 	t.add(cells("calls", fmt.Sprintf("%d, %d failed, %d under way", u.Calls, u.Failures, u.InFlight))...)
-	if !u.Registered {
-		t.add(cells("registered", "taken by no gateway: write discover: {registered: true} in the environment file")...)
+	for _, line := range loadLines(&u.Load) {
+		t.add(cells(line[0], line[1])...)
+	}
+	if !u.Registered && hasTarget(u) {
+		t.add(cells("registered", registrationRemedy)...)
 	}
 	for _, g := range u.Gateways {
 		text := fmt.Sprintf("%d healthy, %d not", g.Healthy, g.Unhealthy)
@@ -184,6 +207,9 @@ func printUpstream(w io.Writer, u *api.Upstream) error {
 		}
 		if g.Panic {
 			text += ", all are used because so few are healthy"
+		}
+		if g.Load.Limit > 0 {
+			text += fmt.Sprintf(", %d of %d calls under way", g.Load.UnderWay, g.Load.Limit)
 		}
 		if g.Problem != "" {
 			text += ": " + g.Problem
@@ -220,6 +246,27 @@ func printUpstream(w io.Writer, u *api.Upstream) error {
 	return err
 }
 
+// loadLines are what was done besides plain calls, and what was refused; what never happened is left out.
+func loadLines(l *api.UpstreamLoad) (lines [][2]string) {
+	add := func(name, format string, figures ...int64) {
+		args, happened := make([]any, len(figures)), false
+		for i, n := range figures {
+			args[i], happened = n, happened || n > 0
+		}
+		if happened {
+			lines = append(lines, [2]string{name, fmt.Sprintf(format, args...)})
+		}
+	}
+	if l.Limit > 0 {
+		add("limit", "%d calls under way, %d are", l.Limit, l.UnderWay)
+	}
+	add("refused", "%d critical, %d normal, %d background calls beyond the limit", l.Shed.Critical, l.Shed.Normal, l.Shed.Background)
+	add("retries", "%d, %d left out beyond the budget", l.Retries, l.RetriesRefused)
+	add("hedges", "%d, %d answered first", l.Hedges, l.HedgesWon)
+	add("mirrors", "%d under way, %d left out", l.Mirroring, l.MirrorsDropped)
+	return lines
+}
+
 func printTarget(w io.Writer, r *api.Target) error {
 	t := newTable(w)
 	t.add(cells("upstream", r.Upstream)...)
@@ -245,7 +292,7 @@ func certificateText(c *api.Certificate) string {
 		text = c.File
 	}
 	if !c.NotAfter.IsZero() {
-		text += ", until " + shortTime(c.NotAfter)
+		text += ", " + rollout.Expiry(c.NotAfter, time.Now()) + ", on " + shortTime(c.NotAfter)
 	}
 	return text + " (" + string(c.Source) + ")"
 }

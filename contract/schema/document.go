@@ -28,6 +28,7 @@ const (
 	ascii                  // string without a byte above 0x7f
 	longNumber             // number that does not fit val × 10^exp: its text counts
 	numericKey             // CBOR integer used as a key; text is its decimal form
+	absent                 // key of a member that a Reduction has taken out
 )
 
 // value is one JSON value (or object key) of a document, in document order.

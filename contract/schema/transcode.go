@@ -79,8 +79,12 @@ func (d *document) appendJSON(dst []byte, i uint32) []byte {
 		return append(dst, ']')
 	case kindObject:
 		dst = append(dst, '{')
+		begin := len(dst)
 		for k := i + 1; k < v.next; k = d.values[k+1].next {
-			if k > i+1 {
+			if d.values[k].flags&absent != 0 {
+				continue
+			}
+			if len(dst) > begin {
 				dst = append(dst, ',')
 			}
 			dst = appendQuoted(dst, d.text(&d.values[k]))

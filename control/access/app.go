@@ -154,7 +154,7 @@ func (a *Apps) IssueKey(ctx context.Context, id string, keep bool, basis directo
 func (a *Apps) Revoke(ctx context.Context, id string, basis directory.Basis) (*App, error) {
 	return a.decide(ctx, "app.revoke", id, basis.Reason, basis, func(app *App) (bool, error) {
 		changed := app.State != fieldgate.StateRevoked
-		app.State, app.Credentials = fieldgate.StateRevoked, nil
+		app.State, app.Credentials, app.Verifiers = fieldgate.StateRevoked, nil, nil
 		return changed, nil
 	})
 }

@@ -14,12 +14,15 @@ import (
 	"fieldgate/control/audit"
 	"fieldgate/control/capture"
 	"fieldgate/control/catalog"
+	"fieldgate/control/commands"
 	"fieldgate/control/fleet"
 	"fieldgate/control/insight"
+	"fieldgate/control/messaging"
 	"fieldgate/control/once"
 	"fieldgate/control/rollout"
 	"fieldgate/control/targets"
 	"fieldgate/engine/bus"
+	"fieldgate/engine/seal"
 	"fieldgate/engine/store"
 )
 
@@ -43,7 +46,6 @@ type Config struct {
 	Node      string
 	Role      string                // all, or control
 	Engines   Engines               // in words
-	Upstreams []string              // names in the environment file of this node
 	Listeners func() []api.Listener // of the gateway in this process; may be nil
 	Metrics   http.Handler
 
@@ -51,6 +53,7 @@ type Config struct {
 	GatewayReady func() error
 
 	Store     *store.Store
+	Secrets   *seal.Keyring // by which pre-shared keys are sealed; may be nil
 	Bus       *bus.Bus
 	Catalog   *catalog.Catalog
 	Fleet     *fleet.Fleet
@@ -61,6 +64,8 @@ type Config struct {
 	Rollout   *rollout.Rollout
 	Targets   *targets.Targets
 	Captures  *capture.Captures
+	Messaging *messaging.Messaging
+	Commands  *commands.Commands
 	Log       *slog.Logger
 }
 
@@ -73,6 +78,7 @@ type Server struct {
 	own      ownAPI
 	requests *once.Requests
 	lasting  lastingRequests
+	bulk     chan struct{} // holds who publishes many documents
 	monitor  *monitor
 	started  time.Time
 	http     *http.Server
@@ -85,7 +91,7 @@ type Server struct {
 
 // New makes a Server. It does not listen yet.
 func New(config Config) *Server {
-	s := &Server{config: config, started: time.Now().UTC().Truncate(time.Second), stopping: make(chan struct{})}
+	s := &Server{config: config, started: time.Now().UTC().Truncate(time.Second), bulk: make(chan struct{}, maxPublishing), stopping: make(chan struct{})}
 	s.own, s.requests, s.monitor = newOwnAPI(s.started), once.NewRequests(), newMonitor(s)
 	s.http = &http.Server{
 		Handler:           s.handler(),

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"time"
 
 	"fieldgate"
@@ -12,7 +11,6 @@ import (
 	"fieldgate/control/catalog"
 	"fieldgate/control/filter"
 	"fieldgate/control/insight"
-	"fieldgate/control/refusal"
 )
 
 // operations carries out the generated interface.
@@ -80,40 +78,6 @@ func int64s(list []uint64) []int64 {
 	return converted
 }
 
-func (o *operations) PublishApi(ctx context.Context, request PublishApiRequestObject) (PublishApiResponseObject, error) {
-	document, err := io.ReadAll(request.Body)
-	if err != nil {
-		return nil, err
-	}
-	file := request.Params.Name
-	if file == "" {
-		file = "document"
-	}
-	if len(file) > maxFileName {
-		return nil, refusal.Invalid("The parameter name has at most %d bytes.", maxFileName)
-	}
-	plan, err := o.config.Catalog.Publish(ctx, file, document, request.Params.DryRun, versionOf(request.Params.IfMatch))
-	if err != nil {
-		if plan != nil { // which API it is only the document says
-			return nil, o.explainAPIChange(ctx, err, plan.Contract.API)
-		}
-		return nil, err
-	}
-	k := plan.Contract
-	answer := api.Plan{Api: k.API, Version: k.Version, Title: k.Title, Kind: api.ContractKind(k.Kind), Digest: k.Digest,
-		Change: api.PlanChange(plan.Change), Applied: plan.Applied, Supersedes: plan.Supersedes, Findings: findings(plan.Warnings),
-		Snapshot: int64(plan.Snapshot), Operations: []api.OperationChange{}}
-	for _, operation := range plan.Operations {
-		answer.Operations = append(answer.Operations, api.OperationChange{Id: operation.ID, Change: api.OperationChangeChange(operation.Change)})
-	}
-	if plan.Applied {
-		return PublishApi201JSONResponse(answer), nil
-	}
-	return PublishApi200JSONResponse(answer), nil
-}
-
-const maxFileName = 1024
-
 func (o *operations) GetApi(ctx context.Context, request GetApiRequestObject) (GetApiResponseObject, error) {
 	answer, change, err := o.apiDetail(ctx, request.Api)
 	if err != nil {
@@ -141,9 +105,12 @@ func (o *operations) apiDetail(ctx context.Context, name string) (answer api.Api
 		answer.Versions = append(answer.Versions, version(v))
 		change = max(change, v.Change)
 	}
+	upstreams := upstreamNames(o.config.Rollout.List(), time.Now())
 	for _, k := range served {
 		for i := range k.Operations {
-			answer.Operations = append(answer.Operations, operation(k.Version, &k.Operations[i]))
+			shown := operation(k.Version, &k.Operations[i])
+			shown.UpstreamMissing = shown.Upstream != "" && upstreams != nil && !upstreams[shown.Upstream]
+			answer.Operations = append(answer.Operations, shown)
 		}
 	}
 	return answer, change, nil
@@ -168,7 +135,7 @@ func version(v *catalog.Version) api.Version {
 
 func operation(version string, o *fieldgate.Operation) api.Operation {
 	answer := api.Operation{Version: version, Id: o.ID, Summary: o.Summary, Upstream: o.Upstream, Anonymous: o.Access.Anonymous,
-		PassThrough: o.PassThrough, Scopes: o.Access.Scopes}
+		PassThrough: o.PassThrough, Scopes: o.Access.Scopes, Rules: catalog.Rules(o)}
 	for _, kind := range o.Access.Kinds {
 		answer.Kinds = append(answer.Kinds, string(kind))
 	}

@@ -46,7 +46,7 @@ var unlisted = map[string]needed{
 }
 
 // lasting are the operations that end when their caller no longer may go on, not with their answer.
-var lasting = []string{"streamTraffic", "streamEvents", "importDevices"}
+var lasting = []string{"streamTraffic", "streamEvents", "streamMessages", "importDevices"}
 
 // invitedMay are the operations of a session that may only set a password.
 var invitedMay = []string{"getSession", "setPassword"}

@@ -74,7 +74,7 @@ func (o *operations) StartCapture(ctx context.Context, request StartCaptureReque
 	if err != nil {
 		return nil, err
 	}
-	if err := o.auditCapture(ctx, audit.Change{Action: actionCaptureStart, Target: id, After: wanted}); err != nil {
+	if err := o.auditAction(ctx, audit.Change{Action: actionCaptureStart, Target: id, After: wanted}); err != nil {
 		// What nobody can be held to account for is not captured.
 		return nil, fmt.Errorf("%w (ending the capture: %v)", err, o.config.Captures.Stop(id))
 	}
@@ -86,7 +86,9 @@ func (o *operations) StartCapture(ctx context.Context, request StartCaptureReque
 	return StartCapture201JSONResponse(captureAnswer(&started, actor.Name)), nil
 }
 
-func (o *operations) auditCapture(ctx context.Context, change audit.Change) error {
+// auditAction puts down what no transaction carries out. It comes before what is done where that can be: what nobody can be held to account for
+// is not done.
+func (o *operations) auditAction(ctx context.Context, change audit.Change) error {
 	if err := o.config.Store.Update(ctx, func(tx *store.Tx) error { return audit.Write(ctx, tx, change) }); err != nil {
 		return err
 	}
@@ -98,7 +100,7 @@ func (o *operations) EndCapture(ctx context.Context, request EndCaptureRequestOb
 	if err := o.config.Captures.Stop(request.Capture); err != nil {
 		return nil, err
 	}
-	if err := o.auditCapture(ctx, audit.Change{Action: actionCaptureEnd, Target: request.Capture}); err != nil {
+	if err := o.auditAction(ctx, audit.Change{Action: actionCaptureEnd, Target: request.Capture}); err != nil {
 		return nil, err
 	}
 	return EndCapture204Response{}, nil

@@ -3,11 +3,13 @@ package adminapi
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"fieldgate/api"
+	"fieldgate/control/catalog"
 	"fieldgate/control/filter"
 	"fieldgate/control/insight"
 )
@@ -23,7 +25,7 @@ var findingWords = map[string]words{
 	"invalid-request": {"%s is called with payloads or parameters that its contract forbids.",
 		"Look at an exchange for the place that is wrong; then correct the firmware, or publish a contract that allows it."},
 	"invalid-response": {"The service behind %s answers what its contract forbids.",
-		"Correct the service, or publish a contract that describes its answers; until then callers get them as the contract's on-invalid says."},
+		"Correct the service, or publish a contract that describes its answers; until then callers get them as they are with check-answers: report, or 502 with enforce."},
 	"shadowed": {"Invalid payloads of %s are let through, because its contract says on-invalid: shadow.",
 		"When no firmware sends them any more, take on-invalid: shadow out of the contract."},
 	"unauthenticated": {"%s is called without a valid credential.",
@@ -89,33 +91,102 @@ func (o *operations) ListFindings(ctx context.Context, request ListFindingsReque
 		return nil, err
 	}
 	list, more := cut(list, page)
+	served, err := o.servedNow(ctx)
+	if err != nil {
+		return nil, err
+	}
 	answer := ListFindings200JSONResponse{Items: []api.Finding{}}
 	for _, f := range list {
 		w := describeFinding(f.Finding, operationName(f.API, f.Version, f.Operation))
+		state, severity := served.stateOf(f)
+		if state == api.FindingOngoing && f.Finding == "upstream" {
+			missing, err := o.missingUpstream(ctx, served, f)
+			if err != nil {
+				return nil, err
+			}
+			if missing != "" {
+				w = words{fmt.Sprintf("No gateway has the upstream %s, to which %s goes.", missing, operationName(f.API, f.Version, f.Operation)),
+					"Add it to upstreams in the environment file and send the process SIGHUP; callers are answered 502 meanwhile."}
+			}
+		}
 		example := f.Detail
 		if example == "" {
 			example = f.Route
 		}
-		answer.Items = append(answer.Items, api.Finding{Finding: api.FindingName(f.Finding), Severity: api.Severity(f.Severity.String()), Api: f.API,
+		answer.Items = append(answer.Items, api.Finding{Finding: api.FindingName(f.Finding), Severity: severity, State: state, Api: f.API,
 			Version: f.Version, Operation: f.Operation, Exchanges: int64(f.Exchanges), FirstSeen: f.FirstSeen, LastSeen: f.LastSeen,
 			Example: example, Principal: f.Principal, Message: w.message, Remedy: w.remedy})
 	}
 	if more {
 		last := list[len(list)-1]
-		answer.Next = page.nextAt(strconv.Itoa(int(last.Severity)), timePart(last.FirstSeen), last.API, last.Version, last.Operation, last.Finding)
+		answer.Next = page.nextAt(strconv.FormatBool(last.Ongoing), strconv.Itoa(int(last.Severity)), timePart(last.FirstSeen), last.API, last.Version, last.Operation, last.Finding)
 	}
 	return answer, nil
 }
 
 func findingAfter(page page) (*insight.Finding, error) {
-	parts, err := page.parts(6)
+	parts, err := page.parts(7)
 	if err != nil || parts == nil {
 		return nil, err
 	}
-	severity, err := strconv.Atoi(parts[0])
+	ongoing, err := strconv.ParseBool(parts[0])
 	if err != nil {
 		return nil, errCursor()
 	}
-	first, err := parseTimePart(parts[1])
-	return &insight.Finding{Severity: insight.Severity(severity), FirstSeen: first, API: parts[2], Version: parts[3], Operation: parts[4], Finding: parts[5]}, err
+	severity, err := strconv.Atoi(parts[1])
+	if err != nil {
+		return nil, errCursor()
+	}
+	first, err := parseTimePart(parts[2])
+	return &insight.Finding{Ongoing: ongoing, Severity: insight.Severity(severity), FirstSeen: first,
+		API: parts[3], Version: parts[4], Operation: parts[5], Finding: parts[6]}, err
+}
+
+// servedNow are the versions of APIs that are served, with the upstreams that they name.
+type servedNow map[[2]string]*catalog.Served
+
+func (o *operations) servedNow(ctx context.Context) (servedNow, error) {
+	list, err := o.config.Catalog.Served(ctx)
+	if err != nil {
+		return nil, err
+	}
+	served := make(servedNow, len(list))
+	for i := range list {
+		served[[2]string{list[i].API, list[i].Version}] = &list[i]
+	}
+	return served, nil
+}
+
+// stateOf says whether a finding goes on. That a retired version is still called does so without its being served.
+func (s servedNow) stateOf(f *insight.Finding) (api.FindingState, api.Severity) {
+	version := f.API != "" && f.API != catalog.OwnName && f.Finding != "retired"
+	switch {
+	case version && s[[2]string{f.API, f.Version}] == nil:
+		return api.FindingNotServed, api.SeverityNotice
+	case f.Ongoing:
+		return api.FindingOngoing, api.Severity(f.Severity.String())
+	}
+	return api.FindingOver, api.SeverityNotice
+}
+
+// missingUpstream is the upstream of a finding's operation when no gateway has it; else empty.
+func (o *operations) missingUpstream(ctx context.Context, served servedNow, f *insight.Finding) (string, error) {
+	version := served[[2]string{f.API, f.Version}]
+	if version == nil {
+		return "", nil
+	}
+	missing := unknownUpstreams(version.Upstreams, upstreamNames(o.config.Rollout.List(), time.Now()))
+	if missing == nil { // nearly always: nothing has to be decoded
+		return "", nil
+	}
+	contract, err := o.config.Catalog.Contract(ctx, f.API, f.Version)
+	if err != nil {
+		return "", err
+	}
+	for i := range contract.Operations {
+		if operation := &contract.Operations[i]; operation.ID == f.Operation && slices.Contains(missing, operation.Upstream) {
+			return operation.Upstream, nil
+		}
+	}
+	return "", nil
 }

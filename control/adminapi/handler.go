@@ -2,22 +2,26 @@ package adminapi
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"fieldgate"
+	"fieldgate/control/catalog"
 )
 
 const (
 	maxRequestBytes = 64 << 10
 	maxImportBytes  = 512 << 20
 
-	publishPath = "/api/v1/apis"
-	importPath  = "/api/v1/imports/devices"
-	streamPath  = "/api/v1/traffic/stream"
-	eventsPath  = "/api/v1/events"
+	publishPath    = "/api/v1/apis"
+	publishAllPath = "/api/v1/imports/apis"
+	importPath     = "/api/v1/imports/devices"
+	streamPath     = "/api/v1/traffic/stream"
+	eventsPath     = "/api/v1/events"
+	messagesPath   = "/api/v1/mqtt/messages/stream"
 )
 
 // handler is the whole API: authentication, then bounds, then the operation.
@@ -51,7 +55,7 @@ func isAPI(path string) bool {
 }
 
 // repeatable are the operations that take an Idempotency-Key.
-var repeatable = []string{"AddDevice", "IssueDeviceToken", "AddApp", "IssueAppKey", "AddOperator", "AddToken"}
+var repeatable = []string{"AddDevice", "IssueDeviceToken", "SetDevicePsk", "SetDeviceOscore", "AddApp", "IssueAppKey", "AddOperator", "AddToken"}
 
 // sendOnce lets a request that makes something be sent again.
 func (s *Server) sendOnce(next StrictHandlerFunc, operation string) StrictHandlerFunc {
@@ -94,7 +98,10 @@ func (s *Server) bound(next http.Handler) http.Handler {
 			if r.Method == http.MethodPost {
 				size = fieldgate.MaxDocumentBytes
 			}
-		case streamPath, eventsPath:
+		case publishAllPath:
+			size = catalog.MaxDocumentBytes
+			s.postpone(w, publishAllTimeout)
+		case streamPath, eventsPath, messagesPath:
 			s.unhurried(w, false)
 		case importPath:
 			size = maxImportBytes
@@ -110,6 +117,14 @@ func (s *Server) bound(next http.Handler) http.Handler {
 		r.Body = http.MaxBytesReader(w, r.Body, size)
 		next.ServeHTTP(w, r)
 	})
+}
+
+// postpone gives a request another time until which it has to be read and answered.
+func (s *Server) postpone(w http.ResponseWriter, limit time.Duration) {
+	control, end := http.NewResponseController(w), time.Now().Add(limit)
+	if err := errors.Join(control.SetReadDeadline(end), control.SetWriteDeadline(end)); err != nil {
+		s.config.Log.Warn("a long request will be cut off", "error", err)
+	}
 }
 
 func (s *Server) unhurried(w http.ResponseWriter, duplex bool) {

@@ -28,7 +28,7 @@ func TestStrangersKeepTheirDeadlines(t *testing.T) {
 	}
 	operators := access.NewOperators(nil, nil, operator, slog.New(slog.DiscardHandler))
 	s := New(Config{Operators: operators, Log: slog.New(slog.DiscardHandler), Metrics: http.NotFoundHandler()})
-	for method, path := range map[string]string{"POST": importPath, "GET": streamPath} {
+	for path, method := range map[string]string{importPath: "POST", publishAllPath: "POST", streamPath: "GET"} {
 		answer := &deadlines{ResponseRecorder: httptest.NewRecorder()}
 		s.http.Handler.ServeHTTP(answer, httptest.NewRequest(method, "http://localhost"+path, http.NoBody))
 		if answer.Code != http.StatusUnauthorized || answer.lifted {

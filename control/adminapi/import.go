@@ -119,7 +119,13 @@ func (i *importer) next() (portion []fleet.Line, more bool, err error) {
 			i.refuse(fleet.Registered{Line: i.line, Imported: fleet.Imported{Refused: errNoDevice}})
 			continue
 		}
-		portion = append(portion, fleet.Line{Number: i.line, Device: fleet.NewDevice{ID: device.Id, Model: device.Model, Firmware: device.Firmware}})
+		wanted, err := newDevice(&device)
+		var refused *refusal.Error
+		if errors.As(err, &refused) {
+			i.refuse(fleet.Registered{Line: i.line, Imported: fleet.Imported{ID: device.Id, Refused: refused}})
+			continue
+		}
+		portion = append(portion, fleet.Line{Number: i.line, Device: wanted})
 	}
 	return portion, true, nil
 }

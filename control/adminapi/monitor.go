@@ -93,6 +93,9 @@ func (m *monitor) describe(now time.Time) []api.HealthItem {
 	if !lag.StoreFailing.IsZero() && now.Sub(lag.StoreFailing) > behindFor {
 		add(api.PartIngestion, "", lag.StoreFailing, "Traffic is not counted into the history: charts and findings end here. Records wait in their stream, nothing is lost.")
 	}
+	if lag.StoreFailing.IsZero() && !lag.NotesFailing.IsZero() && now.Sub(lag.NotesFailing) > behindFor {
+		add(api.PartIngestion, "", lag.NotesFailing, "Who was there cannot be stored: when devices and apps were last seen stands still. It is tried again; look at the database's disk.")
+	}
 	if !lag.StreamFailing.IsZero() && now.Sub(lag.StreamFailing) > behindFor {
 		add(api.PartIngestion, "", lag.StreamFailing, "The stream of records does not answer: traffic is neither shown nor counted. Gateways keep their records.")
 	}
@@ -156,8 +159,8 @@ func (m *monitor) storeAway() error {
 	return fmt.Errorf("%w since %s", store.ErrUnavailable, m.store.UTC().Format(time.DateTime))
 }
 
-// withoutStore are operations that do not need the database, and the one that goes on while it is answered.
-var withoutStore = []string{"GetHealth", "GetReadiness", "GetContract", "StreamEvents", "StreamTraffic", "ListTraffic", "ImportDevices"}
+// withoutStore are operations that do not need the database, and those that go on while they are answered.
+var withoutStore = []string{"GetHealth", "GetReadiness", "GetContract", "StreamEvents", "StreamTraffic", "StreamMessages", "ListTraffic", "ImportDevices"}
 
 // refuseWithoutStore answers at once while the database is known to be away, and within a few seconds when it has just gone.
 func (s *Server) refuseWithoutStore(next StrictHandlerFunc, operation string) StrictHandlerFunc {

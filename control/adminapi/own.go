@@ -23,28 +23,28 @@ type ownAPI struct {
 	description catalog.Description
 }
 
-var ownContract = sync.OnceValue(func() *fieldgate.Contract {
-	k, _, err := compileOwn()
+var ownReading = sync.OnceValue(func() contract.Reading {
+	reading, err := readOwn()
 	if err != nil {
 		panic(err) // the document is part of the program, and tested
 	}
-	return k
+	return reading
 })
 
 func newOwnAPI(started time.Time) ownAPI {
-	k := ownContract()
+	k := ownReading().Contract
 	digest := sha256.Sum256(api.Document)
-	own := ownAPI{contract: k, description: catalog.Describe(api.Document)}
+	own := ownAPI{contract: k, description: catalog.Describe(ownReading())}
 	own.versions = []*catalog.Version{{API: catalog.OwnName, Version: k.Version, Title: k.Title, Kind: k.Kind, State: fieldgate.LifecycleActive,
 		Digest: hex.EncodeToString(digest[:]), Operations: len(k.Operations), Owner: own.description.Owner, Protocols: catalog.ProtocolsOf(k), Published: started}}
 	return own
 }
 
-// compileOwn compiles the contract of the admin API. Cookies are how consoles sign in and nothing for devices: to the compiler
+// readOwn compiles the contract of the admin API. Cookies are how consoles sign in and nothing for devices: to the compiler
 // their header carries the key.
-func compileOwn() (*fieldgate.Contract, []contract.Diagnostic, error) {
+func readOwn() (contract.Reading, error) {
 	document := bytes.Replace(api.Document, []byte("in: cookie\n      name: fieldgate-session"), []byte("in: header\n      name: Cookie"), 1)
-	return contract.Compile("fieldgate.openapi.yaml", document)
+	return contract.Read("fieldgate.openapi.yaml", document)
 }
 
 // withOwn adds the admin API to a page of the list of APIs, in its place, where the filter selects it.

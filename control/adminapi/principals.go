@@ -15,7 +15,7 @@ import (
 
 func device(d *fleet.Device, seen *api.Presence) api.Device {
 	return api.Device{Id: d.ID, State: api.PrincipalState(d.State.String()), Model: d.Model, Firmware: d.Firmware,
-		Tokens: len(d.Credentials), Presence: seen, CreatedAt: d.Created, UpdatedAt: d.Updated}
+		Tokens: len(d.Credentials), Certificates: deviceCertificates(d), PskIdentity: pskIdentity(d), Oscore: oscoreIDs(d), Presence: seen, CreatedAt: d.Created, UpdatedAt: d.Updated}
 }
 
 func app(a *access.App, seen *api.Presence) api.App {
@@ -98,7 +98,11 @@ func (o *operations) ListDevices(ctx context.Context, request ListDevicesRequest
 }
 
 func (o *operations) AddDevice(ctx context.Context, request AddDeviceRequestObject) (AddDeviceResponseObject, error) {
-	added, token, err := o.config.Fleet.Add(ctx, fleet.NewDevice{ID: request.Body.Id, Model: request.Body.Model, Firmware: request.Body.Firmware})
+	wanted, err := newDevice(request.Body)
+	if err != nil {
+		return nil, err
+	}
+	added, token, err := o.config.Fleet.Add(ctx, wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -128,6 +132,7 @@ func (o *operations) GetDevice(ctx context.Context, request GetDeviceRequestObje
 	if err != nil {
 		return nil, err
 	}
+	answer.Body.Registration = o.registration(ctx, request.Device)
 	return GetDevice200JSONResponse{answer}, nil
 }
 

@@ -3,6 +3,7 @@ package adminapi
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"net/http"
@@ -26,12 +27,15 @@ func problemOf(err error) api.Problem {
 	var refused *refusal.Error
 	var invalid *contract.InvalidError
 	var conflict *catalog.ConflictError
+	var together *catalog.RefusedError
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &changed):
 		problem := problemOf(changed.cause)
 		problem.Current, problem.Changes = changed.current, changed.changes
 		return problem
+	case errors.As(err, &together): // before what it holds
+		return refusedTogether(together)
 	case errors.As(err, &refused):
 		switch refused.Code {
 		case refusal.CodeNotFound:
@@ -62,13 +66,10 @@ func problemOf(err error) api.Problem {
 	case errors.As(err, &conflict):
 		problem := newProblem(http.StatusConflict, "route-conflict", "Another API serves these routes",
 			"The contract is not published: give its routes other paths or topics, or retire the other API.")
-		for _, c := range conflict.Conflicts {
-			problem.Findings = append(problem.Findings, api.ContractFinding{Severity: api.ContractFindingSeverityError, Message: c.String(),
-				Remedy: "give it another route, or retire " + c.LiveAPI + " " + c.LiveVersion})
-		}
+		problem.Findings = conflictFindings("", conflict)
 		return problem
 	case errors.As(err, &tooLarge):
-		return newProblem(http.StatusRequestEntityTooLarge, "too-large", "The request is too large", "A document has at most 8 MiB, any other request 64 KiB.")
+		return newProblem(http.StatusRequestEntityTooLarge, "too-large", "The request is too large", "A document has at most 8 MiB, many together 64 MiB, any other request 64 KiB.")
 	case errors.Is(err, store.ErrUnknownOutcome): // before ErrUnavailable, which may be its cause
 		return newProblem(http.StatusServiceUnavailable, "unavailable", "The database went away",
 			"It was lost while it committed: look whether the change was made before you repeat it, or send it again with the same Idempotency-Key.")
@@ -86,8 +87,50 @@ func problemOf(err error) api.Problem {
 	return newProblem(http.StatusInternalServerError, "internal", "Internal error", "The log of the control plane says more.")
 }
 
+// maxProblemFindings bounds the problem of many documents.
+const maxProblemFindings = 2000
+
+// refusedTogether has the findings of all documents that were refused.
+func refusedTogether(together *catalog.RefusedError) api.Problem {
+	problem := newProblem(http.StatusConflict, "conflict", "The documents do not fit the present state or each other", "")
+	for _, document := range together.Refused {
+		var invalid *contract.InvalidError
+		var conflict *catalog.ConflictError
+		switch {
+		case errors.As(document.Err, &invalid):
+			problem.Status, problem.Type, problem.Title = http.StatusUnprocessableEntity, problemType("invalid-contract"), "Documents are no valid contracts"
+			problem.Findings = append(problem.Findings, findings(invalid.Errors)...)
+		case errors.As(document.Err, &conflict):
+			problem.Findings = append(problem.Findings, conflictFindings(document.Name, conflict)...)
+		default:
+			problem.Findings = append(problem.Findings, api.ContractFinding{Severity: api.ContractFindingSeverityError, File: document.Name, Message: document.Err.Error()})
+		}
+	}
+	are := "are"
+	if len(together.Refused) == 1 {
+		are = "is"
+	}
+	problem.Detail = fmt.Sprintf("None of the %d documents is published, because %d of them %s refused: correct what the findings name.", together.Documents, len(together.Refused), are)
+	if more := len(problem.Findings) - maxProblemFindings; more > 0 {
+		problem.Findings = append(problem.Findings[:maxProblemFindings], api.ContractFinding{Severity: api.ContractFindingSeverityError,
+			Message: fmt.Sprintf("there are %d more findings", more), Remedy: "correct these first"})
+	}
+	return problem
+}
+
+// conflictFindings says which routes of a document others serve.
+func conflictFindings(file string, conflict *catalog.ConflictError) (list []api.ContractFinding) {
+	for _, c := range conflict.Conflicts {
+		list = append(list, api.ContractFinding{Severity: api.ContractFindingSeverityError, File: file, Message: c.String(),
+			Remedy: "give it another route, or retire " + c.LiveAPI + " " + c.LiveVersion})
+	}
+	return list
+}
+
+func problemType(code string) string { return "urn:fieldgate:problem:" + code }
+
 func newProblem(status int, code, title, detail string) api.Problem {
-	return api.Problem{Type: "urn:fieldgate:problem:" + code, Title: title, Status: status, Detail: detail}
+	return api.Problem{Type: problemType(code), Title: title, Status: status, Detail: detail}
 }
 
 func findings(diagnostics []contract.Diagnostic) []api.ContractFinding {

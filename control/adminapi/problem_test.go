@@ -18,11 +18,11 @@ import (
 
 // The contract of the admin API is one that Fieldgate itself would publish, and names every status and code that is answered.
 func TestContract(t *testing.T) {
-	_, diagnostics, err := compileOwn()
+	own, err := readOwn()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, d := range diagnostics {
+	for _, d := range own.Diagnostics {
 		if strings.Contains(d.Message, "example") && !strings.Contains(d.Message, "no upstream") {
 			t.Error(d)
 		}

@@ -84,6 +84,24 @@ type ServerInterface interface {
 	// Claim Makes the first owner, and so claims the installation
 	// (POST /api/v1/claim)
 	Claim(w http.ResponseWriter, r *http.Request)
+	// ListCoapObservations Observations of all gateways, in the order of the addresses of those who observe
+	// (GET /api/v1/coap/observations)
+	ListCoapObservations(w http.ResponseWriter, r *http.Request, params ListCoapObservationsParams)
+	// EndCoapObservation Ends an observation
+	// (DELETE /api/v1/coap/observations/{coapObservation})
+	EndCoapObservation(w http.ResponseWriter, r *http.Request, coapObservation string, params EndCoapObservationParams)
+	// ListCoapPeers CoAP peers of all gateways, in the order of their addresses
+	// (GET /api/v1/coap/peers)
+	ListCoapPeers(w http.ResponseWriter, r *http.Request, params ListCoapPeersParams)
+	// EndCoapSession Ends the DTLS session or the connection of a peer
+	// (DELETE /api/v1/coap/peers/{coapPeer})
+	EndCoapSession(w http.ResponseWriter, r *http.Request, coapPeer CoapPeerInPath, params EndCoapSessionParams)
+	// GetCoapPeer One peer with its observations and the bodies that are on their way
+	// (GET /api/v1/coap/peers/{coapPeer})
+	GetCoapPeer(w http.ResponseWriter, r *http.Request, coapPeer CoapPeerInPath)
+	// ListCoapTransfers Bodies that are on their way in blocks, in the order of the addresses of the peers
+	// (GET /api/v1/coap/transfers)
+	ListCoapTransfers(w http.ResponseWriter, r *http.Request, params ListCoapTransfersParams)
 	// ListDevices Devices, in the order of their ids or the most recently seen first
 	// (GET /api/v1/devices)
 	ListDevices(w http.ResponseWriter, r *http.Request, params ListDevicesParams)
@@ -96,13 +114,46 @@ type ServerInterface interface {
 	// UpdateDevice Changes a device's model or firmware
 	// (PATCH /api/v1/devices/{device})
 	UpdateDevice(w http.ResponseWriter, r *http.Request, device DeviceInPath, params UpdateDeviceParams)
+	// AddDeviceCertificate Registers a certificate for a device
+	// (POST /api/v1/devices/{device}/certificates)
+	AddDeviceCertificate(w http.ResponseWriter, r *http.Request, device DeviceInPath, params AddDeviceCertificateParams)
+	// RemoveDeviceCertificate Removes a certificate of a device; connections that were made with it end
+	// (DELETE /api/v1/devices/{device}/certificates/{fingerprint})
+	RemoveDeviceCertificate(w http.ResponseWriter, r *http.Request, device DeviceInPath, fingerprint string, params RemoveDeviceCertificateParams)
+	// ListDeviceCommands Commands that wait for a device, and what has become of the newest, without what they carry; the newest first
+	// (GET /api/v1/devices/{device}/commands)
+	ListDeviceCommands(w http.ResponseWriter, r *http.Request, device DeviceInPath)
+	// QueueDeviceCommand Keeps a request until the device is heard
+	// (POST /api/v1/devices/{device}/commands)
+	QueueDeviceCommand(w http.ResponseWriter, r *http.Request, device DeviceInPath)
+	// GetDeviceCommand One command of a device, with the answer
+	// (GET /api/v1/devices/{device}/commands/{command})
+	GetDeviceCommand(w http.ResponseWriter, r *http.Request, device DeviceInPath, command CommandInPath)
+	// CancelDeviceCommand Cancels a command that has not been sent
+	// (POST /api/v1/devices/{device}/commands/{command}/cancel)
+	CancelDeviceCommand(w http.ResponseWriter, r *http.Request, device DeviceInPath, command CommandInPath)
+	// RemoveDeviceOscore Removes the OSCORE context of a device; observations by it end
+	// (DELETE /api/v1/devices/{device}/oscore)
+	RemoveDeviceOscore(w http.ResponseWriter, r *http.Request, device DeviceInPath, params RemoveDeviceOscoreParams)
+	// SetDeviceOscore Sets the OSCORE context of a device, in place of the one before
+	// (PUT /api/v1/devices/{device}/oscore)
+	SetDeviceOscore(w http.ResponseWriter, r *http.Request, device DeviceInPath, params SetDeviceOscoreParams)
+	// RemoveDevicePsk Removes the pre-shared key of a device; sessions that were made by it end
+	// (DELETE /api/v1/devices/{device}/psk)
+	RemoveDevicePsk(w http.ResponseWriter, r *http.Request, device DeviceInPath, params RemoveDevicePskParams)
+	// SetDevicePsk Sets the pre-shared key of a device; sessions that were made by the one before end
+	// (PUT /api/v1/devices/{device}/psk)
+	SetDevicePsk(w http.ResponseWriter, r *http.Request, device DeviceInPath, params SetDevicePskParams)
 	// QuarantineDevice Cuts a device off until it is released
 	// (POST /api/v1/devices/{device}/quarantine)
 	QuarantineDevice(w http.ResponseWriter, r *http.Request, device DeviceInPath, params QuarantineDeviceParams)
 	// ReleaseDevice Ends a quarantine
 	// (POST /api/v1/devices/{device}/release)
 	ReleaseDevice(w http.ResponseWriter, r *http.Request, device DeviceInPath, params ReleaseDeviceParams)
-	// RevokeDevice Shuts a device out for good; its tokens are deleted
+	// AskDevice Sends a request to a device over CoAP and answers with what it says
+	// (POST /api/v1/devices/{device}/requests)
+	AskDevice(w http.ResponseWriter, r *http.Request, device DeviceInPath)
+	// RevokeDevice Shuts a device out for good; its tokens, pre-shared key and certificates are deleted
 	// (POST /api/v1/devices/{device}/revoke)
 	RevokeDevice(w http.ResponseWriter, r *http.Request, device DeviceInPath, params RevokeDeviceParams)
 	// IssueDeviceToken Issues a new token; the old ones stop working at once unless they are kept
@@ -111,12 +162,42 @@ type ServerInterface interface {
 	// StreamEvents Live figures, decisions and what is stale, as server-sent events
 	// (GET /api/v1/events)
 	StreamEvents(w http.ResponseWriter, r *http.Request)
-	// ListFindings What traffic says that needs a look: most severe and newest first
+	// ListFindings What traffic says that needs a look: what goes on first, of it the most severe and newest
 	// (GET /api/v1/findings)
 	ListFindings(w http.ResponseWriter, r *http.Request, params ListFindingsParams)
+	// PublishApis Publishes many contracts in one decision, or shows what that would do
+	// (POST /api/v1/imports/apis)
+	PublishApis(w http.ResponseWriter, r *http.Request, params PublishApisParams)
 	// ImportDevices Registers many devices, one JSON object on each line
 	// (POST /api/v1/imports/devices)
 	ImportDevices(w http.ResponseWriter, r *http.Request, params ImportDevicesParams)
+	// StreamMessages Messages as they are published, as server-sent events
+	// (GET /api/v1/mqtt/messages/stream)
+	StreamMessages(w http.ResponseWriter, r *http.Request, params StreamMessagesParams)
+	// ListRetained Retained messages in the order of their topics, without what they carry
+	// (GET /api/v1/mqtt/retained)
+	ListRetained(w http.ResponseWriter, r *http.Request, params ListRetainedParams)
+	// DeleteRetained Deletes a retained message on all gateways
+	// (DELETE /api/v1/mqtt/retained/message)
+	DeleteRetained(w http.ResponseWriter, r *http.Request, params DeleteRetainedParams)
+	// GetRetained A retained message with what it carries
+	// (GET /api/v1/mqtt/retained/message)
+	GetRetained(w http.ResponseWriter, r *http.Request, params GetRetainedParams)
+	// ListMqttSessions MQTT sessions of all gateways, in the order of their client ids
+	// (GET /api/v1/mqtt/sessions)
+	ListMqttSessions(w http.ResponseWriter, r *http.Request, params ListMqttSessionsParams)
+	// EndMqttSession Closes a session's connection and forgets its subscriptions and the messages that wait in it
+	// (DELETE /api/v1/mqtt/sessions/{mqttSession})
+	EndMqttSession(w http.ResponseWriter, r *http.Request, mqttSession MqttSessionInPath, params EndMqttSessionParams)
+	// GetMqttSession One session with its subscriptions, its queue, what is in flight, and its will
+	// (GET /api/v1/mqtt/sessions/{mqttSession})
+	GetMqttSession(w http.ResponseWriter, r *http.Request, mqttSession MqttSessionInPath)
+	// DisconnectMqttSession Closes a session's connection; the session stays
+	// (POST /api/v1/mqtt/sessions/{mqttSession}/disconnect)
+	DisconnectMqttSession(w http.ResponseWriter, r *http.Request, mqttSession MqttSessionInPath)
+	// ListTopics One level of the tree of topics, with messages a second and retained messages
+	// (GET /api/v1/mqtt/topics)
+	ListTopics(w http.ResponseWriter, r *http.Request, params ListTopicsParams)
 	// GetContract This document
 	// (GET /api/v1/openapi.yaml)
 	GetContract(w http.ResponseWriter, r *http.Request)
@@ -1138,6 +1219,293 @@ func (siw *ServerInterfaceWrapper) Claim(w http.ResponseWriter, r *http.Request)
 	handler.ServeHTTP(w, r)
 }
 
+// ListCoapObservations operation middleware
+func (siw *ServerInterfaceWrapper) ListCoapObservations(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListCoapObservationsParams
+
+	// ------------- Optional query parameter "filter" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "filter", r.URL.Query(), &params.Filter, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "filter"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "filter", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListCoapObservations(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// EndCoapObservation operation middleware
+func (siw *ServerInterfaceWrapper) EndCoapObservation(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "coapObservation" -------------
+	var coapObservation string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "coapObservation", r.PathValue("coapObservation"), &coapObservation, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "coapObservation", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params EndCoapObservationParams
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", r.URL.Query(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "reason"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "reason", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.EndCoapObservation(w, r, coapObservation, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListCoapPeers operation middleware
+func (siw *ServerInterfaceWrapper) ListCoapPeers(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListCoapPeersParams
+
+	// ------------- Optional query parameter "filter" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "filter", r.URL.Query(), &params.Filter, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "filter"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "filter", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListCoapPeers(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// EndCoapSession operation middleware
+func (siw *ServerInterfaceWrapper) EndCoapSession(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "coapPeer" -------------
+	var coapPeer CoapPeerInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "coapPeer", r.PathValue("coapPeer"), &coapPeer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "coapPeer", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params EndCoapSessionParams
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", r.URL.Query(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "reason"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "reason", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.EndCoapSession(w, r, coapPeer, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetCoapPeer operation middleware
+func (siw *ServerInterfaceWrapper) GetCoapPeer(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "coapPeer" -------------
+	var coapPeer CoapPeerInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "coapPeer", r.PathValue("coapPeer"), &coapPeer, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "coapPeer", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetCoapPeer(w, r, coapPeer)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListCoapTransfers operation middleware
+func (siw *ServerInterfaceWrapper) ListCoapTransfers(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListCoapTransfersParams
+
+	// ------------- Optional query parameter "filter" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "filter", r.URL.Query(), &params.Filter, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "filter"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "filter", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListCoapTransfers(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListDevices operation middleware
 func (siw *ServerInterfaceWrapper) ListDevices(w http.ResponseWriter, r *http.Request) {
 
@@ -1327,6 +1695,475 @@ func (siw *ServerInterfaceWrapper) UpdateDevice(w http.ResponseWriter, r *http.R
 	handler.ServeHTTP(w, r)
 }
 
+// AddDeviceCertificate operation middleware
+func (siw *ServerInterfaceWrapper) AddDeviceCertificate(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "device" -------------
+	var device DeviceInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "device", r.PathValue("device"), &device, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "device", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params AddDeviceCertificateParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.AddDeviceCertificate(w, r, device, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RemoveDeviceCertificate operation middleware
+func (siw *ServerInterfaceWrapper) RemoveDeviceCertificate(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "device" -------------
+	var device DeviceInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "device", r.PathValue("device"), &device, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "device", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "fingerprint" -------------
+	var fingerprint string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "fingerprint", r.PathValue("fingerprint"), &fingerprint, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "fingerprint", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RemoveDeviceCertificateParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RemoveDeviceCertificate(w, r, device, fingerprint, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListDeviceCommands operation middleware
+func (siw *ServerInterfaceWrapper) ListDeviceCommands(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "device" -------------
+	var device DeviceInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "device", r.PathValue("device"), &device, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "device", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListDeviceCommands(w, r, device)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// QueueDeviceCommand operation middleware
+func (siw *ServerInterfaceWrapper) QueueDeviceCommand(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "device" -------------
+	var device DeviceInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "device", r.PathValue("device"), &device, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "device", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.QueueDeviceCommand(w, r, device)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetDeviceCommand operation middleware
+func (siw *ServerInterfaceWrapper) GetDeviceCommand(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "device" -------------
+	var device DeviceInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "device", r.PathValue("device"), &device, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "device", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "command" -------------
+	var command CommandInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "command", r.PathValue("command"), &command, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "command", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetDeviceCommand(w, r, device, command)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CancelDeviceCommand operation middleware
+func (siw *ServerInterfaceWrapper) CancelDeviceCommand(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "device" -------------
+	var device DeviceInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "device", r.PathValue("device"), &device, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "device", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "command" -------------
+	var command CommandInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "command", r.PathValue("command"), &command, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "command", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CancelDeviceCommand(w, r, device, command)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RemoveDeviceOscore operation middleware
+func (siw *ServerInterfaceWrapper) RemoveDeviceOscore(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "device" -------------
+	var device DeviceInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "device", r.PathValue("device"), &device, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "device", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RemoveDeviceOscoreParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RemoveDeviceOscore(w, r, device, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// SetDeviceOscore operation middleware
+func (siw *ServerInterfaceWrapper) SetDeviceOscore(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "device" -------------
+	var device DeviceInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "device", r.PathValue("device"), &device, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "device", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SetDeviceOscoreParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = IfMatch
+
+	}
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SetDeviceOscore(w, r, device, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RemoveDevicePsk operation middleware
+func (siw *ServerInterfaceWrapper) RemoveDevicePsk(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "device" -------------
+	var device DeviceInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "device", r.PathValue("device"), &device, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "device", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RemoveDevicePskParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RemoveDevicePsk(w, r, device, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// SetDevicePsk operation middleware
+func (siw *ServerInterfaceWrapper) SetDevicePsk(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "device" -------------
+	var device DeviceInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "device", r.PathValue("device"), &device, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "device", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SetDevicePskParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = IfMatch
+
+	}
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SetDevicePsk(w, r, device, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // QuarantineDevice operation middleware
 func (siw *ServerInterfaceWrapper) QuarantineDevice(w http.ResponseWriter, r *http.Request) {
 
@@ -1418,6 +2255,32 @@ func (siw *ServerInterfaceWrapper) ReleaseDevice(w http.ResponseWriter, r *http.
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ReleaseDevice(w, r, device, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// AskDevice operation middleware
+func (siw *ServerInterfaceWrapper) AskDevice(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "device" -------------
+	var device DeviceInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "device", r.PathValue("device"), &device, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "device", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.AskDevice(w, r, device)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1632,6 +2495,39 @@ func (siw *ServerInterfaceWrapper) ListFindings(w http.ResponseWriter, r *http.R
 	handler.ServeHTTP(w, r)
 }
 
+// PublishApis operation middleware
+func (siw *ServerInterfaceWrapper) PublishApis(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PublishApisParams
+
+	// ------------- Optional query parameter "dryRun" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "dryRun", r.URL.Query(), &params.DryRun, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "dryRun"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "dryRun", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.PublishApis(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ImportDevices operation middleware
 func (siw *ServerInterfaceWrapper) ImportDevices(w http.ResponseWriter, r *http.Request) {
 
@@ -1656,6 +2552,376 @@ func (siw *ServerInterfaceWrapper) ImportDevices(w http.ResponseWriter, r *http.
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ImportDevices(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// StreamMessages operation middleware
+func (siw *ServerInterfaceWrapper) StreamMessages(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params StreamMessagesParams
+
+	// ------------- Optional query parameter "topic" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "topic", r.URL.Query(), &params.Topic, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "topic"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "topic", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.StreamMessages(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListRetained operation middleware
+func (siw *ServerInterfaceWrapper) ListRetained(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListRetainedParams
+
+	// ------------- Optional query parameter "topic" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "topic", r.URL.Query(), &params.Topic, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "topic"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "topic", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListRetained(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeleteRetained operation middleware
+func (siw *ServerInterfaceWrapper) DeleteRetained(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DeleteRetainedParams
+
+	// ------------- Required query parameter "topic" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "topic", r.URL.Query(), &params.Topic, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "topic"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "topic", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeleteRetained(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetRetained operation middleware
+func (siw *ServerInterfaceWrapper) GetRetained(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetRetainedParams
+
+	// ------------- Required query parameter "topic" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "topic", r.URL.Query(), &params.Topic, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "topic"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "topic", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetRetained(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListMqttSessions operation middleware
+func (siw *ServerInterfaceWrapper) ListMqttSessions(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListMqttSessionsParams
+
+	// ------------- Optional query parameter "filter" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "filter", r.URL.Query(), &params.Filter, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "filter"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "filter", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListMqttSessions(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// EndMqttSession operation middleware
+func (siw *ServerInterfaceWrapper) EndMqttSession(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "mqttSession" -------------
+	var mqttSession MqttSessionInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "mqttSession", r.PathValue("mqttSession"), &mqttSession, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "mqttSession", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params EndMqttSessionParams
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", r.URL.Query(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "reason"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "reason", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.EndMqttSession(w, r, mqttSession, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetMqttSession operation middleware
+func (siw *ServerInterfaceWrapper) GetMqttSession(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "mqttSession" -------------
+	var mqttSession MqttSessionInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "mqttSession", r.PathValue("mqttSession"), &mqttSession, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "mqttSession", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetMqttSession(w, r, mqttSession)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DisconnectMqttSession operation middleware
+func (siw *ServerInterfaceWrapper) DisconnectMqttSession(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "mqttSession" -------------
+	var mqttSession MqttSessionInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "mqttSession", r.PathValue("mqttSession"), &mqttSession, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "mqttSession", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DisconnectMqttSession(w, r, mqttSession)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListTopics operation middleware
+func (siw *ServerInterfaceWrapper) ListTopics(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListTopicsParams
+
+	// ------------- Optional query parameter "prefix" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "prefix", r.URL.Query(), &params.Prefix, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "prefix"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "prefix", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListTopics(w, r, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -3035,13 +4301,25 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/apis/{api}/versions/{version}/restore", wrapper.RestoreVersion)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/devices", wrapper.ListDevices)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/devices", wrapper.AddDevice)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/imports/apis", wrapper.PublishApis)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/imports/devices", wrapper.ImportDevices)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/devices/{device}", wrapper.GetDevice)
 	m.HandleFunc(http.MethodPatch+" "+options.BaseURL+"/api/v1/devices/{device}", wrapper.UpdateDevice)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/devices/{device}/token", wrapper.IssueDeviceToken)
+	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/api/v1/devices/{device}/psk", wrapper.RemoveDevicePsk)
+	m.HandleFunc(http.MethodPut+" "+options.BaseURL+"/api/v1/devices/{device}/psk", wrapper.SetDevicePsk)
+	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/api/v1/devices/{device}/oscore", wrapper.RemoveDeviceOscore)
+	m.HandleFunc(http.MethodPut+" "+options.BaseURL+"/api/v1/devices/{device}/oscore", wrapper.SetDeviceOscore)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/devices/{device}/certificates", wrapper.AddDeviceCertificate)
+	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/api/v1/devices/{device}/certificates/{fingerprint}", wrapper.RemoveDeviceCertificate)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/devices/{device}/revoke", wrapper.RevokeDevice)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/devices/{device}/quarantine", wrapper.QuarantineDevice)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/devices/{device}/release", wrapper.ReleaseDevice)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/devices/{device}/requests", wrapper.AskDevice)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/devices/{device}/commands", wrapper.ListDeviceCommands)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/devices/{device}/commands", wrapper.QueueDeviceCommand)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/devices/{device}/commands/{command}", wrapper.GetDeviceCommand)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/devices/{device}/commands/{command}/cancel", wrapper.CancelDeviceCommand)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/apps", wrapper.ListApps)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/apps", wrapper.AddApp)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/apps/{app}", wrapper.GetApp)
@@ -3053,6 +4331,21 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/api/v1/upstreams/{upstream}/targets/{target}", wrapper.RemoveTarget)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/upstreams/{upstream}/targets/{target}", wrapper.GetTarget)
 	m.HandleFunc(http.MethodPut+" "+options.BaseURL+"/api/v1/upstreams/{upstream}/targets/{target}", wrapper.RegisterTarget)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/mqtt/sessions", wrapper.ListMqttSessions)
+	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/api/v1/mqtt/sessions/{mqttSession}", wrapper.EndMqttSession)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/mqtt/sessions/{mqttSession}", wrapper.GetMqttSession)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/api/v1/mqtt/sessions/{mqttSession}/disconnect", wrapper.DisconnectMqttSession)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/coap/peers", wrapper.ListCoapPeers)
+	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/api/v1/coap/peers/{coapPeer}", wrapper.EndCoapSession)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/coap/peers/{coapPeer}", wrapper.GetCoapPeer)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/coap/observations", wrapper.ListCoapObservations)
+	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/api/v1/coap/observations/{coapObservation}", wrapper.EndCoapObservation)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/coap/transfers", wrapper.ListCoapTransfers)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/mqtt/topics", wrapper.ListTopics)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/mqtt/retained", wrapper.ListRetained)
+	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/api/v1/mqtt/retained/message", wrapper.DeleteRetained)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/mqtt/retained/message", wrapper.GetRetained)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/mqtt/messages/stream", wrapper.StreamMessages)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/traffic", wrapper.ListTraffic)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/traffic/stream", wrapper.StreamTraffic)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/api/v1/traffic/exchanges/{instance}", wrapper.GetExchange)
@@ -3094,6 +4387,8 @@ type OperatorAnswerJSONResponse struct {
 
 	Headers OperatorAnswerResponseHeaders
 }
+
+type OutcomeAnswerJSONResponse GatewayOutcome
 
 type ProblemAnswerApplicationProblemPlusJSONResponse Problem
 
@@ -3995,6 +5290,242 @@ func (response ClaimdefaultApplicationProblemPlusJSONResponse) VisitClaimRespons
 	return err
 }
 
+type ListCoapObservationsRequestObject struct {
+	Params ListCoapObservationsParams
+}
+
+type ListCoapObservationsResponseObject interface {
+	VisitListCoapObservationsResponse(w http.ResponseWriter) error
+}
+
+type ListCoapObservations200JSONResponse CoapObservationPage
+
+func (response ListCoapObservations200JSONResponse) VisitListCoapObservationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCoapObservationsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListCoapObservationsdefaultApplicationProblemPlusJSONResponse) VisitListCoapObservationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EndCoapObservationRequestObject struct {
+	CoapObservation string `json:"coapObservation"`
+	Params          EndCoapObservationParams
+}
+
+type EndCoapObservationResponseObject interface {
+	VisitEndCoapObservationResponse(w http.ResponseWriter) error
+}
+
+type EndCoapObservation200JSONResponse struct{ OutcomeAnswerJSONResponse }
+
+func (response EndCoapObservation200JSONResponse) VisitEndCoapObservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EndCoapObservationdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response EndCoapObservationdefaultApplicationProblemPlusJSONResponse) VisitEndCoapObservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCoapPeersRequestObject struct {
+	Params ListCoapPeersParams
+}
+
+type ListCoapPeersResponseObject interface {
+	VisitListCoapPeersResponse(w http.ResponseWriter) error
+}
+
+type ListCoapPeers200JSONResponse CoapPeerPage
+
+func (response ListCoapPeers200JSONResponse) VisitListCoapPeersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCoapPeersdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListCoapPeersdefaultApplicationProblemPlusJSONResponse) VisitListCoapPeersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EndCoapSessionRequestObject struct {
+	CoapPeer CoapPeerInPath `json:"coapPeer"`
+	Params   EndCoapSessionParams
+}
+
+type EndCoapSessionResponseObject interface {
+	VisitEndCoapSessionResponse(w http.ResponseWriter) error
+}
+
+type EndCoapSession200JSONResponse struct{ OutcomeAnswerJSONResponse }
+
+func (response EndCoapSession200JSONResponse) VisitEndCoapSessionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EndCoapSessiondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response EndCoapSessiondefaultApplicationProblemPlusJSONResponse) VisitEndCoapSessionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCoapPeerRequestObject struct {
+	CoapPeer CoapPeerInPath `json:"coapPeer"`
+}
+
+type GetCoapPeerResponseObject interface {
+	VisitGetCoapPeerResponse(w http.ResponseWriter) error
+}
+
+type GetCoapPeer200JSONResponse CoapPeerDetail
+
+func (response GetCoapPeer200JSONResponse) VisitGetCoapPeerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCoapPeerdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetCoapPeerdefaultApplicationProblemPlusJSONResponse) VisitGetCoapPeerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCoapTransfersRequestObject struct {
+	Params ListCoapTransfersParams
+}
+
+type ListCoapTransfersResponseObject interface {
+	VisitListCoapTransfersResponse(w http.ResponseWriter) error
+}
+
+type ListCoapTransfers200JSONResponse CoapTransferPage
+
+func (response ListCoapTransfers200JSONResponse) VisitListCoapTransfersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCoapTransfersdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListCoapTransfersdefaultApplicationProblemPlusJSONResponse) VisitListCoapTransfersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListDevicesRequestObject struct {
 	Params ListDevicesParams
 }
@@ -4164,6 +5695,431 @@ func (response UpdateDevicedefaultApplicationProblemPlusJSONResponse) VisitUpdat
 	return err
 }
 
+type AddDeviceCertificateRequestObject struct {
+	Device DeviceInPath `json:"device"`
+	Params AddDeviceCertificateParams
+	Body   *AddDeviceCertificateJSONRequestBody
+}
+
+type AddDeviceCertificateResponseObject interface {
+	VisitAddDeviceCertificateResponse(w http.ResponseWriter) error
+}
+
+type AddDeviceCertificate200JSONResponse struct{ DeviceAnswerJSONResponse }
+
+func (response AddDeviceCertificate200JSONResponse) VisitAddDeviceCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AddDeviceCertificatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response AddDeviceCertificatedefaultApplicationProblemPlusJSONResponse) VisitAddDeviceCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RemoveDeviceCertificateRequestObject struct {
+	Device      DeviceInPath `json:"device"`
+	Fingerprint string       `json:"fingerprint"`
+	Params      RemoveDeviceCertificateParams
+}
+
+type RemoveDeviceCertificateResponseObject interface {
+	VisitRemoveDeviceCertificateResponse(w http.ResponseWriter) error
+}
+
+type RemoveDeviceCertificate200JSONResponse struct{ DeviceAnswerJSONResponse }
+
+func (response RemoveDeviceCertificate200JSONResponse) VisitRemoveDeviceCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RemoveDeviceCertificatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RemoveDeviceCertificatedefaultApplicationProblemPlusJSONResponse) VisitRemoveDeviceCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDeviceCommandsRequestObject struct {
+	Device DeviceInPath `json:"device"`
+}
+
+type ListDeviceCommandsResponseObject interface {
+	VisitListDeviceCommandsResponse(w http.ResponseWriter) error
+}
+
+type ListDeviceCommands200JSONResponse struct {
+	Items []DeviceCommand `json:"items"`
+}
+
+func (response ListDeviceCommands200JSONResponse) VisitListDeviceCommandsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDeviceCommandsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListDeviceCommandsdefaultApplicationProblemPlusJSONResponse) VisitListDeviceCommandsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type QueueDeviceCommandRequestObject struct {
+	Device DeviceInPath `json:"device"`
+	Body   *QueueDeviceCommandJSONRequestBody
+}
+
+type QueueDeviceCommandResponseObject interface {
+	VisitQueueDeviceCommandResponse(w http.ResponseWriter) error
+}
+
+type QueueDeviceCommand202JSONResponse DeviceCommand
+
+func (response QueueDeviceCommand202JSONResponse) VisitQueueDeviceCommandResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type QueueDeviceCommanddefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response QueueDeviceCommanddefaultApplicationProblemPlusJSONResponse) VisitQueueDeviceCommandResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDeviceCommandRequestObject struct {
+	Device  DeviceInPath  `json:"device"`
+	Command CommandInPath `json:"command"`
+}
+
+type GetDeviceCommandResponseObject interface {
+	VisitGetDeviceCommandResponse(w http.ResponseWriter) error
+}
+
+type GetDeviceCommand200JSONResponse DeviceCommand
+
+func (response GetDeviceCommand200JSONResponse) VisitGetDeviceCommandResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDeviceCommanddefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetDeviceCommanddefaultApplicationProblemPlusJSONResponse) VisitGetDeviceCommandResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelDeviceCommandRequestObject struct {
+	Device  DeviceInPath  `json:"device"`
+	Command CommandInPath `json:"command"`
+}
+
+type CancelDeviceCommandResponseObject interface {
+	VisitCancelDeviceCommandResponse(w http.ResponseWriter) error
+}
+
+type CancelDeviceCommand200JSONResponse DeviceCommand
+
+func (response CancelDeviceCommand200JSONResponse) VisitCancelDeviceCommandResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelDeviceCommanddefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CancelDeviceCommanddefaultApplicationProblemPlusJSONResponse) VisitCancelDeviceCommandResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RemoveDeviceOscoreRequestObject struct {
+	Device DeviceInPath `json:"device"`
+	Params RemoveDeviceOscoreParams
+}
+
+type RemoveDeviceOscoreResponseObject interface {
+	VisitRemoveDeviceOscoreResponse(w http.ResponseWriter) error
+}
+
+type RemoveDeviceOscore200JSONResponse struct{ DeviceAnswerJSONResponse }
+
+func (response RemoveDeviceOscore200JSONResponse) VisitRemoveDeviceOscoreResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RemoveDeviceOscoredefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RemoveDeviceOscoredefaultApplicationProblemPlusJSONResponse) VisitRemoveDeviceOscoreResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetDeviceOscoreRequestObject struct {
+	Device DeviceInPath `json:"device"`
+	Params SetDeviceOscoreParams
+	Body   *SetDeviceOscoreJSONRequestBody
+}
+
+type SetDeviceOscoreResponseObject interface {
+	VisitSetDeviceOscoreResponse(w http.ResponseWriter) error
+}
+
+type SetDeviceOscore200ResponseHeaders struct {
+	ETag string
+}
+
+type SetDeviceOscore200JSONResponse struct {
+	Body    DeviceWithOscore
+	Headers SetDeviceOscore200ResponseHeaders
+}
+
+func (response SetDeviceOscore200JSONResponse) VisitSetDeviceOscoreResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetDeviceOscoredefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SetDeviceOscoredefaultApplicationProblemPlusJSONResponse) VisitSetDeviceOscoreResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RemoveDevicePskRequestObject struct {
+	Device DeviceInPath `json:"device"`
+	Params RemoveDevicePskParams
+}
+
+type RemoveDevicePskResponseObject interface {
+	VisitRemoveDevicePskResponse(w http.ResponseWriter) error
+}
+
+type RemoveDevicePsk200JSONResponse struct{ DeviceAnswerJSONResponse }
+
+func (response RemoveDevicePsk200JSONResponse) VisitRemoveDevicePskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RemoveDevicePskdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RemoveDevicePskdefaultApplicationProblemPlusJSONResponse) VisitRemoveDevicePskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetDevicePskRequestObject struct {
+	Device DeviceInPath `json:"device"`
+	Params SetDevicePskParams
+	Body   *SetDevicePskJSONRequestBody
+}
+
+type SetDevicePskResponseObject interface {
+	VisitSetDevicePskResponse(w http.ResponseWriter) error
+}
+
+type SetDevicePsk200ResponseHeaders struct {
+	ETag string
+}
+
+type SetDevicePsk200JSONResponse struct {
+	Body    DeviceWithPsk
+	Headers SetDevicePsk200ResponseHeaders
+}
+
+func (response SetDevicePsk200JSONResponse) VisitSetDevicePskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetDevicePskdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SetDevicePskdefaultApplicationProblemPlusJSONResponse) VisitSetDevicePskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type QuarantineDeviceRequestObject struct {
 	Device DeviceInPath `json:"device"`
 	Params QuarantineDeviceParams
@@ -4237,6 +6193,46 @@ type ReleaseDevicedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ReleaseDevicedefaultApplicationProblemPlusJSONResponse) VisitReleaseDeviceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AskDeviceRequestObject struct {
+	Device DeviceInPath `json:"device"`
+	Body   *AskDeviceJSONRequestBody
+}
+
+type AskDeviceResponseObject interface {
+	VisitAskDeviceResponse(w http.ResponseWriter) error
+}
+
+type AskDevice200JSONResponse DeviceReply
+
+func (response AskDevice200JSONResponse) VisitAskDeviceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AskDevicedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response AskDevicedefaultApplicationProblemPlusJSONResponse) VisitAskDeviceResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -4444,6 +6440,46 @@ func (response ListFindingsdefaultApplicationProblemPlusJSONResponse) VisitListF
 	return err
 }
 
+type PublishApisRequestObject struct {
+	Params PublishApisParams
+	Body   io.Reader
+}
+
+type PublishApisResponseObject interface {
+	VisitPublishApisResponse(w http.ResponseWriter) error
+}
+
+type PublishApis200JSONResponse Publication
+
+func (response PublishApis200JSONResponse) VisitPublishApisResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishApisdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PublishApisdefaultApplicationProblemPlusJSONResponse) VisitPublishApisResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ImportDevicesRequestObject struct {
 	Params ImportDevicesParams
 	Body   io.Reader
@@ -4502,6 +6538,388 @@ type ImportDevicesdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ImportDevicesdefaultApplicationProblemPlusJSONResponse) VisitImportDevicesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StreamMessagesRequestObject struct {
+	Params StreamMessagesParams
+}
+
+type StreamMessagesResponseObject interface {
+	VisitStreamMessagesResponse(w http.ResponseWriter) error
+}
+
+type StreamMessages200TexteventStreamResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response StreamMessages200TexteventStreamResponse) VisitStreamMessagesResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/event-stream")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	flusher, ok := w.(http.Flusher)
+	if !ok {
+		// If w doesn't support flushing, fall back to io.Copy.
+		_, err := io.Copy(w, response.Body)
+		return err
+	}
+	// text/event-stream messages are typically small; use a
+	// modest buffer and flush after each chunk so clients see
+	// events immediately instead of waiting on OS buffering.
+	buf := make([]byte, 4096)
+	for {
+		n, err := response.Body.Read(buf)
+		if n > 0 {
+			if _, writeErr := w.Write(buf[:n]); writeErr != nil {
+				return writeErr
+			}
+			flusher.Flush()
+		}
+		if err != nil {
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+type StreamMessagesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response StreamMessagesdefaultApplicationProblemPlusJSONResponse) VisitStreamMessagesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRetainedRequestObject struct {
+	Params ListRetainedParams
+}
+
+type ListRetainedResponseObject interface {
+	VisitListRetainedResponse(w http.ResponseWriter) error
+}
+
+type ListRetained200JSONResponse RetainedPage
+
+func (response ListRetained200JSONResponse) VisitListRetainedResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRetaineddefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListRetaineddefaultApplicationProblemPlusJSONResponse) VisitListRetainedResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteRetainedRequestObject struct {
+	Params DeleteRetainedParams
+}
+
+type DeleteRetainedResponseObject interface {
+	VisitDeleteRetainedResponse(w http.ResponseWriter) error
+}
+
+type DeleteRetained200JSONResponse struct{ OutcomeAnswerJSONResponse }
+
+func (response DeleteRetained200JSONResponse) VisitDeleteRetainedResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteRetaineddefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeleteRetaineddefaultApplicationProblemPlusJSONResponse) VisitDeleteRetainedResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRetainedRequestObject struct {
+	Params GetRetainedParams
+}
+
+type GetRetainedResponseObject interface {
+	VisitGetRetainedResponse(w http.ResponseWriter) error
+}
+
+type GetRetained200JSONResponse RetainedDetail
+
+func (response GetRetained200JSONResponse) VisitGetRetainedResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRetaineddefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetRetaineddefaultApplicationProblemPlusJSONResponse) VisitGetRetainedResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListMqttSessionsRequestObject struct {
+	Params ListMqttSessionsParams
+}
+
+type ListMqttSessionsResponseObject interface {
+	VisitListMqttSessionsResponse(w http.ResponseWriter) error
+}
+
+type ListMqttSessions200JSONResponse MqttSessionPage
+
+func (response ListMqttSessions200JSONResponse) VisitListMqttSessionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListMqttSessionsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListMqttSessionsdefaultApplicationProblemPlusJSONResponse) VisitListMqttSessionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EndMqttSessionRequestObject struct {
+	MqttSession MqttSessionInPath `json:"mqttSession"`
+	Params      EndMqttSessionParams
+}
+
+type EndMqttSessionResponseObject interface {
+	VisitEndMqttSessionResponse(w http.ResponseWriter) error
+}
+
+type EndMqttSession200JSONResponse struct{ OutcomeAnswerJSONResponse }
+
+func (response EndMqttSession200JSONResponse) VisitEndMqttSessionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EndMqttSessiondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response EndMqttSessiondefaultApplicationProblemPlusJSONResponse) VisitEndMqttSessionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetMqttSessionRequestObject struct {
+	MqttSession MqttSessionInPath `json:"mqttSession"`
+}
+
+type GetMqttSessionResponseObject interface {
+	VisitGetMqttSessionResponse(w http.ResponseWriter) error
+}
+
+type GetMqttSession200JSONResponse MqttSessionDetail
+
+func (response GetMqttSession200JSONResponse) VisitGetMqttSessionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetMqttSessiondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetMqttSessiondefaultApplicationProblemPlusJSONResponse) VisitGetMqttSessionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DisconnectMqttSessionRequestObject struct {
+	MqttSession MqttSessionInPath `json:"mqttSession"`
+	Body        *DisconnectMqttSessionJSONRequestBody
+}
+
+type DisconnectMqttSessionResponseObject interface {
+	VisitDisconnectMqttSessionResponse(w http.ResponseWriter) error
+}
+
+type DisconnectMqttSession200JSONResponse struct{ OutcomeAnswerJSONResponse }
+
+func (response DisconnectMqttSession200JSONResponse) VisitDisconnectMqttSessionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DisconnectMqttSessiondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DisconnectMqttSessiondefaultApplicationProblemPlusJSONResponse) VisitDisconnectMqttSessionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListTopicsRequestObject struct {
+	Params ListTopicsParams
+}
+
+type ListTopicsResponseObject interface {
+	VisitListTopicsResponse(w http.ResponseWriter) error
+}
+
+type ListTopics200JSONResponse TopicPage
+
+func (response ListTopics200JSONResponse) VisitListTopicsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListTopicsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListTopicsdefaultApplicationProblemPlusJSONResponse) VisitListTopicsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -5902,6 +8320,24 @@ type StrictServerInterface interface {
 	// Claim Makes the first owner, and so claims the installation
 	// (POST /api/v1/claim)
 	Claim(ctx context.Context, request ClaimRequestObject) (ClaimResponseObject, error)
+	// ListCoapObservations Observations of all gateways, in the order of the addresses of those who observe
+	// (GET /api/v1/coap/observations)
+	ListCoapObservations(ctx context.Context, request ListCoapObservationsRequestObject) (ListCoapObservationsResponseObject, error)
+	// EndCoapObservation Ends an observation
+	// (DELETE /api/v1/coap/observations/{coapObservation})
+	EndCoapObservation(ctx context.Context, request EndCoapObservationRequestObject) (EndCoapObservationResponseObject, error)
+	// ListCoapPeers CoAP peers of all gateways, in the order of their addresses
+	// (GET /api/v1/coap/peers)
+	ListCoapPeers(ctx context.Context, request ListCoapPeersRequestObject) (ListCoapPeersResponseObject, error)
+	// EndCoapSession Ends the DTLS session or the connection of a peer
+	// (DELETE /api/v1/coap/peers/{coapPeer})
+	EndCoapSession(ctx context.Context, request EndCoapSessionRequestObject) (EndCoapSessionResponseObject, error)
+	// GetCoapPeer One peer with its observations and the bodies that are on their way
+	// (GET /api/v1/coap/peers/{coapPeer})
+	GetCoapPeer(ctx context.Context, request GetCoapPeerRequestObject) (GetCoapPeerResponseObject, error)
+	// ListCoapTransfers Bodies that are on their way in blocks, in the order of the addresses of the peers
+	// (GET /api/v1/coap/transfers)
+	ListCoapTransfers(ctx context.Context, request ListCoapTransfersRequestObject) (ListCoapTransfersResponseObject, error)
 	// ListDevices Devices, in the order of their ids or the most recently seen first
 	// (GET /api/v1/devices)
 	ListDevices(ctx context.Context, request ListDevicesRequestObject) (ListDevicesResponseObject, error)
@@ -5914,13 +8350,46 @@ type StrictServerInterface interface {
 	// UpdateDevice Changes a device's model or firmware
 	// (PATCH /api/v1/devices/{device})
 	UpdateDevice(ctx context.Context, request UpdateDeviceRequestObject) (UpdateDeviceResponseObject, error)
+	// AddDeviceCertificate Registers a certificate for a device
+	// (POST /api/v1/devices/{device}/certificates)
+	AddDeviceCertificate(ctx context.Context, request AddDeviceCertificateRequestObject) (AddDeviceCertificateResponseObject, error)
+	// RemoveDeviceCertificate Removes a certificate of a device; connections that were made with it end
+	// (DELETE /api/v1/devices/{device}/certificates/{fingerprint})
+	RemoveDeviceCertificate(ctx context.Context, request RemoveDeviceCertificateRequestObject) (RemoveDeviceCertificateResponseObject, error)
+	// ListDeviceCommands Commands that wait for a device, and what has become of the newest, without what they carry; the newest first
+	// (GET /api/v1/devices/{device}/commands)
+	ListDeviceCommands(ctx context.Context, request ListDeviceCommandsRequestObject) (ListDeviceCommandsResponseObject, error)
+	// QueueDeviceCommand Keeps a request until the device is heard
+	// (POST /api/v1/devices/{device}/commands)
+	QueueDeviceCommand(ctx context.Context, request QueueDeviceCommandRequestObject) (QueueDeviceCommandResponseObject, error)
+	// GetDeviceCommand One command of a device, with the answer
+	// (GET /api/v1/devices/{device}/commands/{command})
+	GetDeviceCommand(ctx context.Context, request GetDeviceCommandRequestObject) (GetDeviceCommandResponseObject, error)
+	// CancelDeviceCommand Cancels a command that has not been sent
+	// (POST /api/v1/devices/{device}/commands/{command}/cancel)
+	CancelDeviceCommand(ctx context.Context, request CancelDeviceCommandRequestObject) (CancelDeviceCommandResponseObject, error)
+	// RemoveDeviceOscore Removes the OSCORE context of a device; observations by it end
+	// (DELETE /api/v1/devices/{device}/oscore)
+	RemoveDeviceOscore(ctx context.Context, request RemoveDeviceOscoreRequestObject) (RemoveDeviceOscoreResponseObject, error)
+	// SetDeviceOscore Sets the OSCORE context of a device, in place of the one before
+	// (PUT /api/v1/devices/{device}/oscore)
+	SetDeviceOscore(ctx context.Context, request SetDeviceOscoreRequestObject) (SetDeviceOscoreResponseObject, error)
+	// RemoveDevicePsk Removes the pre-shared key of a device; sessions that were made by it end
+	// (DELETE /api/v1/devices/{device}/psk)
+	RemoveDevicePsk(ctx context.Context, request RemoveDevicePskRequestObject) (RemoveDevicePskResponseObject, error)
+	// SetDevicePsk Sets the pre-shared key of a device; sessions that were made by the one before end
+	// (PUT /api/v1/devices/{device}/psk)
+	SetDevicePsk(ctx context.Context, request SetDevicePskRequestObject) (SetDevicePskResponseObject, error)
 	// QuarantineDevice Cuts a device off until it is released
 	// (POST /api/v1/devices/{device}/quarantine)
 	QuarantineDevice(ctx context.Context, request QuarantineDeviceRequestObject) (QuarantineDeviceResponseObject, error)
 	// ReleaseDevice Ends a quarantine
 	// (POST /api/v1/devices/{device}/release)
 	ReleaseDevice(ctx context.Context, request ReleaseDeviceRequestObject) (ReleaseDeviceResponseObject, error)
-	// RevokeDevice Shuts a device out for good; its tokens are deleted
+	// AskDevice Sends a request to a device over CoAP and answers with what it says
+	// (POST /api/v1/devices/{device}/requests)
+	AskDevice(ctx context.Context, request AskDeviceRequestObject) (AskDeviceResponseObject, error)
+	// RevokeDevice Shuts a device out for good; its tokens, pre-shared key and certificates are deleted
 	// (POST /api/v1/devices/{device}/revoke)
 	RevokeDevice(ctx context.Context, request RevokeDeviceRequestObject) (RevokeDeviceResponseObject, error)
 	// IssueDeviceToken Issues a new token; the old ones stop working at once unless they are kept
@@ -5929,12 +8398,42 @@ type StrictServerInterface interface {
 	// StreamEvents Live figures, decisions and what is stale, as server-sent events
 	// (GET /api/v1/events)
 	StreamEvents(ctx context.Context, request StreamEventsRequestObject) (StreamEventsResponseObject, error)
-	// ListFindings What traffic says that needs a look: most severe and newest first
+	// ListFindings What traffic says that needs a look: what goes on first, of it the most severe and newest
 	// (GET /api/v1/findings)
 	ListFindings(ctx context.Context, request ListFindingsRequestObject) (ListFindingsResponseObject, error)
+	// PublishApis Publishes many contracts in one decision, or shows what that would do
+	// (POST /api/v1/imports/apis)
+	PublishApis(ctx context.Context, request PublishApisRequestObject) (PublishApisResponseObject, error)
 	// ImportDevices Registers many devices, one JSON object on each line
 	// (POST /api/v1/imports/devices)
 	ImportDevices(ctx context.Context, request ImportDevicesRequestObject) (ImportDevicesResponseObject, error)
+	// StreamMessages Messages as they are published, as server-sent events
+	// (GET /api/v1/mqtt/messages/stream)
+	StreamMessages(ctx context.Context, request StreamMessagesRequestObject) (StreamMessagesResponseObject, error)
+	// ListRetained Retained messages in the order of their topics, without what they carry
+	// (GET /api/v1/mqtt/retained)
+	ListRetained(ctx context.Context, request ListRetainedRequestObject) (ListRetainedResponseObject, error)
+	// DeleteRetained Deletes a retained message on all gateways
+	// (DELETE /api/v1/mqtt/retained/message)
+	DeleteRetained(ctx context.Context, request DeleteRetainedRequestObject) (DeleteRetainedResponseObject, error)
+	// GetRetained A retained message with what it carries
+	// (GET /api/v1/mqtt/retained/message)
+	GetRetained(ctx context.Context, request GetRetainedRequestObject) (GetRetainedResponseObject, error)
+	// ListMqttSessions MQTT sessions of all gateways, in the order of their client ids
+	// (GET /api/v1/mqtt/sessions)
+	ListMqttSessions(ctx context.Context, request ListMqttSessionsRequestObject) (ListMqttSessionsResponseObject, error)
+	// EndMqttSession Closes a session's connection and forgets its subscriptions and the messages that wait in it
+	// (DELETE /api/v1/mqtt/sessions/{mqttSession})
+	EndMqttSession(ctx context.Context, request EndMqttSessionRequestObject) (EndMqttSessionResponseObject, error)
+	// GetMqttSession One session with its subscriptions, its queue, what is in flight, and its will
+	// (GET /api/v1/mqtt/sessions/{mqttSession})
+	GetMqttSession(ctx context.Context, request GetMqttSessionRequestObject) (GetMqttSessionResponseObject, error)
+	// DisconnectMqttSession Closes a session's connection; the session stays
+	// (POST /api/v1/mqtt/sessions/{mqttSession}/disconnect)
+	DisconnectMqttSession(ctx context.Context, request DisconnectMqttSessionRequestObject) (DisconnectMqttSessionResponseObject, error)
+	// ListTopics One level of the tree of topics, with messages a second and retained messages
+	// (GET /api/v1/mqtt/topics)
+	ListTopics(ctx context.Context, request ListTopicsRequestObject) (ListTopicsResponseObject, error)
 	// GetContract This document
 	// (GET /api/v1/openapi.yaml)
 	GetContract(ctx context.Context, request GetContractRequestObject) (GetContractResponseObject, error)
@@ -6675,6 +9174,164 @@ func (sh *strictHandler) Claim(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// ListCoapObservations operation middleware
+func (sh *strictHandler) ListCoapObservations(w http.ResponseWriter, r *http.Request, params ListCoapObservationsParams) {
+	var request ListCoapObservationsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListCoapObservations(ctx, request.(ListCoapObservationsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListCoapObservations")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListCoapObservationsResponseObject); ok {
+		if err := validResponse.VisitListCoapObservationsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// EndCoapObservation operation middleware
+func (sh *strictHandler) EndCoapObservation(w http.ResponseWriter, r *http.Request, coapObservation string, params EndCoapObservationParams) {
+	var request EndCoapObservationRequestObject
+
+	request.CoapObservation = coapObservation
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.EndCoapObservation(ctx, request.(EndCoapObservationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EndCoapObservation")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(EndCoapObservationResponseObject); ok {
+		if err := validResponse.VisitEndCoapObservationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListCoapPeers operation middleware
+func (sh *strictHandler) ListCoapPeers(w http.ResponseWriter, r *http.Request, params ListCoapPeersParams) {
+	var request ListCoapPeersRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListCoapPeers(ctx, request.(ListCoapPeersRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListCoapPeers")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListCoapPeersResponseObject); ok {
+		if err := validResponse.VisitListCoapPeersResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// EndCoapSession operation middleware
+func (sh *strictHandler) EndCoapSession(w http.ResponseWriter, r *http.Request, coapPeer CoapPeerInPath, params EndCoapSessionParams) {
+	var request EndCoapSessionRequestObject
+
+	request.CoapPeer = coapPeer
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.EndCoapSession(ctx, request.(EndCoapSessionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EndCoapSession")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(EndCoapSessionResponseObject); ok {
+		if err := validResponse.VisitEndCoapSessionResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetCoapPeer operation middleware
+func (sh *strictHandler) GetCoapPeer(w http.ResponseWriter, r *http.Request, coapPeer CoapPeerInPath) {
+	var request GetCoapPeerRequestObject
+
+	request.CoapPeer = coapPeer
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetCoapPeer(ctx, request.(GetCoapPeerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetCoapPeer")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetCoapPeerResponseObject); ok {
+		if err := validResponse.VisitGetCoapPeerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListCoapTransfers operation middleware
+func (sh *strictHandler) ListCoapTransfers(w http.ResponseWriter, r *http.Request, params ListCoapTransfersParams) {
+	var request ListCoapTransfersRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListCoapTransfers(ctx, request.(ListCoapTransfersRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListCoapTransfers")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListCoapTransfersResponseObject); ok {
+		if err := validResponse.VisitListCoapTransfersResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListDevices operation middleware
 func (sh *strictHandler) ListDevices(w http.ResponseWriter, r *http.Request, params ListDevicesParams) {
 	var request ListDevicesRequestObject
@@ -6794,6 +9451,303 @@ func (sh *strictHandler) UpdateDevice(w http.ResponseWriter, r *http.Request, de
 	}
 }
 
+// AddDeviceCertificate operation middleware
+func (sh *strictHandler) AddDeviceCertificate(w http.ResponseWriter, r *http.Request, device DeviceInPath, params AddDeviceCertificateParams) {
+	var request AddDeviceCertificateRequestObject
+
+	request.Device = device
+	request.Params = params
+
+	var body AddDeviceCertificateJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.AddDeviceCertificate(ctx, request.(AddDeviceCertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "AddDeviceCertificate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(AddDeviceCertificateResponseObject); ok {
+		if err := validResponse.VisitAddDeviceCertificateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RemoveDeviceCertificate operation middleware
+func (sh *strictHandler) RemoveDeviceCertificate(w http.ResponseWriter, r *http.Request, device DeviceInPath, fingerprint string, params RemoveDeviceCertificateParams) {
+	var request RemoveDeviceCertificateRequestObject
+
+	request.Device = device
+	request.Fingerprint = fingerprint
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RemoveDeviceCertificate(ctx, request.(RemoveDeviceCertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RemoveDeviceCertificate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RemoveDeviceCertificateResponseObject); ok {
+		if err := validResponse.VisitRemoveDeviceCertificateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListDeviceCommands operation middleware
+func (sh *strictHandler) ListDeviceCommands(w http.ResponseWriter, r *http.Request, device DeviceInPath) {
+	var request ListDeviceCommandsRequestObject
+
+	request.Device = device
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListDeviceCommands(ctx, request.(ListDeviceCommandsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListDeviceCommands")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListDeviceCommandsResponseObject); ok {
+		if err := validResponse.VisitListDeviceCommandsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// QueueDeviceCommand operation middleware
+func (sh *strictHandler) QueueDeviceCommand(w http.ResponseWriter, r *http.Request, device DeviceInPath) {
+	var request QueueDeviceCommandRequestObject
+
+	request.Device = device
+
+	var body QueueDeviceCommandJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.QueueDeviceCommand(ctx, request.(QueueDeviceCommandRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "QueueDeviceCommand")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(QueueDeviceCommandResponseObject); ok {
+		if err := validResponse.VisitQueueDeviceCommandResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetDeviceCommand operation middleware
+func (sh *strictHandler) GetDeviceCommand(w http.ResponseWriter, r *http.Request, device DeviceInPath, command CommandInPath) {
+	var request GetDeviceCommandRequestObject
+
+	request.Device = device
+	request.Command = command
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetDeviceCommand(ctx, request.(GetDeviceCommandRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetDeviceCommand")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetDeviceCommandResponseObject); ok {
+		if err := validResponse.VisitGetDeviceCommandResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CancelDeviceCommand operation middleware
+func (sh *strictHandler) CancelDeviceCommand(w http.ResponseWriter, r *http.Request, device DeviceInPath, command CommandInPath) {
+	var request CancelDeviceCommandRequestObject
+
+	request.Device = device
+	request.Command = command
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CancelDeviceCommand(ctx, request.(CancelDeviceCommandRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CancelDeviceCommand")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CancelDeviceCommandResponseObject); ok {
+		if err := validResponse.VisitCancelDeviceCommandResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RemoveDeviceOscore operation middleware
+func (sh *strictHandler) RemoveDeviceOscore(w http.ResponseWriter, r *http.Request, device DeviceInPath, params RemoveDeviceOscoreParams) {
+	var request RemoveDeviceOscoreRequestObject
+
+	request.Device = device
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RemoveDeviceOscore(ctx, request.(RemoveDeviceOscoreRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RemoveDeviceOscore")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RemoveDeviceOscoreResponseObject); ok {
+		if err := validResponse.VisitRemoveDeviceOscoreResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SetDeviceOscore operation middleware
+func (sh *strictHandler) SetDeviceOscore(w http.ResponseWriter, r *http.Request, device DeviceInPath, params SetDeviceOscoreParams) {
+	var request SetDeviceOscoreRequestObject
+
+	request.Device = device
+	request.Params = params
+
+	var body SetDeviceOscoreJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.SetDeviceOscore(ctx, request.(SetDeviceOscoreRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetDeviceOscore")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(SetDeviceOscoreResponseObject); ok {
+		if err := validResponse.VisitSetDeviceOscoreResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RemoveDevicePsk operation middleware
+func (sh *strictHandler) RemoveDevicePsk(w http.ResponseWriter, r *http.Request, device DeviceInPath, params RemoveDevicePskParams) {
+	var request RemoveDevicePskRequestObject
+
+	request.Device = device
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RemoveDevicePsk(ctx, request.(RemoveDevicePskRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RemoveDevicePsk")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RemoveDevicePskResponseObject); ok {
+		if err := validResponse.VisitRemoveDevicePskResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SetDevicePsk operation middleware
+func (sh *strictHandler) SetDevicePsk(w http.ResponseWriter, r *http.Request, device DeviceInPath, params SetDevicePskParams) {
+	var request SetDevicePskRequestObject
+
+	request.Device = device
+	request.Params = params
+
+	var body SetDevicePskJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.SetDevicePsk(ctx, request.(SetDevicePskRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetDevicePsk")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(SetDevicePskResponseObject); ok {
+		if err := validResponse.VisitSetDevicePskResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // QuarantineDevice operation middleware
 func (sh *strictHandler) QuarantineDevice(w http.ResponseWriter, r *http.Request, device DeviceInPath, params QuarantineDeviceParams) {
 	var request QuarantineDeviceRequestObject
@@ -6861,6 +9815,39 @@ func (sh *strictHandler) ReleaseDevice(w http.ResponseWriter, r *http.Request, d
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ReleaseDeviceResponseObject); ok {
 		if err := validResponse.VisitReleaseDeviceResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// AskDevice operation middleware
+func (sh *strictHandler) AskDevice(w http.ResponseWriter, r *http.Request, device DeviceInPath) {
+	var request AskDeviceRequestObject
+
+	request.Device = device
+
+	var body AskDeviceJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.AskDevice(ctx, request.(AskDeviceRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "AskDevice")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(AskDeviceResponseObject); ok {
+		if err := validResponse.VisitAskDeviceResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -6982,6 +9969,34 @@ func (sh *strictHandler) ListFindings(w http.ResponseWriter, r *http.Request, pa
 	}
 }
 
+// PublishApis operation middleware
+func (sh *strictHandler) PublishApis(w http.ResponseWriter, r *http.Request, params PublishApisParams) {
+	var request PublishApisRequestObject
+
+	request.Params = params
+
+	request.Body = r.Body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.PublishApis(ctx, request.(PublishApisRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PublishApis")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(PublishApisResponseObject); ok {
+		if err := validResponse.VisitPublishApisResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ImportDevices operation middleware
 func (sh *strictHandler) ImportDevices(w http.ResponseWriter, r *http.Request, params ImportDevicesParams) {
 	var request ImportDevicesRequestObject
@@ -7003,6 +10018,251 @@ func (sh *strictHandler) ImportDevices(w http.ResponseWriter, r *http.Request, p
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ImportDevicesResponseObject); ok {
 		if err := validResponse.VisitImportDevicesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// StreamMessages operation middleware
+func (sh *strictHandler) StreamMessages(w http.ResponseWriter, r *http.Request, params StreamMessagesParams) {
+	var request StreamMessagesRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.StreamMessages(ctx, request.(StreamMessagesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "StreamMessages")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(StreamMessagesResponseObject); ok {
+		if err := validResponse.VisitStreamMessagesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListRetained operation middleware
+func (sh *strictHandler) ListRetained(w http.ResponseWriter, r *http.Request, params ListRetainedParams) {
+	var request ListRetainedRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListRetained(ctx, request.(ListRetainedRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListRetained")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListRetainedResponseObject); ok {
+		if err := validResponse.VisitListRetainedResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteRetained operation middleware
+func (sh *strictHandler) DeleteRetained(w http.ResponseWriter, r *http.Request, params DeleteRetainedParams) {
+	var request DeleteRetainedRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteRetained(ctx, request.(DeleteRetainedRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteRetained")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeleteRetainedResponseObject); ok {
+		if err := validResponse.VisitDeleteRetainedResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetRetained operation middleware
+func (sh *strictHandler) GetRetained(w http.ResponseWriter, r *http.Request, params GetRetainedParams) {
+	var request GetRetainedRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetRetained(ctx, request.(GetRetainedRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetRetained")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetRetainedResponseObject); ok {
+		if err := validResponse.VisitGetRetainedResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListMqttSessions operation middleware
+func (sh *strictHandler) ListMqttSessions(w http.ResponseWriter, r *http.Request, params ListMqttSessionsParams) {
+	var request ListMqttSessionsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListMqttSessions(ctx, request.(ListMqttSessionsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListMqttSessions")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListMqttSessionsResponseObject); ok {
+		if err := validResponse.VisitListMqttSessionsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// EndMqttSession operation middleware
+func (sh *strictHandler) EndMqttSession(w http.ResponseWriter, r *http.Request, mqttSession MqttSessionInPath, params EndMqttSessionParams) {
+	var request EndMqttSessionRequestObject
+
+	request.MqttSession = mqttSession
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.EndMqttSession(ctx, request.(EndMqttSessionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EndMqttSession")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(EndMqttSessionResponseObject); ok {
+		if err := validResponse.VisitEndMqttSessionResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetMqttSession operation middleware
+func (sh *strictHandler) GetMqttSession(w http.ResponseWriter, r *http.Request, mqttSession MqttSessionInPath) {
+	var request GetMqttSessionRequestObject
+
+	request.MqttSession = mqttSession
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetMqttSession(ctx, request.(GetMqttSessionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetMqttSession")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetMqttSessionResponseObject); ok {
+		if err := validResponse.VisitGetMqttSessionResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DisconnectMqttSession operation middleware
+func (sh *strictHandler) DisconnectMqttSession(w http.ResponseWriter, r *http.Request, mqttSession MqttSessionInPath) {
+	var request DisconnectMqttSessionRequestObject
+
+	request.MqttSession = mqttSession
+
+	var body DisconnectMqttSessionJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DisconnectMqttSession(ctx, request.(DisconnectMqttSessionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DisconnectMqttSession")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DisconnectMqttSessionResponseObject); ok {
+		if err := validResponse.VisitDisconnectMqttSessionResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListTopics operation middleware
+func (sh *strictHandler) ListTopics(w http.ResponseWriter, r *http.Request, params ListTopicsParams) {
+	var request ListTopicsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListTopics(ctx, request.(ListTopicsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListTopics")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListTopicsResponseObject); ok {
+		if err := validResponse.VisitListTopicsResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -118,10 +117,14 @@ func (o *operations) GetStatus(ctx context.Context, _ GetStatusRequestObject) (G
 		return nil, err
 	}
 	if !answer.Claimed {
-		answer.Warnings = append(answer.Warnings, api.Warning{Code: api.WarningUnclaimed, Message: "nobody has claimed this installation; it is served on this machine only",
+		answer.Warnings = append(answer.Warnings, api.Warning{Code: api.WarningUnclaimed, Severity: api.SeverityWarning, Message: "nobody has claimed this installation; it is served on this machine only",
 			Remedy: "sign in to the console with the one-time token, and make yourself its owner"})
 	}
+	var sealedBy string
 	err = o.config.Store.View(ctx, func(tx *store.Tx) (err error) {
+		if sealedBy, err = directory.SealedBy(ctx, tx); err != nil {
+			return err
+		}
 		if answer.Apis, err = catalog.Count(ctx, tx); err != nil {
 			return err
 		}
@@ -139,28 +142,30 @@ func (o *operations) GetStatus(ctx context.Context, _ GetStatusRequestObject) (G
 		return nil, err
 	}
 	answer.Exchanges = int64(totals.Exchanges)
-	live, err := o.config.Catalog.Live(ctx)
+	served, err := o.config.Catalog.Served(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for _, k := range live {
-		answer.Warnings = append(answer.Warnings, contractWarnings(k, o.config.Upstreams, time.Now().UTC())...)
+	now, gateways := time.Now(), o.config.Rollout.List()
+	upstreams := upstreamNames(gateways, now)
+	for i := range served {
+		answer.Warnings = append(answer.Warnings, contractWarnings(&served[i], upstreams, now.UTC())...)
 	}
-	answer.Warnings = append(answer.Warnings, trafficWarnings(totals, time.Now())...)
-	now := time.Now()
-	for _, g := range o.config.Rollout.List() {
+	answer.Warnings = append(answer.Warnings, trafficWarnings(totals, now)...)
+	answer.Warnings = append(answer.Warnings, o.secretsWarnings(sealedBy, gateways, now)...)
+	for _, g := range gateways {
 		behind := g.Behind(newest, now)
 		answer.Gateways = append(answer.Gateways, api.Gateway{Node: g.Node, Snapshot: int64(g.Snapshot), Directory: int64(g.Directory), SeenAt: g.Seen.UTC(), Behind: behind,
 			Connections: total(g.Connections), RecordsDropped: int64(g.RecordsDropped), RecordsWaiting: int64(g.OutboxBytes), RecordsSince: g.OutboxOldest,
-			Certificates: certificates(g.Certificates), AccessLog: accessLog(g.AccessLog)})
+			Certificates: certificates(g.Certificates), AccessLog: accessLog(g.AccessLog), Cache: answerCache(g.Cache), Coap: coapListeners(g.CoAP), Dtls: dtlsState(g.DTLS)})
 		if behind != "" {
-			answer.Warnings = append(answer.Warnings, api.Warning{Code: api.WarningGatewayBehind, Message: behind, Remedy: "see its log; it serves by the rules that it has"})
+			answer.Warnings = append(answer.Warnings, api.Warning{Code: api.WarningGatewayBehind, Severity: api.SeverityWarning, Message: behind, Remedy: "see its log; it serves by the rules that it has"})
 		}
 		if late := g.Late(now); late != "" {
-			answer.Warnings = append(answer.Warnings, api.Warning{Code: api.WarningGatewayBehind, Message: late, Remedy: "see its log, and whether the bus answers it; its history ends there until they arrive"})
+			answer.Warnings = append(answer.Warnings, api.Warning{Code: api.WarningGatewayBehind, Severity: api.SeverityWarning, Message: late, Remedy: "see its log, and whether the bus answers it; its history ends there until they arrive"})
 		}
 		if g.RecordsDropped > 0 {
-			answer.Warnings = append(answer.Warnings, api.Warning{Code: api.WarningRecordsLost,
+			answer.Warnings = append(answer.Warnings, api.Warning{Code: api.WarningRecordsLost, Severity: api.SeverityWarning,
 				Message: fmt.Sprintf("gateway %s has dropped %d records since it started: its outbox was full, or its disk", g.Node, g.RecordsDropped),
 				Remedy:  "give its disk room, or the bus back, before the outbox is full; traffic is not touched"})
 		}
@@ -193,37 +198,62 @@ func (s *Server) newest(ctx context.Context) (newest rollout.Wanted, err error) 
 
 const namesInWarning = 5
 
-// contractWarnings lists what a contract that is served leaves open.
-func contractWarnings(k *fieldgate.Contract, upstreams []string, now time.Time) (warnings []api.Warning) {
-	warn := func(code api.WarningCode, message, remedy string) {
-		warnings = append(warnings, api.Warning{Code: code, Message: message, Remedy: remedy, Api: k.API, Version: k.Version})
+// upstreamNames are the upstreams in the environment files of gateways, as they have them now; nil when no gateway has told.
+func upstreamNames(gateways []rollout.Gateway, now time.Time) (names map[string]bool) {
+	for i := range gateways {
+		if gateways[i].Silent(now) || gateways[i].Upstreams == nil {
+			continue
+		}
+		if names == nil {
+			names = make(map[string]bool)
+		}
+		for j := range gateways[i].Upstreams {
+			if name := gateways[i].Upstreams[j].Name; name != fieldgate.MQTTProxyUpstream {
+				names[name] = true
+			}
+		}
+	}
+	return names
+}
+
+// unknownUpstreams are those of names that no gateway has; none where nobody knows which there are.
+func unknownUpstreams(names []string, upstreams map[string]bool) (unknown []string) {
+	for _, name := range names {
+		if upstreams != nil && !upstreams[name] {
+			unknown = append(unknown, name)
+		}
+	}
+	return unknown
+}
+
+// contractWarnings lists what a contract that is served leaves open. Where upstreams is nil nobody knows which there are.
+func contractWarnings(k *catalog.Served, upstreams map[string]bool, now time.Time) (warnings []api.Warning) {
+	warn := func(code api.WarningCode, severity api.Severity, message, remedy string) {
+		warnings = append(warnings, api.Warning{Code: code, Severity: severity, Message: message, Remedy: remedy, Api: k.API, Version: k.Version})
 	}
 	if k.Kind == fieldgate.KindPassThrough {
-		warn(api.WarningPassThrough, fmt.Sprintf("%s %s lets everything through unchecked", k.API, k.Version),
+		warn(api.WarningPassThrough, api.SeverityWarning, fmt.Sprintf("%s %s lets everything through unchecked", k.API, k.Version),
 			"publish contracts for the traffic that it shows as undocumented, then retire it")
 	}
-	var open, unknown []string
-	for i := range k.Operations {
-		operation := &k.Operations[i]
-		if operation.Access.Anonymous && !operation.PassThrough {
-			open = append(open, operation.ID)
-		}
-		if operation.Upstream != "" && !slices.Contains(upstreams, operation.Upstream) && !slices.Contains(unknown, operation.Upstream) {
-			unknown = append(unknown, operation.Upstream)
-		}
+	if k.Open != nil {
+		warn(api.WarningUnauthenticatedOperations, api.SeverityWarning, openOperations(k),
+			"add security, or leave it so if that is meant")
 	}
-	if open != nil {
-		warn(api.WarningUnauthenticatedOperations, fmt.Sprintf("%d operations of %s %s need no credential: %s", len(open), k.API, k.Version, someOf(open)),
-			"add security to them, or leave them open if that is meant")
-	}
-	if unknown != nil {
-		warn(api.WarningUnknownUpstream, fmt.Sprintf("%s %s names upstreams that the environment does not have: %s", k.API, k.Version, someOf(unknown)),
-			"add them to the environment file; until then their operations answer 502")
+	if unknown := unknownUpstreams(k.Upstreams, upstreams); unknown != nil {
+		warn(api.WarningUnknownUpstream, api.SeverityBad, fmt.Sprintf("%s %s names upstreams that no gateway has: %s", k.API, k.Version, someOf(unknown)),
+			"add them to the environment file and send the process SIGHUP; until then their operations answer 502")
 	}
 	if sunset, err := time.Parse(time.DateOnly, k.Sunset); err == nil && k.State == fieldgate.LifecycleDeprecated && now.After(sunset.AddDate(0, 0, 1)) {
-		warn(api.WarningDeprecatedPastSunset, fmt.Sprintf("%s %s was to end on %s and is still served", k.API, k.Version, k.Sunset), "retire it")
+		warn(api.WarningDeprecatedPastSunset, api.SeverityWarning, fmt.Sprintf("%s %s was to end on %s and is still served", k.API, k.Version, k.Sunset), "retire it")
 	}
 	return warnings
+}
+
+func openOperations(k *catalog.Served) string {
+	if len(k.Open) == 1 {
+		return fmt.Sprintf("1 operation of %s %s needs no credential: %s", k.API, k.Version, k.Open[0])
+	}
+	return fmt.Sprintf("%d operations of %s %s need no credential: %s", len(k.Open), k.API, k.Version, someOf(k.Open))
 }
 
 func someOf(names []string) string {
@@ -236,11 +266,11 @@ func someOf(names []string) string {
 // trafficWarnings lists what the records of all nodes leave open.
 func trafficWarnings(totals insight.Totals, now time.Time) (warnings []api.Warning) {
 	if now.Sub(totals.NewestUndocumented) < 24*time.Hour {
-		warnings = append(warnings, api.Warning{Code: api.WarningUndocumentedTraffic,
+		warnings = append(warnings, api.Warning{Code: api.WarningUndocumentedTraffic, Severity: api.SeverityWarning,
 			Message: "in the last 24 hours there was traffic that no contract explains", Remedy: "list it with \"fieldgate traffic undocumented\""})
 	}
 	if totals.Lost > 0 {
-		warnings = append(warnings, api.Warning{Code: api.WarningRecordsLost,
+		warnings = append(warnings, api.Warning{Code: api.WarningRecordsLost, Severity: api.SeverityWarning,
 			Message: fmt.Sprintf("%d records of exchanges never arrived", totals.Lost), Remedy: "see the logs of the gateways; their disk or the bus was overloaded"})
 	}
 	return warnings

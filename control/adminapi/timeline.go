@@ -134,6 +134,10 @@ var deeds = map[string][2]string{
 	"operator.update":   {"changed the operator %s", "made %d changes of operators"},
 	"token.add":         {"made the API token %s", "made %d API tokens"},
 	"token.revoke":      {"revoked the API token %s", "revoked %d API tokens"},
+	"target.register":   {"registered an address of the upstream %s", "registered %d addresses of upstreams"},
+	"target.update":     {"changed an address of the upstream %s", "made %d changes of addresses of upstreams"},
+	"target.remove":     {"removed an address of the upstream %s", "removed %d addresses of upstreams"},
+	"target.expire":     {"gave up an address of the upstream %s, whose registration was not renewed", "gave up %d addresses of upstreams, whose registrations were not renewed"},
 }
 
 func decisionText(actor, action, target string, count int64) string {

@@ -36,7 +36,7 @@ func trafficRecord(e *insight.Exchange) api.TrafficRecord {
 	record := api.TrafficRecord{Time: e.Time, Instance: e.Instance, Protocol: api.Protocol(e.Protocol.String()), Method: e.Method.String(),
 		Status: e.Status, Problem: string(e.Problem), Api: e.API, Version: e.Version, Operation: e.Operation, Route: e.Route, Detail: e.Detail,
 		Principal: e.Principal, Kind: string(e.Kind), Model: e.Model, Firmware: e.Firmware, BytesIn: int64(e.BytesIn),
-		BytesOut: int64(e.BytesOut), DurationMicros: e.Duration.Microseconds(), UpstreamMicros: e.Upstream.Microseconds()}
+		BytesOut: int64(e.BytesOut), Exchanges: int64(e.Exchanges()), DurationMicros: e.Duration.Microseconds(), UpstreamMicros: e.Upstream.Microseconds()}
 	if e.Source.IsValid() {
 		record.Source = e.Source.String()
 	}

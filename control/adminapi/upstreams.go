@@ -102,7 +102,7 @@ func gatherUpstreams(gateways []rollout.Gateway, registered []targets.Registrati
 	return list
 }
 
-// gathered is an upstream while it is put together; Latency is the sum that becomes the mean.
+// gathered is an upstream while it is put together.
 type gathered struct {
 	api.Upstream
 	addresses map[string]*api.UpstreamAddress // by their one form
@@ -125,7 +125,11 @@ var circuitRank = map[fieldgate.CircuitState]int{fieldgate.CircuitClosed: 1, fie
 
 func (g *gathered) hear(node string, u *fieldgate.UpstreamState) {
 	g.Gateways = append(g.Gateways, api.UpstreamGateway{Node: node, Algorithm: string(u.Algorithm), Circuit: api.CircuitState(u.Circuit), Panic: u.Panic,
-		Healthy: u.Healthy, Unhealthy: u.Unhealthy, Registered: u.Registered, Problem: u.Problem, DiscoveredAt: u.Discovered})
+		Healthy: u.Healthy, Unhealthy: u.Unhealthy, Registered: u.Registered, Problem: u.Problem, DiscoveredAt: u.Discovered, Load: load(&u.CallStats)})
+	g.Load = sum(g.Load, load(&u.CallStats))
+	g.InFlight += u.InFlight
+	g.Latency = mean(g.Latency, g.Calls, u.Latency, int64(u.Calls))
+	g.Calls, g.Failures = g.Calls+int64(u.Calls), g.Failures+int64(u.Failures)
 	g.Algorithm, g.Problem = cmp.Or(g.Algorithm, string(u.Algorithm)), cmp.Or(g.Problem, u.Problem)
 	if circuitRank[u.Circuit] > circuitRank[fieldgate.CircuitState(g.Circuit)] {
 		g.Circuit = api.CircuitState(u.Circuit)
@@ -159,6 +163,19 @@ func (g *gathered) hear(node string, u *fieldgate.UpstreamState) {
 	}
 }
 
+func load(s *fieldgate.CallStats) api.UpstreamLoad {
+	return api.UpstreamLoad{UnderWay: int64(s.UnderWay), Limit: int64(s.Limit), Retries: int64(s.Retries), RetriesRefused: int64(s.RetriesRefused),
+		Hedges: int64(s.Hedges), HedgesWon: int64(s.HedgesWon), Mirroring: int64(s.Mirroring), MirrorsDropped: int64(s.MirrorsDropped),
+		Shed: api.ShedCalls{Critical: int64(s.Shed[fieldgate.PriorityCritical]), Normal: int64(s.Shed[fieldgate.PriorityNormal]),
+			Background: int64(s.Shed[fieldgate.PriorityBackground])}}
+}
+
+func sum(a, b api.UpstreamLoad) api.UpstreamLoad {
+	return api.UpstreamLoad{UnderWay: a.UnderWay + b.UnderWay, Limit: a.Limit + b.Limit, Retries: a.Retries + b.Retries, RetriesRefused: a.RetriesRefused + b.RetriesRefused,
+		Hedges: a.Hedges + b.Hedges, HedgesWon: a.HedgesWon + b.HedgesWon, Mirroring: a.Mirroring + b.Mirroring, MirrorsDropped: a.MirrorsDropped + b.MirrorsDropped,
+		Shed: api.ShedCalls{Critical: a.Shed.Critical + b.Shed.Critical, Normal: a.Shed.Normal + b.Shed.Normal, Background: a.Shed.Background + b.Shed.Background}}
+}
+
 func (g *gathered) register(r *targets.Registration) {
 	a := g.address(r.Address)
 	if a.Healthy+a.Unhealthy == 0 { // no gateway has it, or shows it
@@ -172,9 +189,6 @@ func (g *gathered) finish() api.Upstream {
 	g.Addresses = make([]api.UpstreamAddress, 0, len(g.addresses))
 	seen := 0
 	for _, a := range g.addresses {
-		g.InFlight += a.InFlight
-		g.Latency = mean(g.Latency, g.Calls, a.Latency, a.Calls)
-		g.Calls, g.Failures = g.Calls+a.Calls, g.Failures+a.Failures
 		if a.Healthy+a.Unhealthy > 0 {
 			seen++
 		}
@@ -194,7 +208,7 @@ func (g *gathered) finish() api.Upstream {
 
 // mean of two means of so many values.
 func mean(a float64, n int64, b float64, m int64) float64 {
-	if n+m == 0 {
+	if n+m == 0 || a == 0 || b == 0 { // one says nothing: nobody was answered there of late
 		return max(a, b)
 	}
 	return (a*float64(n) + b*float64(m)) / float64(n+m)

@@ -27,3 +27,19 @@ func BenchmarkPublish(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkPublishAll publishes 1,000 contracts in one decision, each time with other routes.
+func BenchmarkPublishAll(b *testing.B) {
+	c, _ := open(b, b.TempDir())
+	ctx := controltest.Context(b)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		documents := make([]Document, 1000)
+		for j := range documents {
+			documents[j] = Document{fmt.Sprint(j), document(fmt.Sprint("Api", j), "1.0.0", fmt.Sprintf("/api%d/a%d", j, i), fmt.Sprintf("/api%d/b%d", j, i))}
+		}
+		if _, err := c.PublishAll(ctx, documents, false); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

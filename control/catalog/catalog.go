@@ -7,9 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"time"
 
@@ -53,212 +51,6 @@ func (c *Catalog) linkable(file string, compiled *fieldgate.Contract) error {
 // OwnName is the name of the admin API, which is part of the program and not in the database.
 const OwnName = "fieldgate"
 
-// Change says what publishing a document does.
-type Change string
-
-const (
-	ChangeNewAPI      Change = "new-api"
-	ChangeNewVersion  Change = "new-version"
-	ChangeReplacement Change = "replacement" // this version, with other content
-	ChangeRestoration Change = "restoration" // this version, which had been retired or superseded and whose routes are free
-	ChangeNone        Change = "none"        // exactly this is published already
-)
-
-// OperationChange says what publishing a document does to one operation.
-type OperationChange struct {
-	ID     string
-	Change string   // added, changed, unchanged or removed
-	Rules  []string // of a changed one: what becomes of its policies and conditions, a sentence each
-}
-
-// Plan is what publishing a document does, or did.
-type Plan struct {
-	Contract   *fieldgate.Contract
-	Change     Change
-	Applied    bool
-	Supersedes []string // versions of the same API
-	Operations []OperationChange
-	Warnings   []contract.Diagnostic
-	Snapshot   uint64 // version of the snapshot with the change; 0 when nothing was applied
-
-	before any // facts of this version as it was published; nil when it is new
-}
-
-// ConflictError says that other APIs serve routes of a contract.
-type ConflictError struct{ Conflicts []contract.Conflict }
-
-func (e *ConflictError) Error() string { return e.Conflicts[0].String() }
-
-// Publish compiles a document and makes it live, unless it is published already. file names the document in diagnostics.
-// A document that is no contract is a *contract.InvalidError, one whose routes other APIs serve a *ConflictError. With
-// dryRun nothing is changed. With an error, a plan names at the most what it was about. match is the Change of the API that the decision is made for; 0: whichever there is.
-func (c *Catalog) Publish(ctx context.Context, file string, document []byte, dryRun bool, match uint64) (*Plan, error) {
-	compiled, warnings, err := contract.Compile(file, document)
-	if err != nil {
-		return nil, err
-	}
-	if compiled.API == OwnName {
-		return nil, refusal.Conflict("The name %q is that of Fieldgate's own API: give the contract another title, or another name with x-fieldgate: {api: …}.", OwnName)
-	}
-	if err := c.linkable(file, compiled); err != nil {
-		return nil, err
-	}
-	plan := new(Plan)
-	replaces, sunset := contract.Replacement(document)
-	if dryRun {
-		err := c.store.View(ctx, func(tx *store.Tx) error {
-			*plan = newPlan(compiled, warnings)
-			if err := checkChange(ctx, tx, compiled.API, match); err != nil {
-				return err
-			}
-			routes, release, err := c.live.routes(ctx, tx)
-			if err != nil {
-				return err
-			}
-			defer release()
-			_, err = prepare(ctx, tx, plan, routes, replaces, sunset)
-			return err
-		})
-		return plan, err
-	}
-	said := Describe(document)
-	err = c.store.Update(ctx, func(tx *store.Tx) error {
-		*plan = newPlan(compiled, warnings) // the transaction may run again
-		if err := checkChange(ctx, tx, compiled.API, match); err != nil {
-			return err
-		}
-		routes, release, err := c.live.routes(ctx, tx)
-		if err != nil {
-			return err
-		}
-		defer release()
-		ended, err := prepare(ctx, tx, plan, routes, replaces, sunset)
-		if err != nil || plan.Change == ChangeNone {
-			return err
-		}
-		if plan.Snapshot, err = tx.Next(ctx, "snapshot"); err != nil {
-			return err
-		}
-		detail := string(plan.Change) + " " + compiled.Digest
-		for _, old := range ended {
-			detail += fmt.Sprintf(", %s is %s", old.Version, old.State)
-			if err := updateContract(ctx, tx, old, plan.Snapshot); err != nil {
-				return err
-			}
-		}
-		if err := insertContract(ctx, tx, plan.Contract, document, said, plan.Snapshot); err != nil {
-			return err
-		}
-		return audit.Write(ctx, tx, audit.Change{Action: "api.publish", Target: name(compiled), Detail: detail, Before: plan.before, After: contractFacts(plan.Contract)})
-	})
-	if err != nil {
-		return plan, err
-	}
-	if plan.Change != ChangeNone {
-		plan.Applied = true
-		c.nudge()
-	}
-	return plan, nil
-}
-
-// newPlan has values of its own, because preparing it changes them.
-func newPlan(compiled *fieldgate.Contract, warnings []contract.Diagnostic) Plan {
-	candidate := *compiled
-	return Plan{Contract: &candidate, Warnings: slices.Clone(warnings)}
-}
-
-// prepare completes a plan from what is published, and lists the versions whose state it changes, in their new state. replaces and
-// sunset are what the document says of the version before it.
-func prepare(ctx context.Context, tx *store.Tx, plan *Plan, routes *contract.Routes, replaces, sunset string) (ended []*fieldgate.Contract, err error) {
-	candidate := plan.Contract
-	versions, err := versionsOf(ctx, tx, candidate.API)
-	if err != nil {
-		return nil, err
-	}
-	var before *fieldgate.Contract // this version as it is published
-	plan.Change = ChangeNewVersion
-	if len(versions) == 0 {
-		plan.Change = ChangeNewAPI
-	}
-	for _, version := range versions {
-		if version.Version == candidate.Version {
-			plan.Change = ChangeReplacement
-			if before, err = readContract(ctx, tx, candidate.API, candidate.Version); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if before != nil && before.Digest == candidate.Digest {
-		if isServed(before.State) || before.State == candidate.State {
-			plan.keep(before)
-			return nil, nil
-		}
-		plan.Change = ChangeRestoration
-	}
-	if before != nil {
-		plan.before = contractFacts(before)
-		plan.keepDecision(before)
-	}
-	superseded, err := takeOver(ctx, tx, candidate, routes)
-	if err != nil {
-		return nil, err
-	}
-	if before != nil && !isServed(before.State) && len(superseded) > 0 {
-		// Another version stands in its place, and stays there: a correction of an old document must not take devices of the
-		// newer version off, and a directory with both would exchange them each time it is applied.
-		plan.warn("%s is %s: %s is served in its place", "restore it to exchange the two", name(candidate), before.State, superseded[0].Version)
-		if plan.Change == ChangeRestoration {
-			plan.keep(before)
-			return nil, nil
-		}
-		candidate.State, superseded = before.State, nil
-	}
-	for _, old := range superseded {
-		plan.Supersedes = append(plan.Supersedes, old.Version)
-		old.State = fieldgate.LifecycleSuperseded
-	}
-	predecessors := superseded
-	if before != nil {
-		predecessors = append([]*fieldgate.Contract{before}, superseded...)
-	}
-	plan.Operations = compareOperations(candidate, predecessors)
-	deprecated, err := plan.replace(ctx, tx, versions, replaces, sunset)
-	return append(superseded, deprecated...), err
-}
-
-// keep makes it a plan that changes nothing.
-func (p *Plan) keep(before *fieldgate.Contract) {
-	p.Change = ChangeNone
-	p.Operations = compareOperations(p.Contract, []*fieldgate.Contract{before})
-}
-
-// keepDecision lets a version stay deprecated whose document is corrected.
-func (p *Plan) keepDecision(before *fieldgate.Contract) {
-	if k := p.Contract; before.State == fieldgate.LifecycleDeprecated && k.State == fieldgate.LifecycleActive {
-		k.State, k.Deprecated, k.Sunset, k.Successor = before.State, before.Deprecated, before.Sunset, before.Successor
-		p.warn("%s stays deprecated", "restore it to end that", name(k))
-	}
-}
-
-// replace deprecates the version that the document says it takes the place of, where it serves on beside it because their routes
-// differ.
-func (p *Plan) replace(ctx context.Context, tx *store.Tx, versions []*Version, replaces, sunset string) (deprecated []*fieldgate.Contract, err error) {
-	if !isServed(p.Contract.State) || replaces == p.Contract.Version || slices.Contains(p.Supersedes, replaces) {
-		return nil, nil
-	}
-	for _, v := range versions {
-		if v.Version == replaces && v.State == fieldgate.LifecycleActive {
-			old, err := readContract(ctx, tx, v.API, v.Version)
-			if err != nil {
-				return nil, err
-			}
-			deprecate(old, sunset, p.Contract.Version)
-			return []*fieldgate.Contract{old}, nil
-		}
-	}
-	return nil, nil
-}
-
 // deprecate notes since when a version is deprecated, for its callers (RFC 9745).
 func deprecate(k *fieldgate.Contract, sunset, successor string) {
 	if k.State != fieldgate.LifecycleDeprecated || k.Deprecated == "" {
@@ -267,49 +59,8 @@ func deprecate(k *fieldgate.Contract, sunset, successor string) {
 	k.State, k.Sunset, k.Successor = fieldgate.LifecycleDeprecated, sunset, successor
 }
 
-func (p *Plan) warn(format, remedy string, arguments ...any) {
-	p.Warnings = append(p.Warnings, contract.Diagnostic{Severity: contract.SeverityWarning, Message: fmt.Sprintf(format, arguments...), Remedy: remedy})
-}
-
 func isServed(state fieldgate.Lifecycle) bool {
 	return state == fieldgate.LifecycleActive || state == fieldgate.LifecycleDeprecated
-}
-
-// takeOver reads the live versions of the same API that a contract takes the place of, oldest publication first; routes of another
-// API are a *ConflictError.
-func takeOver(ctx context.Context, tx *store.Tx, candidate *fieldgate.Contract, routes *contract.Routes) (superseded []*fieldgate.Contract, err error) {
-	if candidate.State == fieldgate.LifecycleRetired {
-		return nil, nil // it serves nothing
-	}
-	var foreign []contract.Conflict
-	replaced := make(map[string]bool)
-	for _, conflict := range routes.Conflicts(candidate) {
-		if conflict.Superseding {
-			replaced[conflict.LiveVersion] = true
-		} else {
-			foreign = append(foreign, conflict)
-		}
-	}
-	if foreign != nil {
-		return nil, &ConflictError{foreign}
-	}
-	if len(replaced) == 0 {
-		return nil, nil
-	}
-	versions, err := versionsOf(ctx, tx, candidate.API)
-	if err != nil {
-		return nil, err
-	}
-	for _, v := range slices.Backward(versions) {
-		if replaced[v.Version] {
-			old, err := readContract(ctx, tx, v.API, v.Version)
-			if err != nil {
-				return nil, err
-			}
-			superseded = append(superseded, old)
-		}
-	}
-	return superseded, nil
 }
 
 // facts is what the audit keeps of a version before and after a decision.
@@ -370,13 +121,21 @@ func (c *Catalog) Restore(ctx context.Context, api, version string, match uint64
 			return change{}, err
 		}
 		defer release()
-		superseded, err := takeOver(ctx, tx, k, routes)
+		if conflicts := foreignConflicts(routes, k); len(conflicts) > 0 {
+			return change{}, &ConflictError{conflicts}
+		}
+		versions, err := versionsOf(ctx, tx, api)
 		if err != nil {
 			return change{}, err
 		}
-		restored := change{made: true, others: superseded}
-		for _, old := range superseded {
+		restored := change{made: true}
+		for _, v := range supersededBy(routes, k, versions) {
+			old, err := readContract(ctx, tx, v.API, v.Version)
+			if err != nil {
+				return change{}, err
+			}
 			old.State = fieldgate.LifecycleSuperseded
+			restored.others = append(restored.others, old)
 			restored.detail += name(old) + " is superseded "
 		}
 		return restored, nil
@@ -414,7 +173,7 @@ func (c *Catalog) decide(ctx context.Context, action, api, version string, match
 				return err
 			}
 			for _, one := range append(altered.others, k) {
-				if err := updateContract(ctx, tx, one, snapshot); err != nil {
+				if _, err := updateContract(ctx, tx, one, snapshot); err != nil {
 					return err
 				}
 			}

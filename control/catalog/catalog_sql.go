@@ -117,33 +117,11 @@ func readEncoded(ctx context.Context, tx *store.Tx, api, version string) (conten
 	return content, compiled, err
 }
 
-// liveContracts lists the contracts that are served.
-func liveContracts(ctx context.Context, tx *store.Tx) (live []*fieldgate.Contract, err error) {
-	rows, err := tx.QueryContext(ctx, "SELECT content, compiled FROM contract WHERE state IN ('active', 'deprecated') ORDER BY api, published")
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var content string
-		var compiled []byte
-		if err := rows.Scan(&content, &compiled); err != nil {
-			return nil, err
-		}
-		k, err := fieldgate.DecodeContract(content, compiled)
-		if err != nil {
-			return nil, err
-		}
-		live = append(live, k)
-	}
-	return live, rows.Err()
-}
-
-// insertContract stores a version, or replaces its content.
-func insertContract(ctx context.Context, tx *store.Tx, k *fieldgate.Contract, document []byte, said Description, snapshot uint64) error {
+// insertContract stores a version, or replaces its content, and gives the key of that. published orders the versions of an API.
+func insertContract(ctx context.Context, tx *store.Tx, k *fieldgate.Contract, document []byte, said Description, published, snapshot uint64) (content string, err error) {
 	content, compiled, err := fieldgate.EncodeContract(k)
 	if err != nil {
-		return err
+		return "", err
 	}
 	_, err = tx.ExecContext(ctx, `
 		INSERT INTO contract (api, version, change, title, kind, state, digest, operations, owner, description, protocols, document, compiled, content, form, published, created)
@@ -152,19 +130,19 @@ func insertContract(ctx context.Context, tx *store.Tx, k *fieldgate.Contract, do
 			state = excluded.state, digest = excluded.digest, operations = excluded.operations, owner = excluded.owner,
 			description = excluded.description, protocols = excluded.protocols, document = excluded.document,
 			compiled = excluded.compiled, content = excluded.content, form = excluded.form, published = excluded.published, created = excluded.created`,
-		k.API, k.Version, int64(snapshot), k.Title, k.Kind, k.State, k.Digest, len(k.Operations), said.Owner, said.Text, protocolsOf(k), document, compiled, content, contract.Form, int64(snapshot), tx.Now.UnixMilli())
-	return err
+		k.API, k.Version, int64(snapshot), k.Title, k.Kind, k.State, k.Digest, len(k.Operations), said.Owner, said.Text, protocolsOf(k), document, compiled, content, contract.Form, int64(published), tx.Now.UnixMilli())
+	return content, err
 }
 
-// updateContract stores a new state of a version.
-func updateContract(ctx context.Context, tx *store.Tx, k *fieldgate.Contract, snapshot uint64) error {
+// updateContract stores a new state of a version, and gives the key of its content.
+func updateContract(ctx context.Context, tx *store.Tx, k *fieldgate.Contract, snapshot uint64) (content string, err error) {
 	content, compiled, err := fieldgate.EncodeContract(k)
 	if err != nil {
-		return err
+		return "", err
 	}
 	_, err = tx.ExecContext(ctx, "UPDATE contract SET change = ?, state = ?, compiled = ?, content = ? WHERE api = ? AND version = ?",
 		int64(snapshot), k.State, compiled, content, k.API, k.Version)
-	return err
+	return content, err
 }
 
 // manifest names the parts of the snapshot: what is served, and what has to be answered for because it is retired.
@@ -341,13 +319,4 @@ func (c *Catalog) Document(ctx context.Context, api, version string) (document [
 func Count(ctx context.Context, tx *store.Tx) (n int64, err error) {
 	err = tx.QueryRowContext(ctx, "SELECT COUNT(DISTINCT api) FROM contract").Scan(&n)
 	return n, err
-}
-
-// Live lists the contracts that are served.
-func (c *Catalog) Live(ctx context.Context) (live []*fieldgate.Contract, err error) {
-	err = c.store.View(ctx, func(tx *store.Tx) error {
-		live, err = liveContracts(ctx, tx)
-		return err
-	})
-	return live, err
 }

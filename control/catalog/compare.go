@@ -51,83 +51,54 @@ func compareOperations(candidate *fieldgate.Contract, predecessors []*fieldgate.
 	return changes
 }
 
-// changedRules says what becomes of an operation's policies and conditions, in the words of contracts.
+// changedRules says what becomes of an operation's policies and conditions, by the words of contracts.
 func changedRules(before, after *fieldgate.Operation) (sentences []string) {
-	old, now := rulesOf(before), rulesOf(after)
-	var words []string
-	for word := range old {
-		words = append(words, word)
-	}
-	for word := range now {
-		if _, there := old[word]; !there {
+	old, now := comparedRules(before, whole), comparedRules(after, whole)
+	was, is := comparedRules(before, brief), comparedRules(after, brief)
+	words := slices.Clone(is.words)
+	for _, word := range was.words {
+		if !slices.Contains(words, word) {
 			words = append(words, word)
 		}
 	}
-	slices.Sort(words)
 	for _, word := range words {
-		was, is := old[word], now[word]
 		switch {
-		case was == is:
-		case is == "":
-			sentences = append(sentences, word+" is no more")
-		case was == "":
-			sentences = append(sentences, word+" is new: "+is)
+		case old.texts[word] == now.texts[word]:
+		case is.texts[word] == "":
+			sentences = append(sentences, fmt.Sprintf("%s is no more (was: %s)", word, was.texts[word]))
+		case was.texts[word] == "":
+			sentences = append(sentences, fmt.Sprintf("%s is new: %s", word, is.texts[word]))
+		case was.texts[word] == is.texts[word]: // the difference is in what is not shown
+			sentences = append(sentences, fmt.Sprintf("%s is changed: %s", word, is.texts[word]))
 		default:
-			sentences = append(sentences, fmt.Sprintf("%s is %s, was %s", word, is, was))
+			sentences = append(sentences, fmt.Sprintf("%s: %s (was: %s)", word, is.texts[word], was.texts[word]))
 		}
 	}
 	return sentences
 }
 
-// policyWords are the words of contracts for the members of compiled policies.
-var policyWords = map[string]string{"answers": "check-answers", "canaries": "canary"}
+// compared are the rules of an operation by the words of contracts, in their order.
+type compared struct {
+	words []string
+	texts map[string]string
+}
 
-// maxRule bounds how much of one rule a sentence shows, in bytes.
-const maxRule = 160
-
-// rulesOf is what holds for calls of an operation besides its payloads, by the words of contracts.
-func rulesOf(o *fieldgate.Operation) map[string]string {
-	rules := map[string]string{"max-body": fmt.Sprintf("%d bytes", o.MaxBody), "on-invalid": string(o.OnInvalid), "upstream": o.Upstream}
-	if o.Timeout > 0 {
-		rules["timeout"] = o.Timeout.String()
+func comparedRules(o *fieldgate.Operation, shown extent) compared {
+	c := compared{texts: make(map[string]string)}
+	rules := rulesOf(o, shown)
+	if o.Upstream != "" {
+		rules = append(rules, rule{"upstream", "Calls go to " + o.Upstream + "."})
 	}
-	for _, l := range o.Limits {
-		rules["rate"] = strings.TrimPrefix(rules["rate"]+fmt.Sprintf(", %d in %v by %s, burst %d", l.Count, l.Period, l.Key, l.Burst), ", ")
-	}
-	if o.HTTP != nil {
-		for _, c := range o.HTTP.Conditions {
-			text := c.Field + ": " + c.Value
-			if c.MediaType != "" {
-				text = "media type " + c.MediaType
-			}
-			rules["when"] = strings.TrimPrefix(rules["when"]+", "+text, ", ")
+	for _, r := range rules {
+		phrase := strings.TrimSuffix(strings.ToLower(r.sentence[:1])+r.sentence[1:], ".") // each begins with an ASCII character
+		if text, more := c.texts[r.word]; more {
+			phrase = text + "; " + phrase
+		} else {
+			c.words = append(c.words, r.word)
 		}
+		c.texts[r.word] = phrase
 	}
-	if o.Policies == nil {
-		return rules
-	}
-	encoded, err := json.Marshal(o.Policies)
-	if err != nil {
-		panic(err) // plain data
-	}
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(encoded, &members); err != nil {
-		panic(err)
-	}
-	for name, value := range members {
-		if word, other := policyWords[name]; other {
-			name = word
-		}
-		switch name {
-		case "priority":
-			rules[name] = map[fieldgate.Priority]string{fieldgate.PriorityCritical: "critical", fieldgate.PriorityBackground: "background"}[o.Policies.Priority]
-		case "hedge":
-			rules[name] = o.Policies.Hedge.String()
-		default:
-			rules[name] = bounded(strings.Trim(string(value), `"`), maxRule)
-		}
-	}
-	return rules
+	return c
 }
 
 // schemaReference finds references to schemas in an encoded operation or schema; their names are escaped (RFC 6901 section 3).

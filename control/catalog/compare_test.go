@@ -49,22 +49,29 @@ func TestVersionsSideBySide(t *testing.T) {
 
 func TestChangedRules(t *testing.T) {
 	c, _ := open(t, t.TempDir())
-	publish(t, c, versioned("1.0.0", "when: {headers: {API-Version: '1'}}, policies: [{retry: {attempts: 1}}, {timeout: 1s}, {rate: 6/min}]", ""))
-	plan := publish(t, c, versioned("1.0.0", "when: {headers: {API-Version: '2'}, media-type: a/b}, check-answers: enforce, priority: critical, policies: [{timeout: 2s}, {cache: {ttl: 5s}}, {rate: 7/min}]", ""))
+	long := strings.Repeat("x", 100)
+	publish(t, c, versioned("1.0.0", "when: {headers: {API-Version: '1'}}, policies: [{retry: {attempts: 1}}, {timeout: 1s}, {rate: 6/min}, {cors: {origins: ['https://a.example']}},"+
+		" {request: {set: {X-Long: '\"1"+long+"1\"'}}}]", ""))
+	plan := publish(t, c, versioned("1.0.0", "when: {headers: {API-Version: '2'}, media-type: a/b}, check-answers: enforce, priority: critical,"+
+		" policies: [{timeout: 2s}, {cache: {ttl: 5s}}, {rate: 7/min, burst: 9}, {rate: 100/h, key: operation}, {cors: {origins: ['https://a.example']}},"+
+		" {request: {set: {X-Long: '\"1"+long+"2\"'}}}]", ""))
 	want := []string{
-		`cache is new: {"ttl":5000000000}`,
-		"check-answers is new: enforce",
-		"priority is new: critical",
-		"rate is 7 in 1m0s by principal, burst 7, was 6 in 1m0s by principal, burst 6",
-		"retry is no more",
-		"timeout is 2s, was 1s",
-		"when is media type a/b, api-version: 2, was api-version: 1",
+		"when: only requests with media type a/b and header Api-Version: 2 are meant (was: only requests with header Api-Version: 1 are meant)",
+		"rate: at most 7 calls a minute by caller, bursts of 9; at most 100 calls an hour by all callers together (was: at most 6 calls a minute by caller)",
+		"timeout: a call takes at most 2 s (was: a call takes at most 1 s)",
+		"priority is new: refused last when its service is overloaded (critical)",
+		"check-answers is new: answers that break the contract do not reach the caller",
+		"cache is new: answers are kept 5 s, unless their service says otherwise, one for each caller",
+		"request is changed: requests reach the service with X-Long = \"1" + long[:78] + "…",
+		"retry is no more (was: tried again once when no connection came about or it ended before an answer)",
 	}
 	for _, o := range plan.Operations {
-		slices.Sort(o.Rules)
 		if o.Change != "changed" || !slices.Equal(o.Rules, want) {
 			t.Errorf("%s:\n%s\nwant\n%s", o.Change, strings.Join(o.Rules, "\n"), strings.Join(want, "\n"))
 		}
+	}
+	if rules := changedRules(&fieldgate.Operation{Upstream: "a"}, &fieldgate.Operation{Summary: "x", Upstream: "b"}); !slices.Equal(rules, []string{"upstream: calls go to b (was: calls go to a)"}) {
+		t.Errorf("%v", rules)
 	}
 	if rules := changedRules(&fieldgate.Operation{}, &fieldgate.Operation{Summary: "x"}); rules != nil {
 		t.Errorf("%v", rules)

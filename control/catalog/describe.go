@@ -5,11 +5,9 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
-	"sync"
-
-	"go.yaml.in/yaml/v4"
 
 	"fieldgate"
+	"fieldgate/contract"
 	"fieldgate/engine/store"
 )
 
@@ -24,24 +22,9 @@ const (
 	maxTextBytes  = 16 << 10
 )
 
-var reading sync.Mutex // of one document at a time, because a large one takes much memory
-
-// Describe reads a document that has been compiled.
-func Describe(document []byte) Description {
-	var d struct {
-		Info struct {
-			Description string
-			Contact     struct{ Name, Email string }
-		}
-	}
-	reading.Lock()
-	defer reading.Unlock()
-	_ = yaml.Unmarshal(document, &d) // what is not as expected says nothing
-	owner := strings.TrimSpace(d.Info.Contact.Name)
-	if owner == "" {
-		owner = strings.TrimSpace(d.Info.Contact.Email)
-	}
-	return Description{Owner: bounded(owner, maxOwnerBytes), Text: bounded(d.Info.Description, maxTextBytes)}
+// Describe bounds what a document says to people.
+func Describe(reading contract.Reading) Description {
+	return Description{Owner: bounded(reading.Owner, maxOwnerBytes), Text: bounded(reading.Description, maxTextBytes)}
 }
 
 // bounded is a text as the database takes it.
@@ -116,7 +99,11 @@ func (c *Catalog) describe(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		said := Describe(document)
+		reading, err := contract.Read("document", document)
+		if err != nil {
+			c.log.Warn("what a document says to people is not shown, because this version of the program cannot read it", "api", k.api, "version", k.version, "error", err)
+		}
+		said := Describe(reading)
 		err = c.store.Update(ctx, func(tx *store.Tx) error {
 			_, encoded, err := readEncoded(ctx, tx, k.api, k.version)
 			if err != nil {

@@ -33,7 +33,7 @@ func TestRecompile(t *testing.T) {
 			return err
 		}
 		k.Operations = nil
-		if err := updateContract(ctx, tx, k, before); err != nil {
+		if _, err := updateContract(ctx, tx, k, before); err != nil {
 			return err
 		}
 		_, err = tx.ExecContext(ctx, "UPDATE contract SET form = 0")

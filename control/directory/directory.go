@@ -37,7 +37,11 @@ func (d *Directory) Serve() (stop func(), err error) {
 	if err := d.nameInstallation(context.Background()); err != nil {
 		return nil, err
 	}
-	return d.bus.Serve(fieldgate.SubjectDirectoryChanges, func(request []byte) (bus.Answer, error) {
+	stopBlocks, err := d.serveBlocks()
+	if err != nil {
+		return nil, err
+	}
+	stopChanges, err := d.bus.Serve(fieldgate.SubjectDirectoryChanges, func(request []byte) (bus.Answer, error) {
 		var asked fieldgate.DirectoryRequest
 		if err := json.Unmarshal(request, &asked); err != nil {
 			return bus.Answer{}, fmt.Errorf("malformed request")
@@ -45,6 +49,11 @@ func (d *Directory) Serve() (stop func(), err error) {
 		page, err := d.page(context.Background(), asked.After)
 		return bus.Answer{Data: page}, err
 	})
+	if err != nil {
+		stopBlocks()
+		return nil, err
+	}
+	return func() { stopBlocks(); stopChanges() }, nil
 }
 
 // nameInstallation gives a new database the number by which gateways tell it from another one.
@@ -102,7 +111,8 @@ func (d *Directory) page(ctx context.Context, after uint64) ([]byte, error) {
 				encoded = append(encoded, ',')
 			}
 			change, err := json.Marshal(fieldgate.DirectoryChange{Sequence: p.Sequence, Kind: p.Kind, ID: p.ID, State: p.State,
-				Model: p.Model, Firmware: p.Firmware, Scopes: p.Scopes, Credentials: p.Credentials})
+				Model: p.Model, Firmware: p.Firmware, Scopes: p.Scopes, Credentials: p.Credentials, Verifiers: p.Verifiers,
+				PSK: p.PSK, Certificates: p.fingerprints(), OSCORE: p.OSCORE})
 			if err != nil {
 				return err
 			}

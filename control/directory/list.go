@@ -89,7 +89,7 @@ type scanner func(...any) error
 func (s scanner) Scan(columns ...any) error { return s(columns...) }
 
 const listed = "principal.kind, principal.id, principal.sequence, principal.state, principal.name, principal.model, principal.firmware, principal.scopes, " +
-	"principal.credentials, principal.created, principal.updated"
+	"principal.credentials, principal.verifiers, principal.psk_identity, principal.psk, principal.certificates, principal.oscore, principal.created, principal.updated"
 
 func (f *Filter) sql() (query string, values []any) {
 	terms, from, to := f.idRange()
@@ -152,5 +152,5 @@ func (f *Filter) byLastSeen(conditions string, more []any, from, to string) (que
 		values = append(append(values, f.Kind, int(p), at, id), bounds...)
 		values = append(append(values, more...), f.Limit)
 	}
-	return strings.Join(branches, " UNION ALL ") + " ORDER BY 12 DESC, 2 DESC LIMIT ?", append(values, f.Limit)
+	return strings.Join(branches, " UNION ALL ") + " ORDER BY last_seen DESC, id DESC LIMIT ?", append(values, f.Limit)
 }

@@ -24,7 +24,7 @@ func fill(t *testing.T, db *store.Store) {
 	numbers := "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < " + fmt.Sprint(fleet) + ")"
 	for _, statement := range []string{
 		numbers + ` INSERT INTO principal (kind, id, sequence, state, name, model, firmware, scopes, credentials, created, updated)
-			SELECT 'device', 'd' || (1000000 + i), i, CASE WHEN i % 1000 = 0 THEN 1 ELSE 0 END, '', 'T' || (i % 5), '1.' || (i % 7), '', ?, 0, 0 FROM n`,
+			SELECT 'device', 'd' || (1000000 + i), i, CASE WHEN i % 1000 = 0 THEN 1 ELSE 0 END, '', 'T' || (i % 5), '1.' || (i % 7), '', ?, 0, 2000000 - i FROM n`, // changed in another order than seen
 		numbers + ` INSERT INTO presence (kind, id, last_seen, protocol, source, node, day, exchanges, refusals, refusal, refused_at)
 			SELECT 'device', 'd' || (1000000 + i), 1000 + i, i % 5, '', 'n1', CAST(? AS BIGINT), 0, 0, '', 0 FROM n`,
 	} {

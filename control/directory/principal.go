@@ -17,17 +17,23 @@ import (
 
 // Principal is a device or an app as the control plane knows it.
 type Principal struct {
-	Kind        fieldgate.PrincipalKind
-	ID          string
-	State       fieldgate.PrincipalState
-	Name        string // apps: for people
-	Model       string // devices
-	Firmware    string // devices
-	Scopes      []string
-	Credentials []fieldgate.CredentialHash // oldest first, at most fieldgate.MaxCredentials
-	Sequence    uint64                     // of the newest change
-	Created     time.Time
-	Updated     time.Time
+	Kind         fieldgate.PrincipalKind
+	ID           string
+	State        fieldgate.PrincipalState
+	Name         string // apps: for people
+	Model        string // devices
+	Firmware     string // devices
+	Scopes       []string
+	Credentials  []fieldgate.CredentialHash // oldest first, at most fieldgate.MaxCredentials
+	Verifiers    []fieldgate.ScramVerifier  // one for each of Credentials, or none at all
+	PSK          *fieldgate.SealedPSK       // devices; nil: none
+	OSCORE       *fieldgate.SealedOSCORE    // devices; nil: none
+	Certificates []Certificate              // devices; oldest first, at most fieldgate.MaxCertificates
+	Sequence     uint64                     // of the newest change
+	Created      time.Time
+	Updated      time.Time
+
+	registered []fieldgate.CredentialHash // fingerprints of the certificates that are in the database
 }
 
 // Facts is what the audit keeps of a principal before and after a decision.
@@ -38,6 +44,12 @@ type Facts struct {
 	Firmware    string   `json:"firmware,omitempty"`
 	Scopes      []string `json:"scopes,omitempty"`
 	Credentials []string `json:"credentials"` // the first digits of each one's hash, which tell them apart
+
+	PSKIdentity  string   `json:"pskIdentity,omitempty"`
+	PSK          string   `json:"psk,omitempty"`          // the first digits of its hash, which tell one from the next
+	OSCOREName   string   `json:"oscoreName,omitempty"`   // sender id and id context, in hexadecimal
+	OSCORE       string   `json:"oscore,omitempty"`       // the first digits of its hash
+	Certificates []string `json:"certificates,omitempty"` // fingerprints
 }
 
 // Facts is the present value of a principal for the audit.
@@ -46,18 +58,40 @@ func (p *Principal) Facts() Facts {
 	for _, hash := range p.Credentials {
 		facts.Credentials = append(facts.Credentials, hex.EncodeToString(hash[:4]))
 	}
+	if p.PSK != nil {
+		hash := p.PSK.Hash()
+		facts.PSKIdentity, facts.PSK = p.PSK.Identity, hex.EncodeToString(hash[:4])
+	}
+	if p.OSCORE != nil {
+		hash := p.OSCORE.Hash()
+		facts.OSCOREName, facts.OSCORE = oscoreName(p.OSCORE), hex.EncodeToString(hash[:4])
+	}
+	for _, fingerprint := range p.fingerprints() {
+		facts.Certificates = append(facts.Certificates, hex.EncodeToString(fingerprint[:]))
+	}
 	return facts
 }
 
-const columns = "kind, id, sequence, state, name, model, firmware, scopes, credentials, created, updated"
+const columns = "kind, id, sequence, state, name, model, firmware, scopes, credentials, verifiers, psk_identity, psk, certificates, oscore, created, updated"
 
 func scan(row interface{ Scan(...any) error }) (*Principal, error) {
 	var p Principal
 	var scopes string
-	var credentials []byte
+	var credentials, verifiers, psk []byte
+	var identity, certificates, oscore sql.NullString
 	var created, updated int64
-	err := row.Scan(&p.Kind, &p.ID, &p.Sequence, &p.State, &p.Name, &p.Model, &p.Firmware, &scopes, &credentials, &created, &updated)
+	err := row.Scan(&p.Kind, &p.ID, &p.Sequence, &p.State, &p.Name, &p.Model, &p.Firmware, &scopes, &credentials, &verifiers,
+		&identity, &psk, &certificates, &oscore, &created, &updated)
 	if err != nil {
+		return nil, err
+	}
+	if identity.Valid {
+		p.PSK = &fieldgate.SealedPSK{Identity: identity.String, Sealed: psk}
+	}
+	if err := p.readCertificates(certificates); err != nil {
+		return nil, err
+	}
+	if err := p.readOSCORE(oscore); err != nil {
 		return nil, err
 	}
 	p.Scopes = strings.Fields(scopes)
@@ -69,6 +103,16 @@ func scan(row interface{ Scan(...any) error }) (*Principal, error) {
 		}
 		credentials = credentials[copy(hash[:], credentials):]
 		p.Credentials = append(p.Credentials, hash)
+	}
+	if len(verifiers) == 0 {
+		return &p, nil
+	}
+	p.Verifiers = make([]fieldgate.ScramVerifier, len(p.Credentials))
+	if len(verifiers) != len(p.Verifiers)*len(fieldgate.ScramVerifier{}) {
+		return nil, fmt.Errorf("%s %s: there are not as many verifiers as credentials", p.Kind, p.ID)
+	}
+	for i := range p.Verifiers {
+		verifiers = verifiers[copy(p.Verifiers[i][:], verifiers):]
 	}
 	return &p, nil
 }
@@ -101,7 +145,7 @@ func (b Basis) Check(p *Principal) error {
 
 const maxReasonBytes = 256
 
-// Insert adds a principal as the newest change; it is a refusal when there is one of that kind and id.
+// Insert adds a principal without certificates as the newest change; it is a refusal when there is one of that kind and id.
 func Insert(ctx context.Context, tx *store.Tx, p *Principal) error {
 	// Asked first, because an import goes on after a refusal: the sequence must not be taken then.
 	var taken bool
@@ -111,24 +155,52 @@ func Insert(ctx context.Context, tx *store.Tx, p *Principal) error {
 	if taken {
 		return refusal.Conflict("There is a %s %q already.", p.Kind, p.ID)
 	}
+	if err := checkIdentity(ctx, tx, p); err != nil {
+		return err
+	}
+	if err := checkOSCORE(ctx, tx, p); err != nil {
+		return err
+	}
 	if err := stamp(ctx, tx, p); err != nil {
 		return err
 	}
 	p.Created = p.Updated
-	_, err := tx.ExecContext(ctx, "INSERT INTO principal ("+columns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		p.Kind, p.ID, int64(p.Sequence), p.State, p.Name, p.Model, p.Firmware, strings.Join(p.Scopes, " "), hashes(p), p.Created.UnixMilli(), p.Updated.UnixMilli())
+	identity, psk := p.pskColumns()
+	name, oscore, err := p.oscoreColumns()
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, "INSERT INTO principal ("+columns+", oscore_name) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		p.Kind, p.ID, int64(p.Sequence), p.State, p.Name, p.Model, p.Firmware, strings.Join(p.Scopes, " "), hashes(p), verifiers(p),
+		identity, psk, nil, oscore, p.Created.UnixMilli(), p.Updated.UnixMilli(), name)
 	return err
 }
 
 // Save stores the new value of a principal that was found in this transaction, as the newest change.
 func Save(ctx context.Context, tx *store.Tx, p *Principal) error {
+	if err := checkIdentity(ctx, tx, p); err != nil {
+		return err
+	}
+	if err := checkOSCORE(ctx, tx, p); err != nil {
+		return err
+	}
+	certificates, err := p.saveCertificates(ctx, tx)
+	if err != nil {
+		return err
+	}
 	if err := stamp(ctx, tx, p); err != nil {
 		return err
 	}
-	_, err := tx.ExecContext(ctx, `
-		UPDATE principal SET sequence = ?, state = ?, name = ?, model = ?, firmware = ?, scopes = ?, credentials = ?, updated = ?
-		WHERE kind = ? AND id = ?`,
-		int64(p.Sequence), p.State, p.Name, p.Model, p.Firmware, strings.Join(p.Scopes, " "), hashes(p), p.Updated.UnixMilli(), p.Kind, p.ID)
+	identity, psk := p.pskColumns()
+	name, oscore, err := p.oscoreColumns()
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `
+		UPDATE principal SET sequence = ?, state = ?, name = ?, model = ?, firmware = ?, scopes = ?, credentials = ?, verifiers = ?,
+		psk_identity = ?, psk = ?, certificates = ?, oscore_name = ?, oscore = ?, updated = ? WHERE kind = ? AND id = ?`,
+		int64(p.Sequence), p.State, p.Name, p.Model, p.Firmware, strings.Join(p.Scopes, " "), hashes(p), verifiers(p),
+		identity, psk, certificates, name, oscore, p.Updated.UnixMilli(), p.Kind, p.ID)
 	return err
 }
 
@@ -146,6 +218,20 @@ func hashes(p *Principal) []byte {
 	return joined
 }
 
+// verifiers is nil where no token has one, so that the row says NULL.
+func verifiers(p *Principal) []byte {
+	var joined []byte
+	for i := range p.Verifiers {
+		joined = append(joined, p.Verifiers[i][:]...)
+	}
+	return joined
+}
+
+// DropCredentials takes everything from a principal that it could prove itself by.
+func (p *Principal) DropCredentials() {
+	p.Credentials, p.Verifiers, p.PSK, p.Certificates, p.OSCORE = nil, nil, nil, nil, nil
+}
+
 // Count is how many principals of a kind there are.
 func Count(ctx context.Context, tx *store.Tx, kind fieldgate.PrincipalKind) (n int64, err error) {
 	err = tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM principal WHERE kind = ?", kind).Scan(&n)
@@ -158,20 +244,32 @@ type Issued struct {
 	Token     string
 }
 
-// Issue makes a token for a principal and adds its hash; the older ones are dropped unless they are kept.
+// Issue makes a token for a principal and adds its hash and its SCRAM verifier; the older ones are dropped unless they are kept.
 func Issue(p *Principal, prefix string, keep bool) (token string, err error) {
 	if keep && len(p.Credentials) >= fieldgate.MaxCredentials {
 		return "", refusal.Conflict("The %s %q has %d valid tokens, which is the most: issue one without keeping the older ones.",
 			p.Kind, p.ID, len(p.Credentials))
 	}
-	if token, err = fieldgate.NewToken(prefix); err != nil {
+	if !keep {
+		p.Credentials, p.Verifiers = nil, nil
+	}
+	older := len(p.Credentials)
+	if token, err = IssueMany(p, prefix); err != nil {
 		return "", err
 	}
-	if !keep {
-		p.Credentials = nil
+	verifiers := make([]fieldgate.ScramVerifier, older+1)
+	copy(verifiers, p.Verifiers)
+	verifiers[older], err = fieldgate.NewScramVerifier(p.ID, token)
+	p.Verifiers = verifiers
+	return token, err
+}
+
+// IssueMany adds a token without a verifier to a principal that has none: for imports, since making a verifier takes a millisecond.
+func IssueMany(p *Principal, prefix string) (token string, err error) {
+	if token, err = fieldgate.NewToken(prefix); err == nil {
+		p.Credentials = append(p.Credentials, fieldgate.HashToken([]byte(token)))
 	}
-	p.Credentials = append(p.Credentials, fieldgate.HashToken([]byte(token)))
-	return token, nil
+	return token, err
 }
 
 // CheckID refuses an id that cannot stand in paths and topics.

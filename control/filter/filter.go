@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"fieldgate"
 	"fieldgate/control/refusal"
 )
 
@@ -29,19 +30,11 @@ type Key struct {
 // Filter is terms that must all hold. The zero Filter selects everything.
 type Filter []Term
 
-// Term selects by a key, or searches where Key is empty: what has one of Values is selected or, with Not, excluded.
-type Term struct {
-	Key    string
-	Not    bool
-	Values []Value
-}
-
-// Value is one of the alternatives of a term.
-type Value struct {
-	Text   string
-	Prefix bool      // what begins with Text; without one, whatever is not empty
-	Time   time.Time // of a key that is Since
-}
+// Term and Value are those that gateways apply, too.
+type (
+	Term  = fieldgate.FilterTerm
+	Value = fieldgate.FilterValue
+)
 
 // Parse reads a filter of a list that has the keys. Durations count back from now. What it does not understand is a refusal that
 // says what there is instead.
@@ -63,7 +56,7 @@ func Parse(text string, now time.Time, keys ...Key) (Filter, error) {
 			return nil, err
 		}
 		if term.Key != "" {
-			if err := term.check(now, keys); err != nil {
+			if err := check(&term, now, keys); err != nil {
 				return nil, err
 			}
 		}
@@ -74,7 +67,7 @@ func Parse(text string, now time.Time, keys ...Key) (Filter, error) {
 
 func isControl(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
 
-func (t *Term) check(now time.Time, keys []Key) error {
+func check(t *Term, now time.Time, keys []Key) error {
 	at := slices.IndexFunc(keys, func(k Key) bool { return k.Name == t.Key })
 	if at < 0 {
 		return errUnknownKey(t.Key, keys)

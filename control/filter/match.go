@@ -2,7 +2,6 @@ package filter
 
 import (
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -45,30 +44,4 @@ func (f Filter) WordsBegin(key string) Filter {
 		rendered[i] = t
 	}
 	return rendered
-}
-
-// Matches says whether a value selects a text.
-func (v Value) Matches(text string) bool {
-	switch {
-	case !v.Prefix:
-		return v.Text == text
-	case v.Text == "":
-		return text != ""
-	}
-	return strings.HasPrefix(text, v.Text)
-}
-
-// Matches says whether a term with a key selects what has any of the texts there.
-func (t *Term) Matches(texts ...string) bool {
-	selected := slices.ContainsFunc(t.Values, func(v Value) bool { return slices.ContainsFunc(texts, v.Matches) })
-	return selected != t.Not
-}
-
-// Finds says whether a word is in any of the texts, whatever the case of its letters.
-func (t *Term) Finds(texts ...string) bool {
-	found := slices.ContainsFunc(t.Values, func(v Value) bool {
-		word := strings.ToLower(v.Text)
-		return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(strings.ToLower(text), word) })
-	})
-	return found != t.Not
 }

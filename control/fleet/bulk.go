@@ -83,6 +83,9 @@ func (b *Bulk) check(ctx context.Context, tx *store.Tx, line *Line) error {
 	if err := line.Device.validate(); err != nil {
 		return err
 	}
+	if line.Device.PSK != nil {
+		return refusal.Invalid("Pre-shared keys are taken where each line counts by itself (mode good): import them so, or set them afterwards.")
+	}
 	var taken bool
 	err := tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM principal WHERE kind = ? AND id = ?)", fieldgate.PrincipalDevice, line.Device.ID).Scan(&taken)
 	if err != nil {
@@ -182,7 +185,7 @@ func (b *Bulk) register(ctx context.Context, limit int, tokens bool) (registered
 			device := &Device{Kind: fieldgate.PrincipalDevice, ID: line.Device.ID, Model: line.Device.Model, Firmware: line.Device.Firmware}
 			token := ""
 			if tokens {
-				if token, err = directory.Issue(device, fieldgate.PrefixDevice, false); err != nil {
+				if token, err = directory.IssueMany(device, fieldgate.PrefixDevice); err != nil {
 					return err
 				}
 			}

@@ -50,6 +50,9 @@ func registerRest(t *testing.T, b *Bulk) (count int) {
 }
 
 func TestBulk(t *testing.T) {
+	if testing.Short() {
+		t.Skip("thousands of devices")
+	}
 	ctx := controltest.Context(t)
 	n := open(t, t.TempDir())
 	if _, _, err := n.Add(ctx, NewDevice{ID: "d00003"}); err != nil {
@@ -124,6 +127,9 @@ func TestBulkMeetsOthers(t *testing.T) {
 
 // A node that dies leaves nothing of what was not decided; what was decided is finished by another.
 func TestBulkIsFinishedByAnotherNode(t *testing.T) {
+	if testing.Short() {
+		t.Skip("thousands of devices")
+	}
 	ctx := controltest.Context(t)
 	n := open(t, t.TempDir())
 	dead, err := n.BeginBulk(ctx)
@@ -180,6 +186,9 @@ func TestBulkIsFinishedByAnotherNode(t *testing.T) {
 // A node that stood still for so long that another one cleared its import away is refused when it goes on: it must not say that what
 // is gone is registered, nor register what it still checks.
 func TestBulkThatWakesLate(t *testing.T) {
+	if testing.Short() {
+		t.Skip("thousands of devices")
+	}
 	ctx := controltest.Context(t)
 	n := open(t, t.TempDir())
 	for name, wake := range map[string]func(b *Bulk) error{

@@ -1,4 +1,4 @@
-// Package fleet decides about devices: who is registered, with which tokens, and who is cut off. Each decision is one
+// Package fleet decides about devices: who is registered, with which credentials, and who is cut off. Each decision is one
 // transaction with its audit row and its change of the directory; gateways take it over within a second.
 package fleet
 
@@ -13,6 +13,7 @@ import (
 	"fieldgate/control/directory"
 	"fieldgate/control/once"
 	"fieldgate/control/refusal"
+	"fieldgate/engine/seal"
 	"fieldgate/engine/store"
 )
 
@@ -24,19 +25,21 @@ type NewDevice struct {
 	ID       string
 	Model    string
 	Firmware string
+	PSK      *NewPSK // nil: none
 }
 
 // Fleet is the devices of one installation.
 type Fleet struct {
 	store     *store.Store
 	directory *directory.Directory
-	bulks     sync.Map // ids of those that somebody works on here
-	others    watched  // those that others work on
+	secrets   *seal.Keyring // by which pre-shared keys are sealed
+	bulks     sync.Map      // ids of those that somebody works on here
+	others    watched       // those that others work on
 }
 
-// New makes a Fleet on its store; the directory tells the gateways.
-func New(db *store.Store, d *directory.Directory) *Fleet {
-	return &Fleet{store: db, directory: d, others: watched{seen: make(map[string]sighting)}}
+// New makes a Fleet on its store; the directory tells the gateways, which have the same secrets.
+func New(db *store.Store, d *directory.Directory, secrets *seal.Keyring) *Fleet {
+	return &Fleet{store: db, directory: d, secrets: secrets, others: watched{seen: make(map[string]sighting)}}
 }
 
 func (d *NewDevice) validate() error {
@@ -46,15 +49,25 @@ func (d *NewDevice) validate() error {
 	if err := directory.CheckText("model", d.Model); err != nil {
 		return err
 	}
-	return directory.CheckText("firmware", d.Firmware)
+	if err := directory.CheckText("firmware", d.Firmware); err != nil {
+		return err
+	}
+	if d.PSK == nil {
+		return nil
+	}
+	return d.PSK.validate(d.ID)
 }
 
 // Add registers a device and issues its token, which is shown only here.
 func (f *Fleet) Add(ctx context.Context, device NewDevice) (added *Device, token string, err error) {
+	sealing, err := f.sealingKeyFor(ctx, device)
+	if err != nil {
+		return nil, "", err
+	}
 	var answer directory.Issued
 	err = f.store.Update(ctx, func(tx *store.Tx) error {
 		return once.Do(ctx, tx, &answer, func() error {
-			if answer.Principal, answer.Token, err = add(ctx, tx, device); err != nil {
+			if answer.Principal, answer.Token, err = add(ctx, tx, device, sealing, issue); err != nil {
 				return err
 			}
 			return audit.Write(ctx, tx, audit.Change{Action: "device.add", Target: device.ID, After: answer.Principal.Facts()})
@@ -67,7 +80,12 @@ func (f *Fleet) Add(ctx context.Context, device NewDevice) (added *Device, token
 	return answer.Principal, answer.Token, nil
 }
 
-func add(ctx context.Context, tx *store.Tx, device NewDevice) (*Device, string, error) {
+// issue makes the token of a device that is registered alone.
+func issue(device *Device, prefix string) (string, error) {
+	return directory.Issue(device, prefix, false)
+}
+
+func add(ctx context.Context, tx *store.Tx, device NewDevice, sealing *seal.Key, issue func(*Device, string) (string, error)) (*Device, string, error) {
 	if err := device.validate(); err != nil {
 		return nil, "", err
 	}
@@ -75,7 +93,10 @@ func add(ctx context.Context, tx *store.Tx, device NewDevice) (*Device, string, 
 		return nil, "", err
 	}
 	added := &Device{Kind: fieldgate.PrincipalDevice, ID: device.ID, Model: device.Model, Firmware: device.Firmware}
-	token, err := directory.Issue(added, fieldgate.PrefixDevice, false)
+	if device.PSK != nil {
+		added.PSK = device.PSK.sealed(device.ID, sealing)
+	}
+	token, err := issue(added, fieldgate.PrefixDevice)
 	if err != nil {
 		return nil, "", err
 	}
@@ -91,11 +112,15 @@ type Imported struct {
 
 // Import registers many devices in one transaction. One that is refused does not hold up the others.
 func (f *Fleet) Import(ctx context.Context, devices []NewDevice) (imported []Imported, err error) {
+	sealing, err := f.sealingKeyFor(ctx, devices...)
+	if err != nil {
+		return nil, err
+	}
 	err = f.store.Update(ctx, func(tx *store.Tx) error {
 		imported = nil // the transaction may run again
 		first, stored := "", 0
 		for _, device := range devices {
-			_, token, err := add(ctx, tx, device)
+			_, token, err := add(ctx, tx, device, sealing, directory.IssueMany)
 			var refused *refusal.Error
 			if err != nil && !errors.As(err, &refused) {
 				return err
@@ -172,11 +197,12 @@ func (f *Fleet) IssueToken(ctx context.Context, id string, keep bool, basis dire
 	return answer.Principal, answer.Token, nil
 }
 
-// Revoke shuts a device out for good and deletes its tokens.
+// Revoke shuts a device out for good and deletes its credentials.
 func (f *Fleet) Revoke(ctx context.Context, id string, basis directory.Basis) (*Device, error) {
 	return f.decide(ctx, "device.revoke", id, basis, func(device *Device) (change, error) {
 		changed := device.State != fieldgate.StateRevoked
-		device.State, device.Credentials = fieldgate.StateRevoked, nil
+		device.State = fieldgate.StateRevoked
+		device.DropCredentials()
 		return change{made: changed}, nil
 	})
 }

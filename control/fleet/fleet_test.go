@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 	"fieldgate/control/filter"
 	"fieldgate/control/refusal"
 	"fieldgate/engine/bus"
+	"fieldgate/engine/seal"
 	"fieldgate/engine/store"
 )
 
@@ -34,7 +36,7 @@ func open(t testing.TB, data string) node {
 	if _, err := d.Serve(); err != nil {
 		t.Fatal(err)
 	}
-	return node{New(db, d), b}
+	return node{New(db, d, seal.Open(filepath.Join(data, "secrets.key"), true)), b}
 }
 
 func refused(err error, code refusal.Code) bool {
@@ -177,6 +179,9 @@ func TestInvalidDevices(t *testing.T) {
 }
 
 func TestImport(t *testing.T) {
+	if testing.Short() {
+		t.Skip("thousands of devices")
+	}
 	ctx := controltest.Context(t)
 	n := open(t, t.TempDir())
 	var devices []NewDevice
@@ -417,4 +422,49 @@ func BenchmarkFeed(b *testing.B) {
 	}
 	b.ReportMetric(imported, "imports/s")
 	b.ReportMetric(devices*float64(b.N)/b.Elapsed().Seconds(), "changes/s")
+}
+
+// A token that is issued alone has a SCRAM verifier, one of an import has none; gateways hear of both in the order of the tokens.
+func TestScramVerifiers(t *testing.T) {
+	f, ctx := open(t, t.TempDir()), controltest.Context(t)
+	_, first, err := f.Add(ctx, NewDevice{ID: "d1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, second, err := f.IssueToken(ctx, "d1", true, directory.Basis{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	imported, err := f.Import(ctx, []NewDevice{{ID: "d2"}, {ID: "d3"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, later, err := f.IssueToken(ctx, "d2", true, directory.Basis{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string][]string{"d1": {first, second}, "d2": {"", later}, "d3": nil} // tokens with a verifier
+	for _, change := range follow(t, f.bus, 0) {
+		if len(change.Verifiers) != len(want[change.ID]) {
+			t.Fatalf("%s: %d verifiers", change.ID, len(change.Verifiers))
+		}
+		for i, token := range want[change.ID] {
+			var v fieldgate.ScramVerifier
+			if token != "" {
+				if v, err = fieldgate.NewScramVerifier(change.ID, token); err != nil || fieldgate.HashToken([]byte(token)) != change.Credentials[i] {
+					t.Fatalf("%s: credential %d is another, %v", change.ID, i, err)
+				}
+			}
+			if change.Verifiers[i] != v {
+				t.Errorf("%s: verifier %d is another", change.ID, i)
+			}
+		}
+	}
+	if _, err := f.Revoke(ctx, "d1", directory.Basis{}); err != nil {
+		t.Fatal(err)
+	}
+	changes := follow(t, f.bus, 0)
+	if last := changes[len(changes)-1]; last.ID != "d1" || len(last.Verifiers) != 0 || len(imported) != 2 {
+		t.Fatalf("after the revocation: %+v", last)
+	}
 }

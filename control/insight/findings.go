@@ -15,6 +15,9 @@ import (
 // findingOpen is how long a finding stays open after it was last seen.
 const findingOpen = 24 * time.Hour
 
+// findingOngoing is how long a finding goes on after it was last seen.
+const findingOngoing = 5 * time.Minute
+
 // Severity says how much a finding needs a person. Higher is worse.
 type Severity int
 
@@ -48,7 +51,8 @@ func severityOf(finding string) Severity { return severities[finding] }
 type Finding struct {
 	API, Version, Operation string
 	Finding                 string
-	Severity                Severity
+	Severity                Severity // Notice of what does not go on
+	Ongoing                 bool
 	FirstSeen, LastSeen     time.Time // FirstSeen: since it is open without a pause of a day
 	Exchanges               uint64    // in the last 24 whole hours and the current one
 	Protocol                fieldgate.Protocol
@@ -62,6 +66,17 @@ type Finding struct {
 var FindingKeys = []filter.Key{{Name: "severity", Values: []string{"bad", "warning", "notice"}},
 	{Name: "finding", Values: fieldgate.Findings(^uint32(0)).Names()}, {Name: "api"}, {Name: "version"}, {Name: "operation"}}
 
+// openFindings are the findings that are open as they are now. Its values: twice since when one must have been seen to go on, then
+// since when to be open.
+const openFindings = `(SELECT CASE WHEN last_seen >= ? THEN 1 ELSE 0 END AS ongoing, CASE WHEN last_seen >= ? THEN severity ELSE 1 END AS severity,
+	api, version, operation, finding, first_seen, last_seen, protocol, route, detail, kind, principal, instance
+	FROM finding WHERE last_seen >= ?) AS seen`
+
+func openFindingsAt(now time.Time) []any {
+	since := now.Add(-findingOngoing).UnixMilli()
+	return []any{since, since, now.Add(-findingOpen).UnixMilli()}
+}
+
 var findingColumns = map[string]filter.Column{"severity": {Name: "severity", Value: func(text string) any {
 	for _, s := range []Severity{Bad, Warning} {
 		if s.String() == text {
@@ -71,26 +86,27 @@ var findingColumns = map[string]filter.Column{"severity": {Name: "severity", Val
 	return int(Notice)
 }}, "finding": {Name: "finding"}, "api": {Name: "api"}, "version": {Name: "version"}, "operation": {Name: "operation"}}
 
-// Findings lists findings that are open, most severe and newest first, after the one where the last page ended; nil begins.
+// Findings lists findings that are open, what goes on first, then most severe and newest, after the one where the last page ended; nil begins.
 func (i *Insight) Findings(ctx context.Context, f filter.Filter, after *Finding, limit int) (list []*Finding, err error) {
 	err = i.store.View(ctx, func(tx *store.Tx) error {
 		list = nil
-		where, values := "last_seen >= ?", []any{tx.Now.Add(-findingOpen).UnixMilli()}
+		where, values := "1 = 1", openFindingsAt(tx.Now)
 		if conditions, more := f.Where(findingColumns, "api", "operation"); conditions != "" {
-			where, values = where+" AND "+conditions, append(values, more...)
+			where, values = conditions, append(values, more...)
 		}
 		if after != nil {
-			where += " AND (severity, first_seen, api, version, operation, finding) < (?, ?, ?, ?, ?, ?)"
-			values = append(values, int(after.Severity), after.FirstSeen.UnixMilli(), after.API, after.Version, after.Operation, after.Finding)
+			where += " AND (ongoing, severity, first_seen, api, version, operation, finding) < (?, ?, ?, ?, ?, ?, ?)"
+			values = append(values, number(after.Ongoing), int(after.Severity), after.FirstSeen.UnixMilli(), after.API, after.Version, after.Operation, after.Finding)
 		}
-		err := each(ctx, tx, `SELECT api, version, operation, finding, severity, first_seen, last_seen, protocol, route, detail, kind, principal, instance
-			FROM finding WHERE `+where+` ORDER BY severity DESC, first_seen DESC, api DESC, version DESC, operation DESC, finding DESC LIMIT ?`,
+		err := each(ctx, tx, `SELECT api, version, operation, finding, ongoing, severity, first_seen, last_seen, protocol, route, detail, kind, principal, instance
+			FROM `+openFindings+` WHERE `+where+` ORDER BY ongoing DESC, severity DESC, first_seen DESC, api DESC, version DESC, operation DESC, finding DESC LIMIT ?`,
 			append(values, limit), func(rows *sql.Rows) error {
 				var f Finding
+				var ongoing int
 				var first, last int64
-				err := rows.Scan(&f.API, &f.Version, &f.Operation, &f.Finding, &f.Severity, &first, &last, &f.Protocol, &f.Route, &f.Detail, &f.Kind,
+				err := rows.Scan(&f.API, &f.Version, &f.Operation, &f.Finding, &ongoing, &f.Severity, &first, &last, &f.Protocol, &f.Route, &f.Detail, &f.Kind,
 					&f.Principal, &f.Instance)
-				f.FirstSeen, f.LastSeen = time.UnixMilli(first).UTC(), time.UnixMilli(last).UTC()
+				f.Ongoing, f.FirstSeen, f.LastSeen = ongoing == 1, time.UnixMilli(first).UTC(), time.UnixMilli(last).UTC()
 				list = append(list, &f)
 				return err
 			})
@@ -103,6 +119,14 @@ func (i *Insight) Findings(ctx context.Context, f filter.Filter, after *Finding,
 		return nil, fmt.Errorf("findings: %w", err)
 	}
 	return list, nil
+}
+
+// number is a truth as a column has it.
+func number(truth bool) int {
+	if truth {
+		return 1
+	}
+	return 0
 }
 
 // countFindings fills in how many exchanges had each finding in the last day.
@@ -139,7 +163,7 @@ var findingNames = fieldgate.Findings(^uint32(0)).Names()
 func (i *Insight) OpenFindings(ctx context.Context) (bySeverity map[Severity]int, err error) {
 	err = i.store.View(ctx, func(tx *store.Tx) error {
 		bySeverity = make(map[Severity]int)
-		return each(ctx, tx, "SELECT severity, COUNT(*) FROM finding WHERE last_seen >= ? GROUP BY severity", []any{tx.Now.Add(-findingOpen).UnixMilli()},
+		return each(ctx, tx, "SELECT severity, COUNT(*) FROM "+openFindings+" GROUP BY severity", openFindingsAt(tx.Now),
 			func(rows *sql.Rows) error {
 				var s Severity
 				var n int

@@ -99,7 +99,7 @@ func (c *counting) write(ctx context.Context, f *flushing) error {
 			}
 		}
 		_, err = tx.ExecContext(ctx, `UPDATE counter SET value = value + CASE name WHEN 'exchanges' THEN CAST(? AS BIGINT) ELSE CAST(? AS BIGINT) END
-			WHERE name IN ('exchanges', 'routes_overflow')`, f.pending.records, int64(f.pending.routesOverflow))
+			WHERE name IN ('exchanges', 'routes_overflow')`, int64(f.pending.exchanges), int64(f.pending.routesOverflow))
 		return err
 	})
 	if err != nil {

@@ -27,7 +27,7 @@ const (
 	readBatch     = 64 // messages of the stream at once
 	replayed      = 16 // messages before the place to go on from that are read again in any case
 	flushShare    = 20 // of the time, one part for a flush
-	maxFlushPause = 5 * time.Second
+	maxFlushPause = 20 * time.Second
 	lastEffort    = 5 * time.Second // to store what was read and to hand over when the process ends
 	retryPause    = time.Second
 )
@@ -98,7 +98,7 @@ func (i *Insight) countInTurns(ctx context.Context) {
 		switch {
 		case errors.Is(err, errTurnOver):
 			i.log.Info("another control node counts records now")
-		case err != nil:
+		case err != nil && ctx.Err() == nil: // at the end of the process it is no news
 			i.log.Error("counting records was interrupted", "error", err)
 			pause(ctx, retryPause)
 		}

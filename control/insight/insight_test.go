@@ -202,6 +202,26 @@ func TestRollups(t *testing.T) {
 	}
 }
 
+// A Record that stands for several exchanges counts as so many, everywhere.
+func TestRecordsOfSeveral(t *testing.T) {
+	several := record(1)
+	several.Duration, several.Others, several.BytesIn = time.Millisecond, []uint32{900_000, 900_000, 900_000}, 4*276
+	n, _ := countRecords(t, t.TempDir(), several)
+	list, err := n.OperationsOf(t.Context(), OperationsQuery{API: "thermo", Version: "2.4.0", Minutes: 10})
+	if err != nil || len(list) != 1 || list[0].Exchanges != 4 || list[0].Passed != 4 || list[0].BytesIn != 4*276 || list[0].P90 < 800*time.Millisecond {
+		t.Fatalf("%+v %v", *list[0], err)
+	}
+	callers, err := n.Callers(t.Context(), "thermo", "2.4.0", time.Now().Add(-time.Hour))
+	if err != nil || len(callers) != 1 || callers[0].Exchanges != 4 {
+		t.Fatalf("%+v %v", callers, err)
+	}
+	l := newLive()
+	l.countSecond(&several, several.Time.Unix()+1)
+	if rates := l.rates(maxSeconds, several.Time.Unix()+1); rates.Protocols[0].Exchanges != 4 || rates.Protocols[0].Passed != 4 {
+		t.Errorf("%+v", rates)
+	}
+}
+
 func TestCountsOnly(t *testing.T) {
 	n, _ := countRecords(t, t.TempDir(), record(1), record(10))
 	list, err := n.OperationsOf(t.Context(), OperationsQuery{API: "thermo", Version: "2.4.0", Minutes: 10, CountsOnly: true})

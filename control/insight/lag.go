@@ -14,6 +14,7 @@ type Lag struct {
 	Newest        time.Time // of the newest Record in the rollups; zero when there is none
 	Behind        uint64    // messages of the stream that are not counted, where this node counts
 	StoreFailing  time.Time // since when this node cannot write or read rollups; zero while it can
+	NotesFailing  time.Time // since when this node cannot store who was there; zero while it can
 	StreamFailing time.Time // since when the stream of Records does not answer; zero while it does
 	Shown         time.Time // when this node last received Records; zero before the first
 }
@@ -53,6 +54,18 @@ func (l *lag) storeFails(since time.Time) {
 	l.change(func(s *Lag) {
 		if s.StoreFailing.IsZero() {
 			s.StoreFailing = since
+		}
+	})
+}
+
+// notes says whether who was there could be stored.
+func (l *lag) notes(err error, began time.Time) {
+	l.change(func(s *Lag) {
+		switch {
+		case err == nil:
+			s.NotesFailing = time.Time{}
+		case s.NotesFailing.IsZero():
+			s.NotesFailing = began
 		}
 	})
 }

@@ -107,27 +107,28 @@ func (l *live) countSecond(r *fieldgate.Record, now int64) {
 	if s.at != at {
 		*s = second{at: at, problems: make(map[string]namedCount)}
 	}
+	n := r.Exchanges()
 	if r.Protocol < fieldgate.Protocols {
 		p := &s.protocols[r.Protocol]
-		p.exchanges++
+		p.exchanges += n
 		p.bytesIn += r.BytesIn
 		p.bytesOut += r.BytesOut
 		switch {
 		case r.Status < 400:
-			p.passed++
+			p.passed += n
 		case r.Status < 500:
-			p.refused++
+			p.refused += n
 		default:
-			p.failed++
+			p.failed += n
 		}
 	}
 	example := exampleOf(r)
 	// A problem's code comes from a fixed list; the bound holds should a node send another.
 	if r.Problem != "" && (len(s.problems) < 64 || s.problems[string(r.Problem)].count > 0) {
-		s.problems[string(r.Problem)] = namedCount{s.problems[string(r.Problem)].count + 1, example}
+		s.problems[string(r.Problem)] = namedCount{s.problems[string(r.Problem)].count + n, example}
 	}
 	for kind := range findingsOf(r) {
-		s.findings[kind] = namedCount{s.findings[kind].count + 1, example}
+		s.findings[kind] = namedCount{s.findings[kind].count + n, example}
 	}
 }
 

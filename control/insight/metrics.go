@@ -70,14 +70,17 @@ func (c *counters) add(r *fieldgate.Record) {
 	if *series == nil {
 		*series = c.exchanges.WithLabelValues(operation.api, operation.version, operation.operation, protocol.String(), strconv.Itoa(class)+"xx")
 	}
-	(*series).Inc()
+	(*series).Add(float64(r.Exchanges()))
 	operation.duration.Observe(r.Duration.Seconds())
+	for _, micros := range r.Others {
+		operation.duration.Observe(float64(micros) / 1e6)
+	}
 	for kind, name := range findingsOf(r) {
 		series := &operation.findings[kind]
 		if *series == nil {
 			*series = c.findings.WithLabelValues(operation.api, name)
 		}
-		(*series).Inc()
+		(*series).Add(float64(r.Exchanges()))
 	}
 }
 

@@ -119,7 +119,8 @@ type route struct {
 // made of them when they are stored.
 type pending struct {
 	records        int
-	things         int // see maxPendingThings
+	exchanges      uint64 // that the records stand for
+	things         int    // see maxPendingThings
 	newest         time.Time
 	traffic        map[trafficKey]*trafficSum
 	callers        map[callersKey]*hyperloglog.Sketch
@@ -183,6 +184,7 @@ func (p *pending) add(batch *fieldgate.RecordBatch, records []fieldgate.Record, 
 
 func (p *pending) addOne(r *fieldgate.Record, listed *listing, known *firsts) {
 	p.records++
+	p.exchanges += r.Exchanges()
 	if r.Time.After(p.newest) {
 		p.newest = r.Time
 	}
@@ -235,19 +237,23 @@ func (p *pending) newPlace(key placeKey) *place {
 }
 
 func (at *place) addTraffic(r *fieldgate.Record) {
-	one := counts{exchanges: 1, bytesIn: r.BytesIn, bytesOut: r.BytesOut}
+	n := r.Exchanges()
+	sum := counts{exchanges: n, bytesIn: r.BytesIn, bytesOut: r.BytesOut}
 	switch {
 	case r.Status >= 500:
-		one.failed = 1
+		sum.failed = n
 	case r.Status >= 400:
-		one.refused = 1
+		sum.refused = n
 	}
-	at.traffic.add(one)
-	at.operation.counts.add(one)
+	at.traffic.add(sum)
+	at.operation.counts.add(sum)
 	for rest := uint32(r.Findings); rest != 0; rest &= rest - 1 {
-		at.operation.findings[bits.TrailingZeros32(rest)]++
+		at.operation.findings[bits.TrailingZeros32(rest)] += n
 	}
 	at.operation.latency.add(binOf(r.Duration), 1)
+	for _, micros := range r.Others {
+		at.operation.latency.add(binOf(time.Duration(micros)*time.Microsecond), 1)
+	}
 }
 
 // callersAt is the sketch of an operation's callers in the hour of a place.
@@ -276,7 +282,7 @@ func (p *pending) addUse(at *place, r *fieldgate.Record, seconds uint64, known *
 		}
 		at.use, at.count = u, countOf(at.uses, u)
 	}
-	at.count.add(useCount{1, seconds})
+	at.count.add(useCount{r.Exchanges(), seconds})
 }
 
 // usesAt is the uses of a version on the day of a place.
@@ -350,7 +356,7 @@ func (p *pending) addRoute(at *place, r *fieldgate.Record, listed *listing) {
 		}
 		at.routeKey, at.route = key, seen
 	}
-	at.route.exchanges++
+	at.route.exchanges += r.Exchanges()
 	at.route.last = r.Time
 	if r.Principal != "" {
 		at.route.principal = r.Principal

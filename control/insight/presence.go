@@ -91,9 +91,9 @@ func (s *seen) touch(node string, r *fieldgate.Record, counting bool) {
 		s.refusedAt, s.refusal = at, string(r.Problem)
 	}
 	if counting {
-		s.exchanges++
+		s.exchanges += uint32(r.Exchanges())
 		if refused {
-			s.refusals++
+			s.refusals += uint32(r.Exchanges())
 		}
 	}
 }
@@ -149,12 +149,15 @@ func (p *presences) storeAll(ctx context.Context, c *counting) {
 			rest := max(time.Since(began), time.Millisecond)
 			switch {
 			case errors.Is(err, errTurnOver):
+				c.lag.notes(nil, began) // another node stores them
 				return
 			case err != nil && ctx.Err() == nil:
 				c.log.Error("who was there cannot be stored; it is tried again", "error", err)
+				c.lag.notes(err, began)
 				rest = retryPause
 			case err == nil:
 				rows, stored = rows[:0], true
+				c.lag.notes(nil, began)
 			}
 			select {
 			case <-ctx.Done():

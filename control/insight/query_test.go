@@ -143,6 +143,7 @@ func TestFindings(t *testing.T) {
 			r.Findings, r.Time, r.Detail = fieldgate.FindingInvalidResponse|fieldgate.FindingUpstream, now.Add(-time.Minute), "/temp"
 		}),
 		with(3, func(r *fieldgate.Record) { r.Findings, r.Time = fieldgate.FindingNotOwner, now.Add(-30*time.Hour) }),
+		with(5, func(r *fieldgate.Record) { r.Findings, r.Time = fieldgate.FindingDropped, now.Add(-6*time.Minute) }), // it is over
 		with(4, func(r *fieldgate.Record) {
 			r.Findings, r.Time, r.Operation = fieldgate.FindingInvalidResponse, now.Add(-time.Second), "getConfig"
 		}))
@@ -158,18 +159,22 @@ func TestFindings(t *testing.T) {
 				return names
 			}
 			after = page[0]
-			names = append(names, after.Severity.String()+" "+after.Finding+" "+after.Operation)
+			name := after.Severity.String() + " " + after.Finding + " " + after.Operation
+			if !after.Ongoing {
+				name += " over"
+			}
+			names = append(names, name)
 		}
 	}
 	for text, want := range map[string][]string{
-		"":                      {"bad invalid-response getConfig", "bad upstream sendTelemetry", "bad invalid-response sendTelemetry", "notice deprecated sendTelemetry"},
-		"severity:notice":       {"notice deprecated sendTelemetry"},
-		"-severity:bad":         {"notice deprecated sendTelemetry"},
+		"":                      {"bad invalid-response getConfig", "bad upstream sendTelemetry", "bad invalid-response sendTelemetry", "notice dropped sendTelemetry over", "notice deprecated sendTelemetry over"},
+		"severity:notice":       {"notice dropped sendTelemetry over", "notice deprecated sendTelemetry over"},
+		"-severity:bad":         {"notice dropped sendTelemetry over", "notice deprecated sendTelemetry over"},
 		"getc":                  {"bad invalid-response getConfig"},
 		"finding:upstream":      {"bad upstream sendTelemetry"},
 		"api:pump":              nil,
 		"operation:get*":        {"bad invalid-response getConfig"},
-		"version:2.4.0 tele":    {"bad upstream sendTelemetry", "bad invalid-response sendTelemetry", "notice deprecated sendTelemetry"},
+		"version:2.4.0 tele":    {"bad upstream sendTelemetry", "bad invalid-response sendTelemetry", "notice dropped sendTelemetry over", "notice deprecated sendTelemetry over"},
 		"finding:not-owner":     nil, // not seen for a day
 		"api:thermo -finding:*": nil,
 	} {
@@ -181,7 +186,7 @@ func TestFindings(t *testing.T) {
 	if err != nil || len(page) != 1 || page[0].Exchanges != 1 || page[0].Detail != "/temp" || page[0].Principal != "d2" || page[0].Instance != "g1-1-2" || page[0].FirstSeen.IsZero() {
 		t.Errorf("%+v %v", page, err)
 	}
-	if open, err := n.OpenFindings(t.Context()); err != nil || open[Bad] != 3 || open[Notice] != 1 || open[Warning] != 0 {
+	if open, err := n.OpenFindings(t.Context()); err != nil || open[Bad] != 3 || open[Notice] != 2 || open[Warning] != 0 {
 		t.Errorf("%v %v", open, err)
 	}
 	// What was closed opens anew.
@@ -192,7 +197,7 @@ func TestFindings(t *testing.T) {
 		t.Errorf("%+v %v", page, err)
 	}
 	first, err := n.FirstSeen(t.Context(), now.Add(-24*time.Hour), 10)
-	if err != nil || len(first) != 5 {
+	if err != nil || len(first) != 6 {
 		t.Errorf("%+v %v", first, err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/sha256"
 	"database/sql"
 	"encoding/json"
@@ -67,7 +68,7 @@ func (r *Requests) Begin(ctx context.Context, key, operation string, body any) (
 		return nil, nil, err
 	}
 	actor, _ := audit.ActorOf(ctx)
-	asked := &request{digest: sha256.Sum256(append([]byte(operation+"\n"), encoded...))}
+	asked := &request{}
 	if asked.secret, err = hkdf.Key(sha256.New, []byte(key), []byte(actor.Name), "fieldgate answer", 32); err != nil {
 		return nil, nil, err
 	}
@@ -76,6 +77,9 @@ func (r *Requests) Begin(ctx context.Context, key, operation string, body any) (
 		return nil, nil, err
 	}
 	copy(asked.id[:], id)
+	digest := hmac.New(sha256.New, asked.secret) // not a plain hash: a key or password in the body could be guessed by it
+	fmt.Fprintf(digest, "%s\n%s", operation, encoded)
+	digest.Sum(asked.digest[:0])
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.underWay[asked.id] {

@@ -33,6 +33,8 @@ const (
 type Gateway struct {
 	fieldgate.GatewayState
 	Seen time.Time
+
+	refusing map[string]overload // by upstream
 }
 
 // Silent says whether it has not been heard for so long that it must be taken for gone.
@@ -45,6 +47,7 @@ type Rollout struct {
 
 	mu      sync.Mutex
 	known   map[string]Gateway
+	own     string        // name of the gateway in this process; empty where there is none
 	changed chan struct{} // closed and replaced when a state comes in
 	turned  chan struct{} // closed and replaced when upstreams, certificates or access log of a gateway turn well or ill
 }
@@ -52,6 +55,13 @@ type Rollout struct {
 // New knows no gateway until Serve.
 func New(b *bus.Bus, log *slog.Logger) *Rollout {
 	return &Rollout{bus: b, log: log, known: make(map[string]Gateway), changed: make(chan struct{}), turned: make(chan struct{})}
+}
+
+// Expect names the gateway that starts in the same process: decisions wait for it before it has said anything.
+func (r *Rollout) Expect(node string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.own = node
 }
 
 // Serve listens to the gateways until stop is called.
@@ -81,7 +91,8 @@ func (r *Rollout) heard(state fieldgate.GatewayState, now time.Time) {
 	if state.Upstreams == nil && state.Epoch == before.Epoch {
 		state.Upstreams = before.Upstreams
 	}
-	current := Gateway{state, now}
+	current := Gateway{GatewayState: state, Seen: now}
+	current.refusing = current.overloads(&before)
 	r.known[state.Node] = current
 	close(r.changed)
 	r.changed = make(chan struct{})
@@ -113,7 +124,8 @@ func (r *Rollout) Await(ctx context.Context, wanted Wanted) {
 	defer cancel()
 	for {
 		r.mu.Lock()
-		changed, behind := r.changed, false
+		_, heard := r.known[r.own]
+		changed, behind := r.changed, r.own != "" && !heard
 		for _, gateway := range r.known {
 			behind = behind || !gateway.Silent(time.Now()) && gateway.Problem == "" && !gateway.has(wanted)
 		}
@@ -148,6 +160,9 @@ func (r *Rollout) List() []Gateway {
 	return list
 }
 
+// muchBehind is how many entries of the log of MQTT sessions a gateway may be behind, of which there are hundreds a second under load.
+const muchBehind = 1000
+
 // Behind says in a sentence what is wrong with a gateway; empty when nothing is.
 func (g *Gateway) Behind(newest Wanted, now time.Time) string {
 	switch {
@@ -159,6 +174,10 @@ func (g *Gateway) Behind(newest Wanted, now time.Time) string {
 		return fmt.Sprintf("gateway %s goes on with snapshot %d: %s", g.Node, g.Snapshot, g.Problem)
 	case g.Snapshot < newest.Snapshot || g.Directory < newest.Directory:
 		return fmt.Sprintf("gateway %s has snapshot %d of %d and change %d of %d of the directory in force", g.Node, g.Snapshot, newest.Snapshot, g.Directory, newest.Directory)
+	case g.MQTTLog != nil && g.MQTTLog.Problem != "":
+		return fmt.Sprintf("gateway %s serves no persistent MQTT sessions: %s", g.Node, g.MQTTLog.Problem)
+	case g.MQTTLog != nil && g.MQTTLog.Behind > muchBehind:
+		return fmt.Sprintf("gateway %s has %d entries of the log of MQTT sessions still to apply", g.Node, g.MQTTLog.Behind)
 	}
 	return ""
 }

@@ -12,8 +12,9 @@ import (
 	"fieldgate/engine/store"
 )
 
-// maxPageBytes keeps a page below the 1 MiB that a message on the bus may have: an upstream more is at most half of that.
-const maxPageBytes = 384 << 10
+// maxPageBytes keeps a page below the 1 MiB that a message on the bus may have: an upstream more is at most 720 KiB, with each character
+// of its zones escaped.
+const maxPageBytes = 128 << 10
 
 // Serve answers gateways until stop is called.
 func (t *Targets) Serve() (stop func(), err error) {

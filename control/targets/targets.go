@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -66,6 +67,9 @@ func (r *Registration) check() error {
 	if err != nil {
 		return refusal.Invalid("%s", err)
 	}
+	if !mayServe(address.Host) {
+		return refusal.Invalid("%s is an address that no service has for others, such as a link-local one: register the one that gateways reach it at.", r.Address)
+	}
 	r.Address = address.String()
 	if r.Weight == 0 {
 		r.Weight = 1
@@ -83,6 +87,17 @@ func (r *Registration) check() error {
 		return refusal.Invalid("The time to live must be %.0f to %.0f seconds.", MinTTL.Seconds(), MaxTTL.Seconds())
 	}
 	return nil
+}
+
+// mayServe says whether a service can have a host as its address. Link-local addresses are those of the gateway's own link, where clouds
+// give their metadata and credentials away.
+func mayServe(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return true // a name
+	}
+	ip = ip.Unmap()
+	return !ip.IsUnspecified() && !ip.IsLinkLocalUnicast() && !ip.IsMulticast() && ip != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
 func isText(text string) bool {

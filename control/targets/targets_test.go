@@ -166,6 +166,13 @@ func TestRegisterRefuses(t *testing.T) {
 		"a line end":          at("http://10.0.0.1\r\n"),
 		"port 0":              at("http://10.0.0.1:0"),
 		"long":                at("http://" + strings.Repeat("a", 300)),
+		"metadata of a cloud": at("http://169.254.169.254"),
+		"the same in IPv6":    at("http://[::ffff:169.254.169.254]:80"),
+		"link-local":          at("http://[fe80::1%25eth0]:80"),
+		"unspecified":         at("http://0.0.0.0:8090"),
+		"unspecified, IPv6":   at("http://[::]:8090"),
+		"multicast":           at("http://224.0.0.1"),
+		"broadcast":           at("http://255.255.255.255"),
 		"name of an upstream": with(func(r *Registration) { r.Upstream = "a b" }),
 		"weight":              with(func(r *Registration) { r.Weight = fieldgate.MaxWeight + 1 }),
 		"negative weight":     with(func(r *Registration) { r.Weight = -1 }),
@@ -202,7 +209,7 @@ func (t *Targets) fill(test *testing.T, upstream string, count int) {
 				return err
 			}
 			if _, err := tx.ExecContext(test.Context(), "INSERT INTO upstream_target ("+columns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", upstream, fmt.Sprintf("http://%s-%d:1", upstream, i),
-				strings.Repeat("z", fieldgate.MaxZone), 0, 1, DefaultTTL.Milliseconds(), "test", tx.Now.UnixMilli(), tx.Now.UnixMilli(), int64(version)); err != nil {
+				strings.Repeat("<", fieldgate.MaxZone), 0, 1, DefaultTTL.Milliseconds(), "test", tx.Now.UnixMilli(), tx.Now.UnixMilli(), int64(version)); err != nil {
 				return err
 			}
 		}

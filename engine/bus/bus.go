@@ -128,6 +128,9 @@ func Open(config Config) (_ *Bus, err error) {
 	return b, nil
 }
 
+// Shared says whether other nodes are, or may be, on the bus: it is a cluster.
+func (b *Bus) Shared() bool { return b.server == nil }
+
 // lock holds a file for as long as the process lives, so that two processes never write the same streams.
 func lock(path string) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)

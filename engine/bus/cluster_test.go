@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fieldgate/test/halt"
 	"fieldgate/test/nats"
 )
 
@@ -252,15 +252,7 @@ func TestStoppedResponder(t *testing.T) {
 		return string(answer.Data)
 	}
 	wait(t, "both answer in turn", func() bool { return ask() == "child" })
-	child.Process.Signal(syscall.SIGSTOP)
-	wait(t, "the child to be stopped", func() bool {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", child.Process.Pid))
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, state, _ := strings.Cut(string(stat), ") ")
-		return strings.HasPrefix(state, "T")
-	})
+	halt.Stop(t, child.Process.Pid)
 	begun := time.Now()
 	for range 10 {
 		if who := ask(); who != "parent" {

@@ -1,22 +1,13 @@
 package bus
 
 import (
-	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -24,28 +15,12 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"fieldgate"
+	"fieldgate/test/certtest"
 	"fieldgate/test/nats"
+	"fieldgate/test/output"
 )
 
 const secret = "correct-horse-battery"
-
-// journal is a log that a test may read while it is written.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
-}
 
 func file(t *testing.T, content string) string {
 	t.Helper()
@@ -61,7 +36,9 @@ func TestCredentials(t *testing.T) {
 	t.Parallel()
 	user, seed := newKey(t, nkeys.CreateUser)
 	trust, creds := operatorMode(t)
-	certificate, key := newCertificate(t)
+	authority, folder := certtest.NewAuthority(t), t.TempDir()
+	certificate, key := filepath.Join(folder, "server.pem"), filepath.Join(folder, "server.key")
+	certtest.Write(t, authority.Issue(t, -time.Hour, time.Hour, "127.0.0.1"), certificate, key)
 	password := fmt.Sprintf("authorization { users: [{ user: gateway, password: %q }] }", secret)
 	encrypted := fmt.Sprintf("tls { cert_file: %q, key_file: %q }", certificate, key)
 	for name, c := range map[string]struct {
@@ -85,11 +62,11 @@ func TestCredentials(t *testing.T) {
 			func(c *Cluster) { c.CredentialsFile = file(t, creds) },
 			func(c *Cluster) { _, other := operatorMode(t); c.CredentialsFile = file(t, other) }},
 		"TLS": {encrypted,
-			func(c *Cluster) { c.URLs, c.CAFile = strings.Replace(c.URLs, "nats:", "tls:", 1), certificate },
+			func(c *Cluster) { c.URLs, c.CAFile = strings.Replace(c.URLs, "nats:", "tls:", 1), authority.File },
 			func(c *Cluster) { c.URLs = strings.Replace(c.URLs, "nats:", "tls:", 1) }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			log := new(journal)
+			log := new(output.Buffer)
 			urls := nats.New(t, 1, c.server).URLs()
 			connect := func(change func(*Cluster)) *Bus {
 				cluster := Cluster{URLs: urls, Log: slog.New(slog.NewTextHandler(log, nil))}
@@ -170,26 +147,6 @@ func operatorMode(t *testing.T) (server, creds string) {
 		sign(operatorClaims, operatorSeed), system, account, sign(accountClaims, operatorSeed), system, sign(jwt.NewAccountClaims(system), operatorSeed)), string(text)
 }
 
-func newCertificate(t *testing.T) (certificate, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		IsCA: true, BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return file(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))),
-		file(t, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})))
-}
-
 // Settings that make no sense are refused, in words that hold no secret.
 func TestSettings(t *testing.T) {
 	good := file(t, secret)
@@ -236,7 +193,7 @@ func TestUnsuitable(t *testing.T) {
 		}
 		t.Errorf("small messages only: %v", err)
 	}
-	for version, old := range map[string]bool{"2.9.25": true, "1.4.1": true, "2.10.0": false, "2.15.2": false, "3.0.0-beta": false, "devel": false} {
+	for version, old := range map[string]bool{"2.9.25": true, "1.4.1": true, "2.10.29": true, "2.11.0": false, "2.15.2": false, "3.0.0-beta": false, "devel": false} {
 		if tooOld(version) != old {
 			t.Errorf("%s is old: %v", version, !old)
 		}
@@ -252,7 +209,7 @@ func TestPermissions(t *testing.T) {
 	}
 	// The server takes variables from its configuration too.
 	urls := nats.New(t, 3, "SYS_PASSWORD: a\nCONTROL_PASSWORD: b\nGATEWAY_PASSWORD: c\n"+string(accounts)).URLs()
-	log := new(journal)
+	log := new(output.Buffer)
 	connect := func(user, password, name string) *Bus {
 		b, err := Connect(Cluster{URLs: urls, User: user, PasswordFile: file(t, password), Name: name, Log: slog.New(slog.NewTextHandler(log, nil))})
 		if err != nil {
@@ -284,6 +241,19 @@ func TestPermissions(t *testing.T) {
 			t.Errorf("%s: %v", subject, err)
 		}
 	}
+	// A gateway is asked, too, by either control node; here its answer comes at the second asking.
+	if _, err := gateway.Serve(fieldgate.SubjectMQTT+"gateway-1", func([]byte) (Answer, error) {
+		time.Sleep(answerPatience * 3 / 2)
+		return Answer{Data: []byte("answer")}, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range []*Bus{control, other} {
+		wait(t, "the gateway answers", func() bool {
+			answer, err := b.Request(t.Context(), fieldgate.SubjectMQTT+"gateway-1", nil)
+			return err == nil && string(answer.Data) == "answer"
+		})
+	}
 	heard := make(chan string, 10)
 	for _, c := range []struct {
 		from, to *Bus
@@ -291,6 +261,7 @@ func TestPermissions(t *testing.T) {
 	}{
 		{control, gateway, fieldgate.SubjectSnapshotChanged}, {other, gateway, fieldgate.SubjectDirectoryChanged},
 		{gateway, control, fieldgate.SubjectGatewayState}, {gateway, gateway, fieldgate.SubjectGatewayState},
+		{control, gateway, fieldgate.SubjectMQTTWatch}, {gateway, other, fieldgate.SubjectMQTTHeard + "w"},
 	} {
 		stop, err := c.to.Subscribe(c.subject, func(subject string, _ []byte) { heard <- subject })
 		if err != nil {
@@ -316,6 +287,50 @@ func TestPermissions(t *testing.T) {
 	if !errors.Is(err, errEnough) {
 		t.Fatal(err)
 	}
+	keep(t, control, Stream{Name: fieldgate.StreamCommands, Subjects: []string{fieldgate.SubjectCommands + ">"}, MaxBytes: 1 << 20, Latest: true})
+	if _, err := gateway.Put(t.Context(), fieldgate.SubjectCommands+"k", []byte("1"), 0, time.Hour); err != nil {
+		t.Error(err)
+	}
+	if value, err := gateway.Latest(t.Context(), fieldgate.StreamCommands, fieldgate.SubjectCommands+"k"); err != nil || string(value.Data) != "1" {
+		t.Error(err)
+	}
+	keep(t, control, Stream{Name: fieldgate.StreamMQTT, Subjects: []string{fieldgate.SubjectMQTTLog + ">"}, MaxBytes: 1 << 20})
+	if err := gateway.Append(t.Context(), fieldgate.SubjectMQTTLog+"gateway-1", "1", []byte("1")); err != nil {
+		t.Error(err)
+	}
+	if err := gateway.Read(t.Context(), fieldgate.StreamMQTT, 1, 10, func([]Entry) error { return errEnough }); !errors.Is(err, errEnough) {
+		t.Error(err)
+	}
+	if _, err := gateway.Serve(fieldgate.SubjectMQTTCopy+"gateway-1", func([]byte) (Answer, error) { return Answer{}, nil }); err != nil {
+		t.Error(err)
+	}
+	wait(t, "a gateway gives another one a copy", func() bool {
+		_, err := gateway.Request(t.Context(), fieldgate.SubjectMQTTCopy+"gateway-1", nil)
+		return err == nil
+	})
+	keep(t, control, Stream{Name: fieldgate.StreamDevices, Subjects: []string{fieldgate.SubjectDeviceRegistration + "*", fieldgate.SubjectDeviceCommands + "*"}, MaxBytes: 1 << 20, Latest: true})
+	for subject, by := range map[string]*Bus{fieldgate.SubjectDeviceRegistration: gateway, fieldgate.SubjectDeviceCommands: control} {
+		if _, err := by.Put(t.Context(), subject+"d7", []byte("1"), 0, time.Hour); err != nil {
+			t.Error(err)
+		}
+		for _, b := range []*Bus{gateway, control} {
+			if _, err := b.Latest(t.Context(), fieldgate.StreamDevices, subject+"d7"); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if err := gateway.Follow(t.Context(), fieldgate.StreamDevices, 10, func([]Entry) error { return errEnough }); !errors.Is(err, errEnough) {
+		t.Error(err)
+	}
+	if _, err := gateway.ServeEach(fieldgate.SubjectDeviceAsk+"gateway-1", 1, func(context.Context, []byte) (Answer, error) { return Answer{}, nil }); err != nil {
+		t.Error(err)
+	}
+	for _, by := range []*Bus{control, gateway} {
+		wait(t, "a gateway is asked about a device", func() bool {
+			_, err := by.Ask(t.Context(), fieldgate.SubjectDeviceAsk+"gateway-1", nil)
+			return err == nil
+		})
+	}
 	if text := log.String(); strings.Contains(text, "ermissions") {
 		t.Fatalf("something is not permitted:\n%s", text)
 	}
@@ -323,6 +338,18 @@ func TestPermissions(t *testing.T) {
 	forbidden := map[string]func(context.Context) error{
 		"append in the name of another": func(ctx context.Context) error {
 			return gateway.Append(ctx, fieldgate.SubjectRecords+"gateway-2", "1", nil)
+		},
+		"answer for another gateway about a device": func(ctx context.Context) error {
+			stop, err := gateway.ServeEach(fieldgate.SubjectDeviceAsk+"gateway-2", 1, func(context.Context, []byte) (Answer, error) { return Answer{}, nil })
+			if err != nil {
+				return err
+			}
+			defer stop()
+			_, err = control.Ask(ctx, fieldgate.SubjectDeviceAsk+"gateway-2", nil)
+			return err
+		},
+		"write the log of MQTT in the name of another": func(ctx context.Context) error {
+			return gateway.Append(ctx, fieldgate.SubjectMQTTLog+"gateway-2", "1", nil)
 		},
 		"see the stream": func(ctx context.Context) error { _, err := gateway.State(ctx, records.Name); return err },
 	}

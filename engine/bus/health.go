@@ -20,8 +20,8 @@ var (
 	ErrUnsuitable = errors.New("the NATS cluster is unsuitable")
 )
 
-// The oldest server whose streams do what is asked of them here.
-const oldestMajor, oldestMinor = 2, 10
+// The oldest server whose streams do what is asked of them here: messages with a time of their own.
+const oldestMajor, oldestMinor = 2, 11
 
 const (
 	examineInterval = 5 * time.Second

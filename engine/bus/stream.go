@@ -12,12 +12,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Stream says what a stream keeps. What exceeds a bound is discarded, oldest first.
+// Stream says what a stream keeps. What exceeds a bound is discarded, oldest first, unless it keeps the Latest.
 type Stream struct {
 	Name     string
 	Subjects []string
 	MaxBytes int64
 	MaxAge   time.Duration
+	Latest   bool // only the newest message of each subject, for a time of its own (Put); nothing is discarded to make room
 }
 
 // StreamState is what a stream holds at a moment. Created tells one stream from another of the same name.
@@ -26,6 +27,7 @@ type StreamState struct {
 	First, Last uint64 // sequences; First is Last + 1 when it is empty
 	Messages    uint64
 	Bytes       uint64
+	Asked       time.Time // by the clocks of the servers
 }
 
 // Entry is a message of a stream.
@@ -33,6 +35,7 @@ type Entry struct {
 	Sequence uint64
 	Subject  string
 	Data     []byte
+	Age      time.Duration // with Follow: by the clocks of the servers, when it came
 }
 
 const (
@@ -94,6 +97,9 @@ func (b *Bus) keep(ctx context.Context, stream Stream) error {
 		MaxAge:     stream.MaxAge,
 		Duplicates: time.Minute, // Append repeats within it
 		Replicas:   1,
+	}
+	if stream.Latest {
+		config.Discard, config.MaxMsgsPerSubject, config.AllowMsgTTL = jetstream.DiscardNew, 1, true
 	}
 	if there, err := b.streams.Stream(ctx, stream.Name); err == nil {
 		config.Replicas = max(there.CachedInfo().Config.Replicas, 1)
@@ -160,7 +166,7 @@ func (b *Bus) State(ctx context.Context, name string) (StreamState, error) {
 	}
 	info := stream.CachedInfo()
 	state := StreamState{Created: info.Created, First: info.State.FirstSeq, Last: info.State.LastSeq, Messages: info.State.Msgs,
-		Bytes: info.State.Bytes}
+		Bytes: info.State.Bytes, Asked: info.TimeStamp}
 	if state.Messages == 0 {
 		state.First = state.Last + 1 // a cluster says 0
 	}
@@ -216,6 +222,23 @@ func (b *Bus) appendOnce(ctx context.Context, subject, id string, data []byte) e
 // transaction that uses the messages.
 func (b *Bus) Read(ctx context.Context, stream string, from uint64, batch int, handle func([]Entry) error) error {
 	r := reader{bus: b, stream: stream, next: max(from, 1), batch: batch, handle: handle}
+	return r.read(ctx)
+}
+
+// Follow hands the messages of a stream with Latest to handle, of each subject at least the newest, and then each as it is stored, in their
+// order: as many at once as are there, at the most batch. It begins anew with a stream that was replaced, and returns when the context
+// ends, or with the error of handle. That a message's time is over is for the receiver to notice.
+func (b *Bus) Follow(ctx context.Context, stream string, batch int, handle func([]Entry) error) error {
+	for {
+		r := reader{bus: b, stream: stream, next: 1, batch: batch, handle: handle, sparse: true}
+		if err := r.read(ctx); !errors.Is(err, ErrReplaced) {
+			return err
+		}
+	}
+}
+
+func (r *reader) read(ctx context.Context) error {
+	b, stream := r.bus, r.stream
 	for {
 		err := r.run(ctx)
 		if ctx.Err() != nil {
@@ -236,7 +259,7 @@ func (b *Bus) Read(ctx context.Context, stream string, from uint64, batch int, h
 	}
 }
 
-// reader is one call of Read.
+// reader is one call of Read or Follow.
 type reader struct {
 	bus     *Bus
 	stream  string
@@ -245,6 +268,10 @@ type reader struct {
 	handle  func([]Entry) error
 	refused error // by handle, or ErrReplaced
 	delayed bool  // and said to be
+
+	sparse bool          // messages that newer ones took the place of are missing between the others
+	given  uint64        // messages that the server's consumer has given
+	ahead  time.Duration // clock of the servers, of ours
 
 	created time.Time // of the stream
 	short   int       // times in a row that the stream ended before what was read of it
@@ -274,6 +301,7 @@ func (r *reader) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.given = 0
 	if r.delayed {
 		r.bus.log.Info("reading a stream goes on", "stream", r.stream, "next", r.next)
 		r.delayed = false
@@ -298,6 +326,7 @@ func (r *reader) recognise(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.ahead = time.Until(state.Asked)
 	if r.created.IsZero() {
 		r.created = state.Created
 		return nil
@@ -334,7 +363,11 @@ func (r *reader) take(ctx context.Context, messages <-chan jetstream.Msg) error 
 				if err != nil {
 					return err
 				}
-				entries = append(entries, Entry{Sequence: metadata.Sequence.Stream, Subject: message.Subject(), Data: message.Data()})
+				if r.given++; r.sparse && metadata.Sequence.Consumer != r.given {
+					return fmt.Errorf("%w before %d", errGap, metadata.Sequence.Stream)
+				}
+				entries = append(entries, Entry{Sequence: metadata.Sequence.Stream, Subject: message.Subject(), Data: message.Data(),
+					Age: max(time.Since(metadata.Timestamp)+r.ahead, 0)})
 				select {
 				case message, more = <-messages:
 				default:
@@ -355,6 +388,9 @@ func (r *reader) take(ctx context.Context, messages <-chan jetstream.Msg) error 
 
 // check makes sure that nothing is missing but what the stream has discarded, which is only ever its beginning.
 func (r *reader) check(ctx context.Context, entries []Entry) error {
+	if r.sparse {
+		return nil // take has counted them
+	}
 	for i, entry := range entries {
 		if entry.Sequence == r.next+uint64(i) {
 			continue

@@ -78,8 +78,12 @@ func suite(t *testing.T, open func(*testing.T) *Bus) {
 		"read ends with its context":   testReadEndsWithItsContext,
 		"a stream is bounded":          testStreamIsBounded,
 		"append is refused":            testAppendRefused,
+		"follow":                       testFollow,
+		"ask":                          testAsk,
 		"a stream that was replaced":   testReplaced,
 		"several answer":               testSeveralAnswer,
+		"the newest of a subject":      testLatest,
+		"a stream of newest is full":   testLatestFull,
 		"requests wait for their turn": testSlowAnswer,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })

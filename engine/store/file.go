@@ -13,7 +13,11 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // openExisting opens a database for reading only: nothing is created, checked or migrated.
@@ -28,7 +32,32 @@ func openExisting(ctx context.Context, location string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	var failure *sqlite.Error
+	if err := look(ctx, db); errors.As(err, &failure) && slices.Contains(unfinished, failure.Code()) {
+		if err := finish(ctx, location); err != nil {
+			db.Close()
+			return nil, err
+		}
+	}
 	return &Store{read: db}, nil
+}
+
+// unfinished are the codes by which SQLite says that somebody who wrote was killed, and that it takes one who may write to roll that back.
+var unfinished = []int{sqlite3.SQLITE_READONLY_ROLLBACK, sqlite3.SQLITE_READONLY_RECOVERY}
+
+// finish rolls back what was not finished.
+func finish(ctx context.Context, path string) error {
+	db, err := connectSQLite(path, url.Values{"mode": {"rw"}})
+	if err != nil {
+		return err
+	}
+	return explainSQLite(errors.Join(look(ctx, db), db.Close()))
+}
+
+// look reads as little as can be read.
+func look(ctx context.Context, db *sql.DB) error {
+	var version int
+	return db.QueryRowContext(ctx, "PRAGMA schema_version").Scan(&version)
 }
 
 // Backup writes what is at one moment in the database at location to a new SQLite file at path, checks it, and gives its

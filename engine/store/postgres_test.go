@@ -175,8 +175,8 @@ func TestDeadlockIsRepeated(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if runs.Load() != 3 {
-		t.Errorf("%d runs", runs.Load())
+	if runs.Load() < 3 { // more when the one that was given up meets the other once more
+		t.Errorf("%d runs: the server gave neither up", runs.Load())
 	}
 	if n := count(t, s, "SELECT COUNT(*) FROM note WHERE text = 'xyy'"); n != 2 {
 		t.Errorf("%d notes have both changes", n)

@@ -46,7 +46,7 @@ func (s *Store) openSQLite(ctx context.Context, path string, how opening) error 
 	for lane := range s.write {
 		s.write[lane] = db
 	}
-	if err := check(ctx, db, "quick_check(1)"); err != nil {
+	if err := checkWhenFree(ctx, db); err != nil {
 		return err
 	}
 	if s.read, err = connectSQLite(path, url.Values{"_txlock": {"deferred"}}, "query_only(1)"); err != nil {
@@ -61,6 +61,22 @@ func connectSQLite(path string, query url.Values, pragmas ...string) (*sql.DB, e
 	query["_pragma"] = append([]string{fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds())}, pragmas...)
 	source := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: query.Encode()}
 	return sql.Open("sqlite", source.String())
+}
+
+// checkWhenFree checks a file that others may open at the same moment. Of those that put a new one into WAL mode together all but one are
+// refused, and SQLite does not wait for their busy_timeout, as they hold locks that others wait for (sqlite.org/c3ref/busy_handler.html).
+func checkWhenFree(ctx context.Context, db *sql.DB) error {
+	for began := time.Now(); ; {
+		err := check(ctx, db, "quick_check(1)")
+		if !errors.Is(explainSQLite(err), ErrBusy) || time.Since(began) > busyTimeout {
+			return err
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // check reads the whole file once; a broken page is better found now than when a device is refused.

@@ -2,13 +2,14 @@
 //
 // It owns the file: it begins a new one when it has reached its size, keeps so many old ones, and opens it anew when it is told to, because
 // somebody has moved it away. It promises that no exchange waits for the disk: lines gather in memory, up to a bound, and what does not
-// fit is counted and dropped. A disk that takes nothing is said in the gateway's state, and writing goes on when it does again.
+// fit is counted and dropped. A disk that takes nothing is said in the gateway's state and, once, in its log, and writing goes on when it does again.
 package accesslog
 
 import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strconv"
 	"sync"
@@ -34,6 +35,8 @@ type Settings struct {
 	Path    string // Standard: standard output
 	MaxSize int64  // bytes; 0: DefaultMaxSize
 	Keep    int    // old files; 0: DefaultKeep
+
+	Log *slog.Logger // is told when writing begins to fail, and when it works again; nil: nobody is
 }
 
 // File takes lines. It is safe for concurrent use.
@@ -63,6 +66,9 @@ func Open(settings Settings) (*File, error) {
 	}
 	if settings.Keep == 0 {
 		settings.Keep = DefaultKeep
+	}
+	if settings.Log == nil {
+		settings.Log = slog.New(slog.DiscardHandler)
 	}
 	f := &File{settings: settings, wake: make(chan struct{}, 1), reopen: make(chan struct{}, 1)}
 	if err := f.open(); err != nil {
@@ -157,11 +163,15 @@ func (f *File) flush(buffer []byte) []byte {
 	if len(lines) > 0 {
 		if err := f.write(lines); err != nil {
 			f.dropped.Add(count)
-			text := "the access log cannot be written: " + err.Error()
-			f.problem.Store(&text)
+			text := err.Error()
+			if f.problem.Swap(&text) == nil {
+				f.settings.Log.Error("the access log cannot be written: its lines are dropped", "file", f.settings.Path, "error", err)
+			}
 		} else {
 			f.written.Add(count)
-			f.problem.Store(nil)
+			if f.problem.Swap(nil) != nil {
+				f.settings.Log.Info("the access log is written again", "file", f.settings.Path, "dropped", f.dropped.Load())
+			}
 		}
 	}
 	if cap(lines) > maxWaiting/4 {

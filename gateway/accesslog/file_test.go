@@ -1,8 +1,10 @@
 package accesslog
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -108,7 +110,11 @@ func TestReopen(t *testing.T) {
 
 // /dev/full is a disk that takes nothing.
 func TestDiskFull(t *testing.T) {
-	f, err := Open(Settings{Path: "/dev/full"})
+	path := filepath.Join(t.TempDir(), "access.log")
+	if err := os.Symlink("/dev/full", path); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Open(Settings{Path: path})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,10 +124,55 @@ func TestDiskFull(t *testing.T) {
 	if s := f.Stats(); s.Dropped != 1 || !strings.Contains(s.Problem, "no space left") {
 		t.Errorf("%+v", s)
 	}
-	f.settings.Path = filepath.Join(t.TempDir(), "access.log") // there is room again
+	if err := os.Remove(path); err != nil { // there is room again
+		t.Fatal(err)
+	}
 	f.Reopen()
 	eventually(t, "written", func() bool { f.Add(line("kept")); return f.Stats().Written > 0 && f.Stats().Problem == "" })
 	stop()
+}
+
+// The gateway's own log has a line when writing begins to fail and one when it works again, however many lines are lost.
+func TestFailureIsLoggedOnce(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "logs")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(folder, "access.log")
+	var log bytes.Buffer
+	f, err := Open(Settings{Path: path, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(times int) {
+		for range times {
+			f.Add(line("x"))
+			f.flush(nil)
+		}
+	}
+	expect := func(failed, again int) {
+		t.Helper()
+		if text := log.String(); strings.Count(text, "cannot be written") != failed || strings.Count(text, "is written again") != again {
+			t.Errorf("want %d and %d lines, got %q", failed, again, text)
+		}
+	}
+	write(3)
+	expect(0, 0)
+	if err := os.RemoveAll(folder); err != nil {
+		t.Fatal(err)
+	}
+	f.close() // as Reopen has it
+	write(3)
+	expect(1, 0)
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(3)
+	expect(1, 1)
+	if text := log.String(); !strings.Contains(text, "level=ERROR") || !strings.Contains(text, "no such file") || !strings.Contains(text, "dropped=3") {
+		t.Error(text)
+	}
+	f.close()
 }
 
 func TestMemoryIsBounded(t *testing.T) {

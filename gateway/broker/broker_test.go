@@ -4,10 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // ear keeps what it hears.
@@ -62,61 +60,11 @@ func TestStreams(t *testing.T) {
 	}
 }
 
-// The newest retained message of a topic waits; an empty payload removes it (MQTT 5 section 3.3.1.3).
-func TestRetained(t *testing.T) {
-	b := New()
-	for _, payload := range []string{"old", "new"} {
-		if err := publish(t, b, &Message{Topic: "s/1", Payload: []byte(payload), Retain: true}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	retained := func(filter string) (found []string) {
-		b.Retained(filter, func(m *Message) { found = append(found, string(m.Payload)) })
-		return found
-	}
-	if got := retained("s/+"); !slices.Equal(got, []string{"new"}) {
-		t.Errorf("retained %v", got)
-	}
-	if err := publish(t, b, &Message{Topic: "s/2", Payload: []byte("stale"), Retain: true, Expires: time.Now().Add(-time.Second)}); err != nil {
-		t.Fatal(err)
-	}
-	if got := retained("s/+"); !slices.Equal(got, []string{"new"}) {
-		t.Errorf("retained %v", got)
-	}
-	b.Publish(&Message{Topic: "s/2", Retain: true}, nil)
-	if err := publish(t, b, &Message{Topic: "s/1", Retain: true}); err != nil || retained("#") != nil || b.retainedBytes.Load() != 0 {
-		t.Errorf("%v: retained %v, %d bytes", err, retained("#"), b.retainedBytes.Load())
-	}
-}
-
-// Beyond the bound a message is refused and nobody hears it; what takes the place of another of its topic and what removes one is let through.
-func TestRetainedBound(t *testing.T) {
-	b := New()
-	var listener ear
-	b.Subscribe("#", 0, &listener)
-	big := []byte(strings.Repeat("x", MaxRetainedBytes/4))
-	for i := range 4 {
-		if err := publish(t, b, &Message{Topic: fmt.Sprint(i), Payload: big, Retain: true}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	listener.take()
-	if err := publish(t, b, &Message{Topic: "more", Payload: []byte("x"), Retain: true}); !errors.Is(err, ErrRetainedFull) || listener.take() != nil {
-		t.Errorf("beyond the bound: %v", err)
-	}
-	if err := publish(t, b, &Message{Topic: "1", Retain: true}); err != nil {
-		t.Error(err)
-	}
-	if err := publish(t, b, &Message{Topic: "more", Payload: []byte("x"), Retain: true}); err != nil {
-		t.Error(err)
-	}
-}
-
 // What sessions say about durability is what the publisher hears.
 func TestSessions(t *testing.T) {
 	b := New()
 	refusal := errors.New("disk")
-	b.Attach(sessions{refusal})
+	b.Attach(sessions{refusal}, nil)
 	if err := publish(t, b, &Message{Topic: "x"}); err != refusal {
 		t.Error(err)
 	}

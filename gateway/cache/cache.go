@@ -15,6 +15,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"fieldgate"
 )
 
 // Field is one header field.
@@ -77,16 +79,19 @@ type Cache struct {
 	seed    maphash.Seed
 	shards  [shards]shard
 	changes [marks]atomic.Uint64 // by hash of the group
-
-	Hits, Misses, Revalidated, Evicted atomic.Uint64
 }
 
 type shard struct {
-	mu     sync.Mutex
-	most   int // bytes
-	bytes  int
-	groups map[string]map[string]*slot // by the rest of the key
-	order  list.List                   // of *slot, the one used last in front
+	mu      sync.Mutex
+	most    int // bytes
+	bytes   int
+	answers int
+	groups  map[string]map[string]*slot // by the rest of the key
+	order   list.List                   // of *slot, the one used last in front
+
+	hits, stale, misses, revalidated, evicted atomic.Uint64 // beside the lock that each of them follows
+
+	_ [64]byte // the next shard's counts are other cores'
 }
 
 // slot holds the answers of one key, the oldest first.
@@ -121,23 +126,26 @@ func (c *Cache) Lookup(key *Key, request Fields, now time.Time) (*Answer, Verdic
 	if asked.empty() && field(request, "pragma") == "no-cache" { // RFC 9111 section 5.4
 		asked.noCache = true
 	}
-	answer := c.find(key, request)
+	s, changes := c.of(key.Group)
+	key.mark = changes.Load()
+	answer := s.find(key, request)
 	verdict := answer.verdict(asked, now)
 	switch {
 	case verdict == Miss && asked.onlyIfCached, verdict == Stale && asked.onlyIfCached:
 		verdict = Impossible
-	case verdict == Fresh, verdict == Tolerable:
-		c.Hits.Add(1)
+	case verdict == Tolerable:
+		s.stale.Add(1)
+		fallthrough
+	case verdict == Fresh:
+		s.hits.Add(1)
 		return answer, verdict
 	}
-	c.Misses.Add(1)
+	s.misses.Add(1)
 	return answer, verdict
 }
 
 // find looks at the newest answers first (RFC 9111 section 4.1).
-func (c *Cache) find(key *Key, request Fields) *Answer {
-	s, changes := c.of(key.Group)
-	key.mark = changes.Load()
+func (s *shard) find(key *Key, request Fields) *Answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	found := s.groups[string(key.Group)][string(key.Rest)]
@@ -250,7 +258,8 @@ func newAnswer(policy *Policy, request Fields, status int, fields []Field, now t
 
 // Refresh renews an answer that the service has found to hold still (304): RFC 9111 section 4.3.4. What it returns is to be sent.
 func (c *Cache) Refresh(key *Key, policy *Policy, request Fields, old *Answer, fields []Field, now time.Time) *Answer {
-	c.Revalidated.Add(1)
+	s, _ := c.of(key.Group)
+	s.revalidated.Add(1)
 	merged := slices.Clone(old.Fields)
 	for _, f := range fields {
 		if strings.EqualFold(f.Name, "content-length") {
@@ -291,11 +300,13 @@ func (c *Cache) put(key *Key, answer *Answer) bool {
 		}
 		group[held.rest] = held
 	}
+	s.answers -= len(held.answers)
 	held.answers = slices.DeleteFunc(held.answers, func(a *Answer) bool { return sameVariant(a, answer) })
 	held.answers = append(held.answers, answer)
 	if len(held.answers) > maxVariants {
 		held.answers = slices.Delete(held.answers, 0, 1)
 	}
+	s.answers += len(held.answers)
 	s.bytes -= held.bytes
 	held.bytes = len(held.group) + len(held.rest)
 	for _, a := range held.answers {
@@ -304,8 +315,9 @@ func (c *Cache) put(key *Key, answer *Answer) bool {
 	s.bytes += held.bytes
 	s.order.MoveToFront(held.element)
 	for s.bytes > s.most {
-		s.remove(s.order.Back().Value.(*slot))
-		c.Evicted.Add(1)
+		oldest := s.order.Back().Value.(*slot)
+		s.evicted.Add(uint64(len(oldest.answers)))
+		s.remove(oldest)
 	}
 	return true
 }
@@ -329,7 +341,7 @@ func (s *shard) remove(held *slot) {
 		delete(s.groups, held.group)
 	}
 	s.order.Remove(held.element)
-	s.bytes -= held.bytes
+	s.bytes, s.answers = s.bytes-held.bytes, s.answers-len(held.answers)
 }
 
 func (c *Cache) drop(key *Key, answer *Answer) {
@@ -353,13 +365,15 @@ func (c *Cache) Invalidate(group []byte) {
 	}
 }
 
-// Bytes is how much the stored answers take.
-func (c *Cache) Bytes() (bytes int) {
+// State is what the cache has done since New, and what is in it.
+func (c *Cache) State() (state fieldgate.CacheState) {
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.Lock()
-		bytes += s.bytes
+		state.Bytes, state.Entries = state.Bytes+s.bytes, state.Entries+s.answers
 		s.mu.Unlock()
+		state.Hits, state.Stale, state.Misses = state.Hits+s.hits.Load(), state.Stale+s.stale.Load(), state.Misses+s.misses.Load()
+		state.Revalidated, state.Evicted = state.Revalidated+s.revalidated.Load(), state.Evicted+s.evicted.Load()
 	}
-	return bytes
+	return state
 }

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"fieldgate"
 )
 
 type request map[string]string
@@ -121,8 +123,8 @@ func TestMemoryIsBounded(t *testing.T) {
 	policy := &Policy{TTL: time.Hour, Shared: true}
 	for i := range 20_000 {
 		c.Store(key(fmt.Sprintf("/%d", i)), policy, nil, 200, fields("X", "y"), make([]byte, 1000), start)
-		if c.Bytes() > size {
-			t.Fatalf("%d bytes after %d answers", c.Bytes(), i+1)
+		if c.State().Bytes > size {
+			t.Fatalf("%d bytes after %d answers", c.State().Bytes, i+1)
 		}
 	}
 	if _, v := c.Lookup(key("/19999"), nil, start); v != Fresh {
@@ -138,8 +140,8 @@ func TestMemoryIsBounded(t *testing.T) {
 	for i := range 20_000 {
 		c.Invalidate(fmt.Appendf(nil, "/%d", i))
 	}
-	if c.Bytes() != 0 {
-		t.Errorf("%d bytes of nothing", c.Bytes())
+	if c.State().Bytes != 0 {
+		t.Errorf("%d bytes of nothing", c.State().Bytes)
 	}
 }
 
@@ -190,4 +192,53 @@ func FuzzCacheControl(f *testing.F) {
 			t.Fatalf("%q hides what stands before it", value)
 		}
 	})
+}
+
+// What the cache did is counted, and what is in it.
+func TestState(t *testing.T) {
+	c := New(1 << 20)
+	policy := &Policy{TTL: time.Minute}
+	said := fields("Cache-Control", "max-age=10, stale-while-revalidate=10", "ETag", `"1"`, "Vary", "accept")
+	ask := func(accept string, after time.Duration) *Answer {
+		k := key("a")
+		answer, verdict := c.Lookup(k, request{"accept": accept}, start.Add(after))
+		switch verdict {
+		case Miss:
+			c.Store(k, policy, request{"accept": accept}, 200, said, []byte("body"), start.Add(after))
+		case Stale:
+			c.Refresh(k, policy, request{"accept": accept}, answer, said, start.Add(after))
+		}
+		return answer
+	}
+	expect := func(when string, want fieldgate.CacheState) {
+		t.Helper()
+		got := c.State()
+		if (got.Bytes > 0) != (got.Entries > 0) {
+			t.Errorf("%s: %d answers take %d bytes", when, got.Entries, got.Bytes)
+		}
+		got.Bytes = 0
+		if got != want {
+			t.Errorf("%s: %+v, want %+v", when, got, want)
+		}
+	}
+	expect("at first", fieldgate.CacheState{})
+	ask("json", 0)
+	ask("cbor", 0)
+	expect("two variants", fieldgate.CacheState{Misses: 2, Entries: 2})
+	ask("json", 9*time.Second)
+	expect("fresh", fieldgate.CacheState{Hits: 1, Misses: 2, Entries: 2})
+	ask("json", 15*time.Second)
+	expect("RFC 5861 §3: stale while it is revalidated", fieldgate.CacheState{Hits: 2, Stale: 1, Misses: 2, Entries: 2})
+	ask("json", 30*time.Second)
+	expect("RFC 9111 §4.3: found valid", fieldgate.CacheState{Hits: 2, Stale: 1, Misses: 3, Revalidated: 1, Entries: 2})
+	c.Invalidate([]byte("a"))
+	expect("RFC 9111 §4.4: changed", fieldgate.CacheState{Hits: 2, Stale: 1, Misses: 3, Revalidated: 1})
+	for i := range 5 * 16 {
+		k := key(fmt.Sprint(i))
+		c.Lookup(k, request{}, start)
+		c.Store(k, policy, request{}, 200, nil, make([]byte, c.Most()-512), start)
+	}
+	if s := c.State(); s.Evicted == 0 || int(s.Evicted)+s.Entries != 5*16 {
+		t.Errorf("when it is full: %+v", s)
+	}
 }

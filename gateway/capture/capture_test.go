@@ -113,7 +113,8 @@ type world struct {
 
 type nobody struct{}
 
-func (nobody) Add(*fieldgate.Record) {}
+func (nobody) Add(*fieldgate.Record) uint64                    { return 0 }
+func (nobody) Fold(uint64, time.Duration, uint64, uint64) bool { return false }
 
 func newWorld(t testing.TB, nodes int) *world {
 	t.Helper()
@@ -207,16 +208,16 @@ func (w *world) newNode(name, service string, quiet *slog.Logger) *node {
 		return listener
 	}
 	web, broker := listen(), listen()
-	sessions, err := mqttfront.New(mqttfront.Config{Pipeline: n.pipeline, Folder: t.TempDir(), Logger: quiet, Listeners: []net.Listener{broker}})
+	sessions, err := mqttfront.New(mqttfront.Config{Pipeline: n.pipeline, Folder: t.TempDir(), Logger: quiet, Listeners: []*mqttfront.Listener{{Listener: broker}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	constrained, err := coapfront.Listen([]string{"127.0.0.1:0"}, n.pipeline, quiet)
+	constrained, err := coapfront.Listen(coapfront.Config{UDP: "127.0.0.1:0", Pipeline: n.pipeline, Logger: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
 	front := httpfront.New(httpfront.Config{Pipeline: n.pipeline, Logger: quiet})
-	n.http, n.mqtt, n.coap = "http://"+web.Addr().String(), broker.Addr().String(), "coap://"+constrained.Addresses()[0].String()
+	n.http, n.mqtt, n.coap = "http://"+web.Addr().String(), broker.Addr().String(), "coap://"+constrained.Addresses()["coap"].String()
 	run(func(ctx context.Context) error { return front.Serve(ctx, web) })
 	run(sessions.Run)
 	run(constrained.Run)

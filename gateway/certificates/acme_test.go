@@ -1,7 +1,6 @@
 package certificates
 
 import (
-	"crypto/ecdsa"
 	"crypto/tls"
 	"encoding/json"
 	"net"
@@ -15,6 +14,8 @@ import (
 	"time"
 
 	"fieldgate"
+	"fieldgate/test/certtest"
+	"fieldgate/test/output"
 	"fieldgate/test/port"
 )
 
@@ -41,19 +42,8 @@ func startPebble(t *testing.T, folder string, tlsPort, httpPort int) ACME {
 	t.Helper()
 	own := t.TempDir()
 	inOwn := func(name string) string { return filepath.Join(own, name) }
-	authority, err := openAuthority(own, "pebble")
-	if err != nil {
-		t.Fatal(err)
-	}
-	pair, err := authority.issue([]string{"127.0.0.1"}, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := encodeKey(pair.PrivateKey.(*ecdsa.PrivateKey))
-	if err != nil {
-		t.Fatal(err)
-	}
-	put(t, File{inOwn("server.pem"), inOwn("server-key.pem")}, encodeCertificates(pair.Certificate), key)
+	authority := certtest.NewAuthority(t)
+	certtest.Write(t, authority.Issue(t, -time.Hour, day, "127.0.0.1"), inOwn("server.pem"), inOwn("server-key.pem"))
 	address, names := port.Free(t, "tcp"), port.Free(t, "udp")
 	config, err := json.Marshal(map[string]any{"pebble": map[string]any{
 		"listenAddress": address, "managementListenAddress": port.Free(t, "tcp"), "certificate": inOwn("server.pem"), "privateKey": inOwn("server-key.pem"),
@@ -64,7 +54,7 @@ func startPebble(t *testing.T, folder string, tlsPort, httpPort int) ACME {
 	if err := os.WriteFile(inOwn("config.json"), config, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	log := new(logs)
+	log := new(output.Buffer)
 	for _, command := range []*exec.Cmd{
 		exec.Command(filepath.Join(folder, "pebble-challtestsrv"), "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-dnsserver", names, "-http01", "",
 			"-https01", "", "-tlsalpn01", "", "-doh", "", "-management", port.Free(t, "tcp")),
@@ -80,8 +70,8 @@ func startPebble(t *testing.T, folder string, tlsPort, httpPort int) ACME {
 			command.Wait()
 		})
 	}
-	settings := ACME{Directory: "https://" + address + "/dir", CAFile: inOwn(AuthorityFile), Email: "ops@example.com"}
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots(t, own)}}}
+	settings := ACME{Directory: "https://" + address + "/dir", CAFile: authority.File, Email: "ops@example.com"}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: authority.Pool()}}}
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		answer, err := client.Get(settings.Directory)
 		if err == nil {

@@ -10,6 +10,7 @@ package certificates
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -37,6 +38,11 @@ type Config struct {
 	TLSALPN01 bool   // the ACME server can reach the TLS listener (RFC 8737)
 	HTTP01    bool   // and the plain one (RFC 8555 §8.3)
 	Changed   func() // is called when States have changed; may be nil
+
+	// Asks says whether clients of a DeviceConfig are asked for a certificate, and of which authorities; nil: of any. Check is why one
+	// that they show is refused; nil: it is not.
+	Asks  func() (asks bool, authorities *x509.CertPool)
+	Check func(chain []*x509.Certificate) error
 }
 
 // Settings are what can be replaced while the gateway serves.
@@ -276,6 +282,33 @@ func (c *Certificates) Config(protocols ...string) *tls.Config {
 	return config
 }
 
+// DeviceConfig is Config for a listener whose clients may show by a certificate who they are. One that is shown and refused ends the
+// handshake; on a resumed session the certificate counts that was shown first (RFC 8446 §2.2), and is checked anew.
+func (c *Certificates) DeviceConfig(protocols ...string) *tls.Config {
+	config := c.Config(protocols...)
+	choose := config.GetConfigForClient
+	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		asks, authorities := c.config.Asks()
+		chosen, err := choose(hello)
+		if !asks || err != nil || c.challenges.asked(hello) {
+			return chosen, err
+		}
+		if chosen == nil {
+			chosen = config
+		}
+		asking := chosen.Clone()
+		asking.ClientAuth, asking.ClientCAs = tls.RequestClientCert, authorities
+		asking.VerifyConnection = func(state tls.ConnectionState) error {
+			if len(state.PeerCertificates) == 0 {
+				return nil
+			}
+			return c.config.Check(state.PeerCertificates)
+		}
+		return asking, nil
+	}
+	return config
+}
+
 var errNone = errors.New("certificates: there is none yet")
 
 func (c *Certificates) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
@@ -283,6 +316,11 @@ func (c *Certificates) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate
 		return found, nil
 	}
 	return nil, errNone
+}
+
+// For is the certificate for clients that name the server so; nil: there is none yet.
+func (c *Certificates) For(serverName string) *tls.Certificate {
+	return c.table.Load().find(&tls.ClientHelloInfo{ServerName: serverName}, time.Now())
 }
 
 // Challenge is the answer to an ACME server that asks the plain listener for this path; nil: there is none.
@@ -307,7 +345,7 @@ func (c *Certificates) States() []fieldgate.CertificateState {
 		if certificate := s.held().certificate; certificate != nil {
 			leaf := certificate.Leaf
 			state.Names, state.NotBefore, state.NotAfter = names(leaf), leaf.NotBefore.UTC(), leaf.NotAfter.UTC()
-			if _, text := expiry(leaf, time.Now()); text != "" {
+			if passed, text := expiry(leaf, time.Now()); passed == notBegun {
 				state.Problem = strings.TrimPrefix(state.Problem+"; "+text, "; ")
 			}
 		}

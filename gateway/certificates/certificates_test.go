@@ -2,43 +2,20 @@ package certificates
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"fieldgate"
+	"fieldgate/test/certtest"
+	"fieldgate/test/output"
 )
-
-// issued is a certificate for those names, signed by nobody else.
-func issued(t testing.TB, begin, end time.Time, names ...string) (certificate, key []byte) {
-	t.Helper()
-	pair, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), NotBefore: begin, NotAfter: end, DNSNames: names}
-	encoded, err := x509.CreateCertificate(rand.Reader, template, template, pair.Public(), pair)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err = encodeKey(pair)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return encodeCertificates([][]byte{encoded}), key
-}
 
 // put writes a certificate and its key into two files.
 func put(t testing.TB, file File, certificate, key []byte) {
@@ -55,32 +32,13 @@ func file(t testing.TB, names ...string) File {
 	t.Helper()
 	folder := t.TempDir()
 	f := File{filepath.Join(folder, "certificate.pem"), filepath.Join(folder, "key.pem")}
-	certificate, key := issued(t, time.Now().Add(-time.Hour), time.Now().Add(365*day), names...)
-	put(t, f, certificate, key)
+	certtest.Write(t, certtest.NewAuthority(t).Issue(t, -time.Hour, 365*day, names...), f.Certificate, f.Key)
 	return f
 }
 
-// logs are what was logged, for any number of goroutines.
-type logs struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logs) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-func open(t testing.TB, settings Settings) (*Certificates, *logs) {
+func open(t testing.TB, settings Settings) (*Certificates, *output.Buffer) {
 	t.Helper()
-	l := new(logs)
+	l := new(output.Buffer)
 	c, err := New(Config{Folder: t.TempDir(), Node: "n1", Logger: slog.New(slog.NewTextHandler(l, nil)), TLSALPN01: true, HTTP01: true}, settings)
 	if err != nil {
 		t.Fatal(err)
@@ -263,8 +221,9 @@ func TestFileIsReplaced(t *testing.T) {
 	}
 
 	// What is broken, cut short or does not belong together changes nothing, and is said once.
-	certificate, key := issued(t, time.Now().Add(-time.Hour), time.Now().Add(365*day), "new.test")
-	_, foreign := issued(t, time.Now(), time.Now().Add(day), "new.test")
+	authority := certtest.NewAuthority(t)
+	certificate, key := certtest.PEM(t, authority.Issue(t, -time.Hour, 365*day, "new.test"))
+	_, foreign := certtest.PEM(t, authority.Issue(t, -time.Hour, 365*day, "new.test"))
 	for name, broken := range map[string]func(){
 		"garbage":     func() { put(t, f, []byte("no PEM"), key) },
 		"cut short":   func() { put(t, f, certificate[:len(certificate)/2], key) },
@@ -353,8 +312,7 @@ func TestNoCertificateYet(t *testing.T) {
 func TestSeveralForOneName(t *testing.T) {
 	folder := t.TempDir()
 	old := File{filepath.Join(folder, "old.pem"), filepath.Join(folder, "old-key.pem")}
-	certificate, key := issued(t, time.Now().Add(-2*day), time.Now().Add(-day), "a.test", "expired.test")
-	put(t, old, certificate, key)
+	certtest.Write(t, certtest.NewAuthority(t).Issue(t, -2*day, -day, "a.test", "expired.test"), old.Certificate, old.Key)
 	c, log := open(t, Settings{Files: []File{old, file(t, "a.test")}})
 	if got := named(t, c, "a.test"); got != "a.test" {
 		t.Errorf("%s is shown", got)
@@ -368,7 +326,7 @@ func TestSeveralForOneName(t *testing.T) {
 	}
 	c.look(time.Now(), false)
 	c.look(time.Now(), false)
-	if strings.Count(log.String(), "it expired on") != 1 || !strings.Contains(log.String(), "level=ERROR") || !strings.Contains(c.States()[0].Problem, "expired") {
+	if strings.Count(log.String(), "it expired on") != 1 || !strings.Contains(log.String(), "level=ERROR") || !c.States()[0].NotAfter.Before(time.Now()) {
 		t.Errorf("%s\n%+v", log, c.States())
 	}
 }

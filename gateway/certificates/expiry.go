@@ -39,7 +39,12 @@ func expiry(leaf *x509.Certificate, now time.Time) (mark, string) {
 }
 
 func in(left time.Duration) string {
-	if left < 2*day {
+	switch {
+	case left < time.Minute:
+		return "in less than a minute"
+	case left < 2*time.Hour:
+		return fmt.Sprintf("in %d minutes", int(left/time.Minute))
+	case left < 2*day:
 		return fmt.Sprintf("in %d hours", int(left/time.Hour))
 	}
 	return fmt.Sprintf("in %d days", int(left/day))

@@ -20,6 +20,8 @@ func TestExpiry(t *testing.T) {
 		{365 * day, 335*day + time.Hour, endsSoon, "in 29 days"},
 		{365 * day, 358*day + time.Hour, endsNow, "in 6 days"},
 		{365 * day, 364*day + time.Hour, endsNow, "in 23 hours"},
+		{365 * day, 365*day - 40*time.Minute, endsNow, "in 40 minutes"},
+		{365 * day, 365*day - 40*time.Second, endsNow, "in less than a minute"},
 		{365 * day, 365 * day, ended, "it expired on 2027-01-01T00:00:00Z"},
 		{6 * day, 3 * day, inLife, ""}, // short-lived: a third and a tenth of its life
 		{6 * day, 5 * day, endsSoon, "in 24 hours"},

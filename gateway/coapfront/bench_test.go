@@ -19,7 +19,7 @@ func BenchmarkRequest(b *testing.B) {
 		call *coap.Call
 		want coap.Code
 	}{
-		{"GET with credential from mock", call(coap.GET, "/mock", nil, token(g.token)), coap.Content},
+		{"GET with credential, own id and limit, from mock", call(coap.GET, "/state", nil, token(g.token)), coap.Content},
 		{"POST CBOR with credential, checked and published", call(coap.POST, "/temperature", cbor(b, `{"t":21.5,"u":"C"}`), token(g.token), number(coap.ContentFormat, coap.CBOR)), coap.Changed},
 	} {
 		b.Run(test.name, func(b *testing.B) {
@@ -35,7 +35,9 @@ func BenchmarkRequest(b *testing.B) {
 				endpoint.Feed(peer, datagram, now)
 				request := endpoint.Next()
 				response.Reset()
-				g.front.serve(ctx, nil, request, &response)
+				if wait := g.front.serve(g.front.listeners[0], request, &response); wait != nil {
+					wait(ctx)
+				}
 				if response.Code != test.want {
 					b.Fatalf("got %v", response.Code)
 				}

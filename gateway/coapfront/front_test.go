@@ -102,7 +102,9 @@ func TestRefusals(t *testing.T) {
 		{"the upstream hangs", call(coap.GET, "/hang", nil, token(g.token)), coap.GatewayTimeout, fieldgate.ProblemUpstreamTimeout},
 		{"the upstream is not there", call(coap.GET, "/dead", nil, token(g.token)), coap.BadGateway, fieldgate.ProblemUpstreamUnreachable},
 		{"dot segment", call(coap.GET, "/a/../readings", nil, token(g.token)), coap.BadRequest, fieldgate.ProblemBadRequest},
-		{"If-Match", call(coap.GET, "/readings", nil, token(g.token), text(coap.IfMatch, "x")), coap.BadOption, fieldgate.ProblemBadRequest},
+		{"a condition of what no service decides about", call(coap.POST, "/temperature", []byte(`{"t":1}`), token(g.token), text(coap.IfMatch, "x"), number(coap.ContentFormat, coap.JSON)), coap.BadOption, fieldgate.ProblemBadRequest},
+		{"no hop is left", call(coap.GET, "/readings", nil, token(g.token), number(coap.HopLimit, 1)), coap.HopLimitReached, fieldgate.ProblemUpstreamUnreachable},
+		{"a Hop-Limit that is none", call(coap.GET, "/readings", nil, token(g.token), text(coap.HopLimit, "\x00")), coap.BadRequest, fieldgate.ProblemBadRequest},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := g.do(test.call)
@@ -256,7 +258,7 @@ func TestObserversOfRevokedAreClosed(t *testing.T) {
 			if _, more := <-device; more {
 				t.Error("the observation goes on")
 			}
-			for g.front.Stats().Observations != 1 {
+			for g.front.Stats()["coap"].Observations != 1 {
 				time.Sleep(time.Millisecond)
 			}
 			g.pipeline.Broker.Publish(&broker.Message{Topic: "t/d7", Payload: []byte(`{"t":1}`), ContentType: "application/json"}, nil)
@@ -264,28 +266,6 @@ func TestObserversOfRevokedAreClosed(t *testing.T) {
 				t.Errorf("another observer got %s", r.Body)
 			}
 		})
-	}
-}
-
-func TestLinks(t *testing.T) {
-	g := newGateway(t)
-	r := g.do(call(coap.GET, "/.well-known/core", nil))
-	format, _ := r.Uint(coap.ContentFormat)
-	links := string(r.Body)
-	for _, want := range []string{
-		`</readings>;rt="meters.addReading meters.getReading meters.remove";title="Summary of addReading";ct="50 60"`,
-		`</temperature>;rt="events.hear events.say"`, `;obs`, `</devices/%7Bid%7D/other>`,
-	} {
-		if !strings.Contains(links, want) {
-			t.Errorf("no %s in\n%s", want, links)
-		}
-	}
-	if format != coap.LinkFormat || strings.Contains(links, "/old") || strings.Contains(links, "legacy") {
-		t.Errorf("format %d, links %s", format, links)
-	}
-	r = g.do(call(coap.GET, "/.well-known/core", nil, text(coap.URIQuery, "rt=events.*")))
-	if strings.Count(string(r.Body), "<") != 1 {
-		t.Errorf("RFC 6690 section 4.1: filtered %s", r.Body)
 	}
 }
 
@@ -315,7 +295,7 @@ func TestFlood(t *testing.T) {
 	}
 	cancel()
 	all.Wait()
-	if stats := g.front.Stats(); stats.Malformed == 0 || stats.Peers > 3 {
+	if stats := g.front.Stats()["coap"]; stats.Malformed == 0 || stats.Peers > 3 {
 		t.Errorf("stats %+v", stats)
 	}
 }
@@ -357,15 +337,15 @@ func TestLibcoapObserves(t *testing.T) {
 			"-O", fmt.Sprintf("%d,%s", OptionCredential, g.token), "coap://"+g.address.String()+"/temperature").CombinedOutput()
 		done <- string(out)
 	}()
-	for g.front.Stats().Observations == 0 {
+	for g.front.Stats()["coap"].Observations == 0 {
 		time.Sleep(time.Millisecond)
 	}
 	g.pipeline.Broker.Publish(&broker.Message{Topic: "t/d7", Payload: []byte(`{"t":33}`), ContentType: "application/json"}, nil)
-	for g.front.Stats().Sent < 2 {
+	for g.front.Stats()["coap"].Sent < 2 {
 		time.Sleep(time.Millisecond)
 	}
 	g.change(fieldgate.PrincipalDevice, "d7", fieldgate.StateQuarantined, g.token)
-	for g.front.Stats().Observations != 0 {
+	for g.front.Stats()["coap"].Observations != 0 {
 		time.Sleep(time.Millisecond)
 	}
 	out := <-done

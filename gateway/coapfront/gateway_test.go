@@ -19,6 +19,7 @@ import (
 	"fieldgate/contract/schema"
 	"fieldgate/gateway/broker"
 	"fieldgate/gateway/directory"
+	"fieldgate/gateway/mqttstore/storetest"
 	"fieldgate/gateway/pipeline"
 	"fieldgate/gateway/upstream"
 	"fieldgate/protocol/coap"
@@ -31,13 +32,17 @@ type records struct {
 	discard bool // for benchmarks
 }
 
-func (r *records) Add(record *fieldgate.Record) {
+func (r *records) Add(record *fieldgate.Record) (ticket uint64) {
 	r.mu.Lock()
 	if !r.discard {
 		r.list = append(r.list, *record)
 	}
 	r.mu.Unlock()
+	return 0
 }
+
+// Fold implements pipeline.Recorder: each exchange has a Record of its own.
+func (*records) Fold(uint64, time.Duration, uint64, uint64) bool { return false }
 
 // take returns the records since the last take, once there are n; further ones would show the next time.
 func (r *records) take(t *testing.T, n int) []fieldgate.Record {
@@ -116,9 +121,14 @@ func testContracts() []*fieldgate.Contract {
 	mock := operation("mock", fieldgate.MethodGet, "/mock")
 	mock.Upstream, mock.Access.Anonymous, mock.Parameters = "", true, nil
 	mock.Responses = []fieldgate.Response{{Status: "200", Media: []fieldgate.MediaType{{Type: "application/json", Example: json.RawMessage(`{"t":21.5}`)}}}}
+	state := operation("state", fieldgate.MethodGet, "/state")
+	state.Upstream, state.Responses = "", mock.Responses
+	state.Limits = []fieldgate.Limit{{Count: 1_000_000, Period: time.Second, Burst: 1_000_000, Key: fieldgate.LimitPrincipal}}
+	kept := operation("kept", fieldgate.MethodGet, "/kept")
+	kept.Limits, kept.Policies = state.Limits, &fieldgate.Policies{Cache: &fieldgate.Cache{TTL: time.Hour}}
 	other := operation("other", fieldgate.MethodGet, "/devices/{id}/other")
 	meters := &fieldgate.Contract{API: "meters", Version: "1", Kind: fieldgate.KindOpenAPI, State: fieldgate.LifecycleActive,
-		Schemas: json.RawMessage(schemas), Operations: []fieldgate.Operation{add, read, large, getLarge, remove, limited, hang, dead, mock, other}}
+		Schemas: json.RawMessage(schemas), Operations: []fieldgate.Operation{add, read, large, getLarge, remove, limited, hang, dead, mock, state, kept, other}}
 
 	watch := operation("hear", fieldgate.MethodGet, "/temperature")
 	watch.Upstream, watch.HTTP = "", nil
@@ -140,7 +150,8 @@ func testContracts() []*fieldgate.Contract {
 	return []*fieldgate.Contract{meters, events, retired, legacy}
 }
 
-func newGateway(t testing.TB) *gateway {
+// newGateway starts a gateway that listens to UDP, and to what change adds.
+func newGateway(t testing.TB, change ...func(*Config)) *gateway {
 	g := &gateway{TB: t, records: &records{}, asked: make(chan seen, 100), hang: make(chan struct{})}
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
 	service := httptest.NewServer(http.HandlerFunc(g.upstream))
@@ -162,15 +173,20 @@ func newGateway(t testing.TB) *gateway {
 	}
 	t.Cleanup(func() { devices.Close() })
 	g.pipeline = pipeline.New(pipeline.Config{Node: "n1", Directory: devices, Upstreams: upstreams, Broker: broker.New(), Recorder: g.records})
+	storetest.Attach(t, g.pipeline.Broker)
 	program, err := pipeline.Link(&fieldgate.Snapshot{Version: 1, Contracts: testContracts()}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	g.pipeline.Install(program)
-	if g.front, err = Listen([]string{"127.0.0.1:0"}, g.pipeline, logger); err != nil {
+	config := Config{UDP: "127.0.0.1:0", Pipeline: g.pipeline, Logger: logger}
+	for _, add := range change {
+		add(&config)
+	}
+	if g.front, err = Listen(config); err != nil {
 		t.Fatal(err)
 	}
-	g.address = g.front.Addresses()[0]
+	g.address = g.front.Addresses()["coap"]
 	g.token, g.appKey = newToken(t, fieldgate.PrefixDevice), newToken(t, fieldgate.PrefixApp)
 	g.change(fieldgate.PrincipalDevice, "d7", fieldgate.StateActive, g.token)
 	g.change(fieldgate.PrincipalApp, "app", fieldgate.StateActive, g.appKey)

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -327,6 +328,9 @@ func FuzzReadChange(f *testing.F) {
 	c := device(7, "d1", fieldgate.StateQuarantined, 1, 2)
 	c.Scopes = []string{"a", "b"}
 	f.Add(appendChange(nil, &c))
+	c.PSK, c.Certificates = &fieldgate.SealedPSK{Identity: "meter", Sealed: []byte("sealed")}, []fieldgate.CredentialHash{hash(3)}
+	c.Verifiers = []fieldgate.ScramVerifier{{1}, {2}}
+	f.Add(appendChange(nil, &c))
 	f.Add([]byte{1, 0, 0, 0, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, body []byte) {
 		c, err := readChange(body)
@@ -334,7 +338,8 @@ func FuzzReadChange(f *testing.F) {
 			return
 		}
 		again, err := readChange(appendChange(nil, c))
-		if err != nil || again.ID != c.ID || strings.Join(again.Scopes, " ") != strings.Join(c.Scopes, " ") || !slices.Equal(again.Credentials, c.Credentials) {
+		if err != nil || again.ID != c.ID || strings.Join(again.Scopes, " ") != strings.Join(c.Scopes, " ") || !slices.Equal(again.Credentials, c.Credentials) ||
+			!slices.Equal(again.Certificates, c.Certificates) || !slices.Equal(again.Verifiers, c.Verifiers) || !reflect.DeepEqual(again.PSK, c.PSK) {
 			t.Fatalf("%v: %+v, %+v", err, c, again)
 		}
 	})
@@ -390,4 +395,45 @@ func BenchmarkMillion(b *testing.B) {
 			d.Close()
 		}
 	})
+}
+
+// Verifiers of tokens survive a restart and a rewritten log; a token without one has none.
+func TestScramVerifiersAreKept(t *testing.T) {
+	folder := t.TempDir()
+	d := open(t, folder)
+	change := device(1, "d1", 0, 1, 2)
+	change.Verifiers = []fieldgate.ScramVerifier{{1}, {}}
+	app := fieldgate.DirectoryChange{Sequence: 2, Kind: fieldgate.PrincipalApp, ID: "d1", Credentials: []fieldgate.CredentialHash{hash(3)}}
+	if err := d.Apply([]fieldgate.DirectoryChange{change, app}); err != nil {
+		t.Fatal(err)
+	}
+	check := func(when string) {
+		t.Helper()
+		found := map[fieldgate.ScramVerifier]int{}
+		for _, token := range d.Tokens("d1") {
+			if d.Lookup(&token.Hash) != token.Owner {
+				t.Errorf("%s: a token that nobody has", when)
+			}
+			found[token.Verifier]++
+		}
+		if len(found) != 2 || found[fieldgate.ScramVerifier{1}] != 1 || found[fieldgate.ScramVerifier{}] != 2 || len(d.Tokens("d2")) != 0 {
+			t.Errorf("%s: found %v", when, found)
+		}
+	}
+	check("applied")
+	d.Close()
+	d = open(t, folder)
+	check("read back")
+	if err := d.compact(); err != nil {
+		t.Fatal(err)
+	}
+	d.Close()
+	d = open(t, folder)
+	check("rewritten")
+	if err := d.Apply([]fieldgate.DirectoryChange{device(3, "d1", 0, 2)}); err != nil {
+		t.Fatal(err)
+	}
+	if tokens := d.Tokens("d1"); len(tokens) != 2 {
+		t.Errorf("after a revocation %d tokens", len(tokens))
+	}
 }

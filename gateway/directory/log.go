@@ -206,17 +206,56 @@ func (l *changeLog) close() error {
 	return errors.Join(err, l.file.Close())
 }
 
+// forHandshakes is set in the number of tokens of a change that has a pre-shared key or certificates, too: how many certificates
+// there are, their hashes, identity and sealed key then stand before the verifiers.
+const forHandshakes = 1 << 7
+
+// forObjects is set there of one that has an OSCORE context: its identifiers and sealed secrets then stand before the verifiers.
+const forObjects = 1 << 6
+
 func appendChange(dst []byte, c *fieldgate.DirectoryChange) []byte {
-	dst = binary.AppendUvarint(dst, c.Sequence)
-	dst = append(dst, byte(c.State), byte(len(c.Credentials)))
-	for i := range c.Credentials {
-		dst = append(dst, c.Credentials[i][:16]...)
+	more := c.PSK != nil || len(c.Certificates) > 0
+	tokens := byte(len(c.Credentials))
+	if more {
+		tokens |= forHandshakes
 	}
+	if c.OSCORE != nil {
+		tokens |= forObjects
+	}
+	dst = binary.AppendUvarint(dst, c.Sequence)
+	dst = append(dst, byte(c.State), tokens)
+	dst = appendHashes(dst, c.Credentials)
 	for _, text := range [...]string{string(c.Kind), c.ID, c.Model, c.Firmware, strings.Join(c.Scopes, " ")} {
-		dst = binary.AppendUvarint(dst, uint64(len(text)))
-		dst = append(dst, text...)
+		dst = appendText(dst, text)
+	}
+	if more {
+		dst = appendHashes(append(dst, byte(len(c.Certificates))), c.Certificates)
+		psk := c.PSK
+		if psk == nil {
+			psk = &fieldgate.SealedPSK{}
+		}
+		dst = appendText(appendText(dst, psk.Identity), string(psk.Sealed))
+	}
+	if o := c.OSCORE; o != nil {
+		for _, part := range [...][]byte{o.SenderID, o.RecipientID, o.IDContext, o.Sealed} {
+			dst = appendText(dst, string(part))
+		}
+	}
+	for i := range c.Verifiers {
+		dst = append(dst, c.Verifiers[i][:]...)
 	}
 	return dst
+}
+
+func appendHashes(dst []byte, hashes []fieldgate.CredentialHash) []byte {
+	for i := range hashes {
+		dst = append(dst, hashes[i][:16]...)
+	}
+	return dst
+}
+
+func appendText(dst []byte, text string) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(text))), text...)
 }
 
 var errChange = errors.New("malformed change")
@@ -227,32 +266,89 @@ func readChange(body []byte) (*fieldgate.DirectoryChange, error) {
 		return nil, errChange
 	}
 	c := &fieldgate.DirectoryChange{Sequence: sequence, State: fieldgate.PrincipalState(body[n])}
-	credentials := int(body[n+1])
-	body = body[n+2:]
-	if c.State >= fieldgate.PrincipalStates || credentials > fieldgate.MaxCredentials || len(body) < 16*credentials {
+	tokens := body[n+1]
+	if c.State >= fieldgate.PrincipalStates {
 		return nil, errChange
 	}
-	for ; credentials > 0; credentials-- {
-		var hash fieldgate.CredentialHash
-		copy(hash[:], body[:16])
-		c.Credentials = append(c.Credentials, hash)
-		body = body[16:]
+	var err error
+	if c.Credentials, body, err = readHashes(body[n+2:], int(tokens&^(forHandshakes|forObjects)), fieldgate.MaxCredentials); err != nil {
+		return nil, err
 	}
 	var texts [5]string
 	for i := range texts {
-		length, n := binary.Uvarint(body)
-		if n <= 0 || length > uint64(len(body)-n) {
-			return nil, errChange
+		if texts[i], body, err = readText(body); err != nil {
+			return nil, err
 		}
-		texts[i] = string(body[n : n+int(length)])
-		body = body[n+int(length):]
+	}
+	if tokens&forHandshakes != 0 {
+		if body, err = readForHandshakes(c, body); err != nil {
+			return nil, err
+		}
+	}
+	if tokens&forObjects != 0 {
+		var parts [4]string
+		for i := range parts {
+			if parts[i], body, err = readText(body); err != nil {
+				return nil, err
+			}
+		}
+		c.OSCORE = &fieldgate.SealedOSCORE{SenderID: []byte(parts[0]), RecipientID: []byte(parts[1]), IDContext: []byte(parts[2]), Sealed: []byte(parts[3])}
 	}
 	if len(body) != 0 {
-		return nil, errChange
+		c.Verifiers = make([]fieldgate.ScramVerifier, len(c.Credentials))
+		if len(body) != len(c.Verifiers)*len(fieldgate.ScramVerifier{}) {
+			return nil, errChange
+		}
+		for i := range c.Verifiers {
+			body = body[copy(c.Verifiers[i][:], body):]
+		}
 	}
 	c.Kind, c.ID, c.Model, c.Firmware = fieldgate.PrincipalKind(texts[0]), texts[1], texts[2], texts[3]
 	if texts[4] != "" {
 		c.Scopes = strings.Fields(texts[4])
 	}
 	return c, nil
+}
+
+func readForHandshakes(c *fieldgate.DirectoryChange, body []byte) (rest []byte, err error) {
+	if len(body) == 0 {
+		return nil, errChange
+	}
+	if c.Certificates, body, err = readHashes(body[1:], int(body[0]), fieldgate.MaxCertificates); err != nil {
+		return nil, err
+	}
+	identity, body, err := readText(body)
+	if err != nil {
+		return nil, err
+	}
+	sealed, body, err := readText(body)
+	if err != nil || (identity == "") != (sealed == "") {
+		return nil, errChange
+	}
+	if identity != "" {
+		c.PSK = &fieldgate.SealedPSK{Identity: identity, Sealed: []byte(sealed)}
+	}
+	return body, nil
+}
+
+func readHashes(body []byte, count, most int) (hashes []fieldgate.CredentialHash, rest []byte, err error) {
+	if count > most || len(body) < 16*count {
+		return nil, nil, errChange
+	}
+	for ; count > 0; count-- {
+		var hash fieldgate.CredentialHash
+		copy(hash[:], body[:16])
+		hashes = append(hashes, hash)
+		body = body[16:]
+	}
+	return hashes, body, nil
+}
+
+func readText(body []byte) (text string, rest []byte, err error) {
+	length, n := binary.Uvarint(body)
+	if n <= 0 || length > uint64(len(body)-n) {
+		return "", nil, errChange
+	}
+	end := n + int(length)
+	return string(body[n:end]), body[end:], nil
 }

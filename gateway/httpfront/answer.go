@@ -55,18 +55,19 @@ func (c *connection) blame(problem *fieldgate.Problem) *fieldgate.Problem {
 	return problem
 }
 
-// answerRefusal answers what is no request at all; there is no exchange to name.
+// answerRefusal answers what breaks HTTP itself, for which HTTP has more statuses than problems have. Its exchange has begun.
 func (c *connection) answerRefusal(status int, reason string) {
 	out := h1.AppendStatusLine(c.out[:0], status, nil)
 	out = appendDate(out)
 	if status == http.StatusUpgradeRequired { // RFC 6455 §4.4
 		out = append(out, "Sec-WebSocket-Version: 13\r\n"...)
 	}
-	c.out = out
+	c.out = c.appendRequestID(out)
 	body := append([]byte(nil), `{"type":"about:blank","title":`...) // RFC 9457 §4.2.1
 	body = fieldgate.AppendJSONString(body, http.StatusText(status))
 	body = strconv.AppendInt(append(body, `,"status":`...), int64(status), 10)
 	body = fieldgate.AppendJSONString(append(body, `,"detail":`...), reason)
+	body = fieldgate.AppendJSONString(append(body, `,"instance":`...), c.front.pipeline.Instance(&c.exchange))
 	c.finishProblem(append(body, '}'))
 }
 
@@ -170,11 +171,7 @@ func (c *connection) appendVerdict(out []byte) []byte {
 		out = append(out, `Alt-Svc: h3=":`...)
 		out = append(strconv.AppendUint(out, uint64(port), 10), "\"; ma=86400\r\n"...)
 	}
-	if name := c.origin.settings.RequestID; name != "" {
-		out = append(append(out, name...), ": "...)
-		out = append(c.front.pipeline.AppendInstance(out, x), "\r\n"...)
-	}
-	out = x.AppendCORS(out)
+	out = x.AppendCORS(c.appendRequestID(out))
 	if limit := &x.Limit; limit.Count > 0 { // draft-ietf-httpapi-ratelimit-headers
 		out = append(out, `RateLimit-Policy: "default";q=`...)
 		out = strconv.AppendInt(out, int64(limit.Count), 10)

@@ -3,7 +3,6 @@ package httpfront
 import (
 	"net"
 	"sync"
-	"time"
 
 	"fieldgate/protocol/h1"
 )
@@ -36,13 +35,14 @@ func newCarried(stream carrier) *connection {
 func (c *connection) carry(parent *connection, set func(*h1.Request) error) {
 	c.front = parent.front
 	c.origin.take(&parent.origin)
-	c.readBy, c.writeBy = time.Time{}, time.Time{}
+	c.certified = parent.certified
+	c.readBy, c.writeBy = 0, 0
 	err := set(&c.request)
 	if err == nil {
 		err = c.findOrigin()
 	}
 	if err != nil {
-		c.refuseHead(err)
+		c.refuse(err)
 	} else if !c.answerOurselves() {
 		c.exchangeOne()
 	}

@@ -4,12 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
-	"errors"
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,6 +17,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"fieldgate"
+	"fieldgate/gateway/clock"
 	"fieldgate/gateway/pipeline"
 	"fieldgate/gateway/socket"
 	"fieldgate/gateway/upstream"
@@ -39,24 +39,29 @@ const (
 
 // connection is one client connection. Its goroutine owns all of it but idle, handle and the deadlines of link.
 type connection struct {
-	front   *Front
-	link    net.Conn
-	socket  net.Conn     // beneath TLS, or link itself
-	tcp     *net.TCPConn // if content may be moved to it in the kernel
-	origin  origin
-	proxied bool       // a PROXY header comes first
-	counted netip.Addr // of the source that the connection counts for; invalid: for none
-	idle    atomic.Bool
+	front     *Front
+	link      net.Conn
+	socket    net.Conn     // beneath TLS, or link itself
+	tcp       *net.TCPConn // if content may be moved to it in the kernel
+	origin    origin
+	proxied   bool       // a PROXY header comes first
+	counted   netip.Addr // of the source that the connection counts for; invalid: for none
+	idle      atomic.Bool
+	certified *pipeline.Caller // whose certificate the client has shown; nil: it has shown none
+	given     bool             // somebody else serves the link now; guarded by Front.mu
 
 	stream  carrier  // of one exchange of HTTP/2 or HTTP/3; nil: link is a socket of its own
 	session *h2.Conn // once the connection speaks HTTP/2; guarded by Front.mu
 	quic    *quic.Conn
 	carried atomic.Int32 // exchanges of an HTTP/3 connection
+	lull    *time.Timer  // ends one that carries none for too long
+	resets  *allowance   // of one
 
 	reader   *h1.Reader
 	request  h1.Request
 	body     h1.Body
 	exchange pipeline.Exchange
+	place    pipeline.Place
 	call     upstream.Call
 	handle   upstream.Handle // of call
 	upload   *upload         // content on its way; nil: none is
@@ -72,7 +77,7 @@ type connection struct {
 	grpc     bool   // the request is a gRPC call
 	lasting  lasting
 
-	readBy, writeBy time.Time // deadlines in force
+	readBy, writeBy time.Duration // deadlines in force, on the clock
 }
 
 // newConnection makes a connection that was accepted, with TLS unless secure is nil.
@@ -80,8 +85,9 @@ func newConnection(front *Front, link net.Conn, secure *tls.Config) *connection 
 	c := &connection{front: front, link: link, socket: link}
 	tcp, ok := link.(*net.TCPConn)
 	if ok {
+		socket.LimitUnsent(tcp)
 		c.socket = socket.New(tcp)
-		c.origin.peer = addressOf(link)
+		c.origin.peer = socket.Peer(link)
 	}
 	if c.link = c.socket; secure != nil {
 		c.link = tls.Server(c.socket, secure)
@@ -91,16 +97,6 @@ func newConnection(front *Front, link net.Conn, secure *tls.Config) *connection 
 	c.origin.secure, c.origin.version = secure != nil, "1.1"
 	c.origin.adopt(front.settings.Load())
 	return c
-}
-
-// addressOf is the other end of a TCP connection.
-func addressOf(link net.Conn) netip.AddrPort {
-	address, ok := link.RemoteAddr().(*net.TCPAddr)
-	if !ok {
-		return netip.AddrPort{}
-	}
-	peer := address.AddrPort()
-	return netip.AddrPortFrom(peer.Addr().Unmap().WithZone(""), peer.Port())
 }
 
 // serve carries one exchange after the other.
@@ -120,7 +116,7 @@ func (c *connection) serve() {
 			return
 		}
 		if err != nil {
-			c.refuseHead(err)
+			c.refuseHead(c.reader.Buffered(), err)
 			return
 		}
 		err = c.request.Parse(head, &c.front.config.Limits)
@@ -128,7 +124,7 @@ func (c *connection) serve() {
 			err = c.findOrigin()
 		}
 		if err != nil {
-			c.refuseHead(err)
+			c.refuseHead(head, err)
 			return
 		}
 		if !c.answerOurselves() {
@@ -148,10 +144,23 @@ func (c *connection) handshake() bool {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.front.config.HeadTimeout)
 	defer cancel()
-	if secured.HandshakeContext(ctx) != nil {
+	err := secured.HandshakeContext(ctx)
+	if err == nil {
+		err = c.certify(secured.ConnectionState().PeerCertificates)
+	}
+	if err != nil {
+		c.refuseHandshake(err)
 		return false
 	}
 	return secured.ConnectionState().NegotiatedProtocol != challengeProtocol
+}
+
+// certify finds out whose certificate the client has shown in the handshake, if it has.
+func (c *connection) certify(chain []*x509.Certificate) (err error) {
+	if len(chain) > 0 {
+		c.certified, err = c.front.pipeline.Certified(chain)
+	}
+	return err
 }
 
 // awaitHead reads the next request head: it may take its time to begin, but not to end.
@@ -176,24 +185,24 @@ func (c *connection) awaitHead() ([]byte, error) {
 			return head, err
 		}
 	}
-	c.readBy = time.Now().Add(c.front.config.HeadTimeout)
-	c.link.SetReadDeadline(c.readBy)
+	c.readBy = clock.Now() + c.front.config.HeadTimeout
+	c.link.SetReadDeadline(clock.Time(c.readBy))
 	return c.reader.ReadHead(limit)
 }
 
 // setReadBy and setWriteBy set a deadline of at least d and at most an eighth more, so that busy connections need not set a
 // new one for each request.
 func (c *connection) setReadBy(d time.Duration) {
-	if now := time.Now(); c.readBy.Before(now.Add(d)) || c.readBy.After(now.Add(d+d/8)) {
-		c.readBy = now.Add(d + d/8)
-		c.link.SetReadDeadline(c.readBy)
+	if by := clock.Now() + d; c.readBy < by || c.readBy > by+d/8 {
+		c.readBy = by + d/8
+		c.link.SetReadDeadline(clock.Time(c.readBy))
 	}
 }
 
 func (c *connection) setWriteBy(d time.Duration) {
-	if now := time.Now(); c.writeBy.Before(now.Add(d)) || c.writeBy.After(now.Add(d+d/8)) {
-		c.writeBy = now.Add(d + d/8)
-		c.link.SetWriteDeadline(c.writeBy)
+	if by := clock.Now() + d; c.writeBy < by || c.writeBy > by+d/8 {
+		c.writeBy = by + d/8
+		c.link.SetWriteDeadline(clock.Time(c.writeBy))
 	}
 }
 
@@ -213,31 +222,12 @@ func (c *connection) write(p []byte) error {
 	}
 }
 
-// refuseHead answers a head that is no request, and records it. A connection that only ended leaves no trace.
-func (c *connection) refuseHead(err error) {
-	x := &c.exchange
-	x.Reset()
-	x.Protocol, x.Method, x.Source = fieldgate.ProtocolHTTP, fieldgate.MethodOther, c.origin.source
-	c.keep = false
-	c.request.Method = nil
-	var refusal *h1.Error
-	switch {
-	case errors.As(err, &refusal):
-		c.front.pipeline.Malformed(x, fieldgate.NewProblem(fieldgate.ProblemBadRequest, refusal.Reason))
-		c.answerRefusal(refusal.Status, refusal.Reason)
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		c.front.pipeline.Malformed(x, fieldgate.NewProblem(fieldgate.ProblemBadRequest, "head not received in time"))
-		c.answerRefusal(408, "The request head did not arrive in time.") // RFC 9110 §15.5.9
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		c.front.pipeline.Malformed(x, fieldgate.NewProblem(fieldgate.ProblemBadRequest, "head cut short"))
-	}
-}
-
 // fill makes the Exchange of the request.
 func (c *connection) fill() {
 	r, x := &c.request, &c.exchange
 	x.Reset()
 	x.Protocol, x.Source, x.Started = fieldgate.ProtocolHTTP, c.origin.source, time.Now()
+	x.Place = &c.place
 	if x.Method = fieldgate.ParseMethod(r.Method); x.Method == fieldgate.MethodOther {
 		x.MethodToken = string(r.Method)
 	}
@@ -250,6 +240,7 @@ func (c *connection) fill() {
 	x.Fields, x.HTTP = (*callerFields)(c), (*callerFields)(c)
 	x.ContentType = r.Fields.Joined("Content-Type")
 	x.Username, x.Secret = c.credential()
+	x.Caller = c.certified
 }
 
 // hostName is the request's host in lower case, without port.
@@ -325,18 +316,21 @@ func (c *connection) discard() {
 // linger lets the client read the answer before the connection is closed: closing with content unread would reset it
 // (RFC 9112 §9.6).
 func (c *connection) linger() {
-	if c.stream != nil {
-		return
+	if c.stream == nil {
+		lingerOn(c.link)
 	}
+}
+
+func lingerOn(link net.Conn) {
 	type halfCloser interface{ CloseWrite() error }
-	if half, ok := c.link.(halfCloser); !ok || half.CloseWrite() != nil {
+	if half, ok := link.(halfCloser); !ok || half.CloseWrite() != nil {
 		return
 	}
-	c.link.SetReadDeadline(time.Now().Add(lingerTimeout))
+	link.SetReadDeadline(time.Now().Add(lingerTimeout))
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
 	for total := 0; total < lingerBytes; {
-		n, err := c.link.Read(*buf)
+		n, err := link.Read(*buf)
 		if err != nil {
 			return
 		}
@@ -347,10 +341,12 @@ func (c *connection) linger() {
 // cut ends a connection at once, and what it asks upstreams.
 func (c *connection) cut() {
 	switch {
+	case c.given:
 	case c.quic != nil:
 		c.quic.CloseWithError(0, "")
 	case c.session != nil:
 		c.session.Close()
+	case c.link == nil: // its handshake is under way: it ends with its socket
 	default:
 		c.link.Close()
 		c.handle.Cut()

@@ -11,72 +11,11 @@ import (
 
 	"fieldgate"
 	"fieldgate/gateway/broker"
-	"fieldgate/gateway/tunnel"
 	"fieldgate/protocol/h1"
 )
 
 // keepAlive is how often something is sent on a quiet stream, so that both sides notice a connection that is gone.
 const keepAlive = 25 * time.Second
-
-// Bounds of what waits for one subscriber. A subscriber that is slower loses the newest messages, which is recorded.
-const (
-	maxQueued      = 256
-	maxQueuedBytes = 1 << 20
-)
-
-// queue is a subscriber's messages on their way.
-type queue struct {
-	ready chan struct{} // holds one token while there is something to take
-
-	mu       sync.Mutex
-	messages []*broker.Message
-	bytes    int
-	dropped  uint64
-	tunnel   *tunnel.Tunnel // is woken instead of ready, if there is one
-}
-
-func newQueue() *queue { return &queue{ready: make(chan struct{}, 1)} }
-
-// Deliver implements broker.Subscriber.
-func (q *queue) Deliver(message *broker.Message, _ byte) {
-	q.mu.Lock()
-	if len(q.messages) >= maxQueued || q.bytes+len(message.Payload) > maxQueuedBytes {
-		q.dropped++
-		q.mu.Unlock()
-		return
-	}
-	q.messages = append(q.messages, message)
-	q.bytes += len(message.Payload)
-	first, reader := len(q.messages) == 1, q.tunnel
-	q.mu.Unlock()
-	if reader != nil {
-		if first { // otherwise it knows
-			reader.Wake()
-		}
-		return
-	}
-	select {
-	case q.ready <- struct{}{}:
-	default:
-	}
-}
-
-// take empties the queue into into.
-func (q *queue) take(into []*broker.Message) []*broker.Message {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	into = append(into[:0], q.messages...)
-	clear(q.messages)
-	q.messages, q.bytes = q.messages[:0], 0
-	return into
-}
-
-// lost reports whether the subscriber missed messages.
-func (q *queue) lost() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.dropped > 0
-}
 
 // subscription is a stream that hears the operation's topic.
 type subscription struct {
@@ -95,12 +34,16 @@ func (c *connection) subscribe() (*subscription, *fieldgate.Problem) {
 	}
 	x.Enter(fieldgate.StageForward)
 	defer x.Leave()
-	s := &subscription{stream: c.openStream(), queue: newQueue()}
-	unsubscribe := c.front.pipeline.Broker.Subscribe(filter, x.Operation.MQTT.QoS, s.queue)
-	c.front.pipeline.Broker.Retained(filter, func(m *broker.Message) { s.queue.Deliver(m, 0) })
-	s.unsubscribe = unsubscribe
-	s.end = func() {
+	s := &subscription{stream: c.openStream(), queue: newQueue(c.front, c.front.pipeline.Hear(x, filter))}
+	s.queue.stream = s.stream
+	unsubscribe := c.front.pipeline.Attend(x, filter, x.Operation.MQTT.QoS, s.queue)
+	s.queue.begin(c.front.pipeline.Broker.ReadRetained(filter))
+	s.unsubscribe = func() {
 		unsubscribe()
+		s.queue.end()
+	}
+	s.end = func() {
+		s.unsubscribe()
 		c.closeStream(s.stream)
 		if s.queue.lost() {
 			x.Findings |= fieldgate.FindingDropped
@@ -159,26 +102,38 @@ func (c *connection) subscribeEvents() {
 		case <-gone:
 			return
 		case <-s.closed:
+			if problem := s.queue.why(); problem != nil {
+				event = append(event, "event: problem\ndata: "...)
+				event = append(problem.AppendJSON(event, c.front.pipeline.Instance(x)), "\n\n"...)
+				c.writeEvents(event, chunked)
+			}
 			c.endEvents(chunked)
 			return
 		case <-c.front.ending:
 			c.endEvents(chunked)
 			return
 		}
-		n := len(event) - h1.ChunkRoom
-		piece := event[h1.ChunkRoom:]
-		if chunked {
-			event = append(event, make([]byte, h1.ChunkTail)...)
-			piece = h1.Chunk(event, n)
-		}
-		if c.write(piece) != nil {
+		if c.writeEvents(event, chunked) != nil {
 			return
 		}
-		x.BytesOut += uint64(n)
 		if cap(event) > relayBuffer {
 			event = nil
 		}
 	}
+}
+
+// writeEvents writes events that begin at h1.ChunkRoom.
+func (c *connection) writeEvents(event []byte, chunked bool) error {
+	n := len(event) - h1.ChunkRoom
+	piece := event[h1.ChunkRoom:]
+	if chunked {
+		piece = h1.Chunk(append(event, make([]byte, h1.ChunkTail)...), n)
+	}
+	if err := c.write(piece); err != nil {
+		return err
+	}
+	c.exchange.BytesOut += uint64(n)
+	return nil
 }
 
 func (c *connection) endEvents(chunked bool) {
@@ -246,7 +201,7 @@ func (c *connection) watchClient() (gone <-chan struct{}, stop func()) {
 
 func (c *connection) noDeadlines() {
 	c.link.SetDeadline(time.Time{})
-	c.readBy, c.writeBy = time.Time{}, time.Time{}
+	c.readBy, c.writeBy = 0, 0
 }
 
 // relayEvents relays an upstream's event stream, whose head is in c.out: it has no end of its own, and each piece goes out at once.

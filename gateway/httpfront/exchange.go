@@ -26,15 +26,17 @@ func (c *connection) exchangeOne() {
 	c.fill()
 	defer p.Finish(x)
 
+	if r.Form == h1.AuthorityForm {
+		c.keep = false // RFC 9110 §9.3.6: whoever is in front may take what follows for the tunnel's
+		p.Refuse(x, errConnect)
+		c.answerProblem(errConnect)
+		return
+	}
 	problem := p.Begin(x)
 	if x.Copy != nil {
 		for i := range r.Fields {
 			x.Copy.RequestField(r.Fields[i].Name, r.Fields[i].Value)
 		}
-	}
-	if r.Form == h1.AuthorityForm {
-		problem = errConnect
-		c.keep = false // RFC 9110 §9.3.6: whoever is in front may take what follows for the tunnel's
 	}
 	if problem != nil {
 		c.answerProblem(problem)

@@ -12,7 +12,6 @@ package httpfront
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"log/slog"
 	"net"
 	"runtime/debug"
@@ -21,6 +20,7 @@ import (
 	"time"
 
 	"fieldgate/gateway/pipeline"
+	"fieldgate/gateway/socket"
 	"fieldgate/gateway/tunnel"
 	"fieldgate/protocol/h1"
 	"fieldgate/protocol/h2"
@@ -35,6 +35,8 @@ type Config struct {
 	HTTP2    h2.Config // of which the front sets limits of heads and times; streams and windows count for HTTP/3 too
 
 	HTTP3Port uint16 // that answers over TLS tell clients to try HTTP/3 on; 0: none
+
+	Subprotocols map[string]*Subprotocol // by path
 
 	IdleTimeout   time.Duration // between requests on a connection; default 75 s
 	HeadTimeout   time.Duration // for a request head from its first byte, and for a TLS handshake; default 10 s
@@ -76,6 +78,7 @@ type Front struct {
 
 	draining atomic.Bool
 	ending   chan struct{}   // closed when draining begins
+	changed  chan struct{}   // one token: the directory has changed
 	context  context.Context // ends when draining is over its grace
 	cut      context.CancelFunc
 	endOnce  sync.Once
@@ -84,8 +87,11 @@ type Front struct {
 	connections map[*connection]struct{}
 	streams     map[*stream]struct{}
 	passages    int // WebSockets that the relay has, in place of their connections
-	sources     sources
+	sources     socket.Sources
 	tunnels     *tunnel.Relay
+
+	besideMu sync.Mutex
+	beside   sync.WaitGroup // what runs beside the connections; nothing begins when the front drains
 
 	accepted, refused, refusedSource, refusedProxy atomic.Uint64
 }
@@ -94,9 +100,10 @@ type Front struct {
 func New(config Config) *Front {
 	config = config.withDefaults()
 	ctx, cut := context.WithCancel(context.Background())
-	f := &Front{context: ctx, cut: cut, config: config, pipeline: config.Pipeline, logger: config.Logger, ending: make(chan struct{}),
-		connections: make(map[*connection]struct{}), streams: make(map[*stream]struct{}), sources: make(sources), tunnels: tunnel.New(config.Logger)}
+	f := &Front{context: ctx, cut: cut, config: config, pipeline: config.Pipeline, logger: config.Logger, ending: make(chan struct{}), changed: make(chan struct{}, 1),
+		connections: make(map[*connection]struct{}), streams: make(map[*stream]struct{}), sources: make(socket.Sources), tunnels: tunnel.New(config.Logger)}
 	f.Replace(config.Settings)
+	f.pipeline.Directory.Watch(f.callerChanged)
 	return f
 }
 
@@ -138,29 +145,7 @@ func (f *Front) serve(ctx context.Context, listener net.Listener, secure *tls.Co
 	closed := context.AfterFunc(ctx, func() { listener.Close() })
 	defer closed()
 
-	var failure error
-	for wait := time.Duration(0); ; {
-		link, err := listener.Accept()
-		if err == nil {
-			wait = 0
-			f.accept(link, secure, &running)
-			continue
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		if errors.Is(err, net.ErrClosed) {
-			failure = err
-			break
-		}
-		// Out of file descriptors or the like: it passes when connections end.
-		wait = min(max(2*wait, 5*time.Millisecond), time.Second)
-		f.logger.Error("accept a connection", "error", err, "wait", wait)
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-		}
-	}
+	failure := socket.Accept(ctx, listener, f.logger, func(link net.Conn) { f.accept(link, secure, &running) })
 	listener.Close()
 	stop()
 	f.drain(&running)
@@ -171,8 +156,8 @@ func (f *Front) accept(link net.Conn, secure *tls.Config, running *sync.WaitGrou
 	f.accepted.Add(1)
 	proxies := f.settings.Load().proxies(secure != nil)
 	proxied := len(proxies) > 0
-	if proxied && !contains(proxies, addressOf(link).Addr()) {
-		f.refuseProxy(addressOf(link), errNoProxy)
+	if proxied && !contains(proxies, socket.Peer(link).Addr()) {
+		f.refuseProxy(socket.Peer(link), errNoProxy)
 		link.Close()
 		return
 	}
@@ -210,7 +195,7 @@ func (f *Front) count(c *connection) bool {
 		return true
 	}
 	address := c.origin.client().Addr()
-	if !f.sources.take(address, f.config.MaxConnectionsSource) {
+	if !f.sources.Take(address, f.config.MaxConnectionsSource) {
 		f.refusedSource.Add(1)
 		return false
 	}
@@ -227,17 +212,27 @@ func (f *Front) survive(c *connection) {
 
 func (f *Front) remove(c *connection) {
 	c.cut()
+	f.forget(c)
+}
+
+// forget gives up the connection's place, once.
+func (f *Front) forget(c *connection) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if _, there := f.connections[c]; !there {
+		return
+	}
 	delete(f.connections, c)
 	if c.counted.IsValid() {
-		f.sources.release(c.counted)
+		f.sources.Release(c.counted)
 	}
 }
 
 // drain ends idle connections and streams at once, the others with their exchange, and cuts what is left after the grace.
 func (f *Front) drain(running *sync.WaitGroup) {
+	f.besideMu.Lock()
 	f.draining.Store(true)
+	f.besideMu.Unlock()
 	f.endOnce.Do(func() { close(f.ending) })
 	f.each(func(c *connection) {
 		switch {
@@ -255,6 +250,7 @@ func (f *Front) drain(running *sync.WaitGroup) {
 	})
 	defer cut.Stop()
 	running.Wait()
+	f.beside.Wait()
 }
 
 func (f *Front) each(do func(*connection)) {

@@ -36,9 +36,9 @@ type records struct {
 	fault   bool // panics, once
 }
 
-func (r *records) Add(record *fieldgate.Record) {
+func (r *records) Add(record *fieldgate.Record) (ticket uint64) {
 	if r.discard {
-		return
+		return 0
 	}
 	r.mu.Lock()
 	fault := r.fault
@@ -52,7 +52,11 @@ func (r *records) Add(record *fieldgate.Record) {
 	case r.more <- struct{}{}:
 	default:
 	}
+	return 0
 }
+
+// Fold implements pipeline.Recorder: each exchange has a Record of its own.
+func (*records) Fold(uint64, time.Duration, uint64, uint64) bool { return false }
 
 // next waits for the n-th record, counted from 0.
 func (r *records) next(t testing.TB, n int) fieldgate.Record {

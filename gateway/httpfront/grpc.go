@@ -3,9 +3,11 @@ package httpfront
 import (
 	"bytes"
 	"io"
+	"math"
 	"net/http"
 	"strconv"
 	"sync"
+	"time"
 
 	"fieldgate"
 	"fieldgate/protocol/h1"
@@ -81,6 +83,23 @@ func (c *connection) endedByHead() error {
 	}
 	return err
 }
+
+// grpcDeadline is the deadline that a call of now has by its grpc-timeout, the zero time if it has none that can be read
+// (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, "Timeout").
+func grpcDeadline(timeout []byte, now time.Time) time.Time {
+	last := len(timeout) - 1
+	if last < 1 || last > 8 {
+		return time.Time{}
+	}
+	count, err := strconv.ParseUint(string(timeout[:last]), 10, 32)
+	unit, known := grpcUnits[timeout[last]]
+	if err != nil || !known {
+		return time.Time{}
+	}
+	return now.Add(min(time.Duration(count), math.MaxInt64/unit) * unit)
+}
+
+var grpcUnits = map[byte]time.Duration{'H': time.Hour, 'M': time.Minute, 'S': time.Second, 'm': time.Millisecond, 'u': time.Microsecond, 'n': time.Nanosecond}
 
 // answerGRPC tells a gRPC client of a problem in its own words: a head that is also the end, with the status in it.
 func (c *connection) answerGRPC(problem *fieldgate.Problem) {

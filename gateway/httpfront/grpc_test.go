@@ -3,6 +3,7 @@ package httpfront
 import (
 	"context"
 	"io"
+	"math"
 	"net"
 	"strings"
 	"testing"
@@ -95,6 +96,20 @@ func TestGRPCInterop(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Errorf("%d streams are left", g.Stats().Streams)
+}
+
+// The client's own deadline, as grpc-timeout has it.
+func TestGRPCDeadline(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	for timeout, want := range map[string]time.Duration{
+		"1H": time.Hour, "2M": 2 * time.Minute, "99999999S": 99999999 * time.Second, "5m": 5 * time.Millisecond, "7u": 7 * time.Microsecond, "8n": 8,
+		"99999999H": math.MaxInt64 / time.Hour * time.Hour, "0m": 0,
+		"": -1, "H": -1, "1": -1, "1h": -1, "-1S": -1, "+1S": -1, "1.5S": -1, "100000000S": -1,
+	} {
+		if got := grpcDeadline([]byte(timeout), now); got.IsZero() != (want < 0) || want >= 0 && got.Sub(now) != want {
+			t.Errorf("%q: %v", timeout, got)
+		}
+	}
 }
 
 // A call that is refused is told so in gRPC's words.

@@ -3,6 +3,7 @@ package httpfront
 import (
 	"crypto/tls"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -29,10 +30,7 @@ func (c *connection) serveH2(received []byte) {
 	config.MaxHead, config.MaxFields = f.config.Limits.Head, f.config.Limits.Fields
 	config.IdleTimeout, config.HeadTimeout = f.config.IdleTimeout, f.config.HeadTimeout
 	config.FrameTimeout, config.WriteTimeout = f.config.BodyTimeout, f.config.WriteTimeout
-	config.Malformed = func(reason string) {
-		f.pipeline.Malformed(&pipeline.Exchange{Protocol: fieldgate.ProtocolHTTP, Method: fieldgate.MethodOther, Source: c.origin.client(), Started: time.Now()},
-			fieldgate.NewProblem(fieldgate.ProblemBadRequest, reason))
-	}
+	config.Malformed = func(reason string) { f.malformed(c.origin.client(), reason) }
 	c.origin.speak("2")
 	session := h2.NewConn(c.link, received, &config, c.serveStream)
 	f.mu.Lock()
@@ -44,6 +42,12 @@ func (c *connection) serveH2(received []byte) {
 	if err := session.Serve(); err != nil {
 		f.logger.Debug("HTTP/2 connection failed", "error", err, "source", c.origin.source)
 	}
+}
+
+// malformed records what was no request, over HTTP/2 or HTTP/3.
+func (f *Front) malformed(source netip.AddrPort, reason string) {
+	f.pipeline.Malformed(&pipeline.Exchange{Protocol: fieldgate.ProtocolHTTP, Method: fieldgate.MethodOther, Source: source, Started: time.Now()},
+		fieldgate.NewProblem(fieldgate.ProblemBadRequest, reason))
 }
 
 // serveStream serves one request of a connection.
@@ -89,8 +93,10 @@ func (s *h2Carrier) carry(parent *connection, stream *h2.Stream) {
 // set makes the stream's head the request.
 func (s *h2Carrier) set(r *h1.Request) error {
 	if s.TooLarge {
+		r.Method, r.Target = nil, nil // which may be beyond the bound
 		return h1.ErrHeadTooLarge
 	}
+	r.Method, r.Target = s.Method, s.Path // for the Record of one that is refused
 	fields := r.Fields[:0]
 	for i := range s.Fields {
 		fields = append(fields, h1.Field{Name: s.Fields[i].Name, Value: s.Fields[i].Value})

@@ -1,17 +1,12 @@
 package httpfront
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
-
-	"fieldgate"
 )
 
 // newH2 is a client that speaks HTTP/2 to the gateway without TLS (RFC 9113 §3.3).
@@ -22,87 +17,6 @@ func newH2(t testing.TB, g *gateway) (*http.Client, string) {
 	transport := &http.Transport{Protocols: &protocols}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}, "http://" + g.address
-}
-
-func TestHTTP2(t *testing.T) {
-	g := newGateway(t, newService(t), nil)
-	client, url := newH2(t, g)
-	get := func(method, path, body string, fields ...string) (*http.Response, seen) {
-		t.Helper()
-		r, err := http.NewRequest(method, url+path, io.MultiReader(strings.NewReader(body))) // of unknown length
-		if err != nil {
-			t.Fatal(err)
-		}
-		if body == "" {
-			r.Body = nil
-		}
-		for i := 0; i < len(fields); i += 2 {
-			r.Header.Set(fields[i], fields[i+1])
-		}
-		answer, err := client.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer answer.Body.Close()
-		content, err := io.ReadAll(answer.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got seen
-		json.Unmarshal(content, &got) // problems have other members
-		return answer, got
-	}
-	t.Run("relayed", func(t *testing.T) {
-		answer, got := get("GET", "/items/1?a=b", "")
-		if answer.ProtoMajor != 2 || answer.StatusCode != 200 || answer.Header.Get("X-Upstream") != "yes" || got.Target != "/items/1?a=b" ||
-			len(got.Encoding) != 0 || got.Fields["Via"] != "2 fieldgate" || got.Fields["X-Forwarded-For"] != "127.0.0.1" {
-			t.Errorf("%v %+v", answer, got)
-		}
-	})
-	t.Run("content of unknown length", func(t *testing.T) {
-		content := strings.Repeat("0123456789", 50_000)
-		if _, got := get("PUT", "/items/1", content); got.Content != content || len(got.Encoding) != 1 {
-			t.Errorf("%d bytes, %v", len(got.Content), got.Encoding)
-		}
-	})
-	t.Run("checked", func(t *testing.T) {
-		answer, _ := get("POST", "/devices/thermo-1/telemetry", `{"temp":"warm"}`, "Authorization", "Bearer "+g.token, "Content-Type", "application/json")
-		if answer.StatusCode != 422 || answer.Header.Get("Content-Type") != fieldgate.ProblemMediaType {
-			t.Errorf("%v", answer)
-		}
-	})
-	t.Run("unreachable", func(t *testing.T) {
-		if answer, _ := get("GET", "/dead", ""); answer.StatusCode != fieldgate.ProblemUpstreamUnreachable.Status() {
-			t.Errorf("%v", answer)
-		}
-	})
-	t.Run("events, until the device is revoked", func(t *testing.T) {
-		r, _ := http.NewRequest("GET", url+"/events/thermo-1", nil)
-		r.Header.Set("Authorization", "Bearer "+g.token)
-		r.Header.Set("Accept", "text/event-stream")
-		answer, err := client.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer answer.Body.Close()
-		g.waitForStreams(t, 1)
-		g.publish("d/thermo-1/t", "hot", false)
-		lines := bufio.NewScanner(answer.Body)
-		for lines.Scan() && lines.Text() != "data: hot" {
-		}
-		if lines.Text() != "data: hot" {
-			t.Fatalf("%q, %v", lines.Text(), lines.Err())
-		}
-		g.revoke(t)
-		for lines.Scan() { // until it ends
-		}
-		if lines.Err() != nil { // which is clean
-			t.Error(lines.Err())
-		}
-	})
-	if n := g.Stats().Connections; n != 1 {
-		t.Errorf("%d connections", n)
-	}
 }
 
 // A client that leaves an event stream ends it, and the connection carries on.

@@ -3,6 +3,7 @@ package httpfront
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -23,6 +24,10 @@ const (
 	// having to show first that it is where its packets say (RFC 9000 §8.1.2).
 	freeHandshakes       = 200
 	freeHandshakesSecond = 100
+	// freeResets is how many streams a client may reset before they are answered, and freeResetsSecond how many in each second
+	// (CVE-2023-44487).
+	freeResets       = 500
+	freeResetsSecond = 50
 	// lastWords is how long a client has to take the last answer, and to hear that the connection ends.
 	lastWords = time.Second
 )
@@ -32,7 +37,7 @@ const (
 func (f *Front) ServeHTTP3(ctx context.Context, udp net.PacketConn, secure *tls.Config) error {
 	defer udp.Close()
 	handshakes := newAllowance(freeHandshakes, freeHandshakesSecond)
-	transport := &quic.Transport{Conn: udp, VerifySourceAddress: func(net.Addr) bool { return !handshakes.take(time.Now()) }}
+	transport := &quic.Transport{Conn: udp, VerifySourceAddress: func(net.Addr) bool { return !handshakes.take(time.Now()) }, ConnContext: f.beginQUIC}
 	defer transport.Close()
 	listener, err := transport.Listen(http3.ConfigureTLSConfig(secure), f.quicConfig())
 	if err != nil {
@@ -46,6 +51,11 @@ func (f *Front) ServeHTTP3(ctx context.Context, udp net.PacketConn, secure *tls.
 		conn, err := listener.Accept(ctx)
 		if err != nil {
 			stop()
+			listener.Close() // nobody else is let in; who already was is drained with the others
+			for conn, err := listener.Accept(context.Background()); err == nil; conn, err = listener.Accept(context.Background()) {
+				f.accepted.Add(1)
+				running.Go(func() { f.serveQUIC(conn) })
+			}
 			f.drain(&running)
 			if ctx.Err() != nil {
 				return nil
@@ -71,21 +81,48 @@ func (f *Front) quicConfig() *quic.Config {
 	}
 }
 
-// serveQUIC serves one connection.
-func (f *Front) serveQUIC(conn *quic.Conn) {
-	c := &connection{front: f, quic: conn}
-	if address, ok := conn.RemoteAddr().(*net.UDPAddr); ok {
+// begun is the key of a connection in the context of the QUIC connection that it begins with.
+type begun struct{}
+
+var errNoPlace = errors.New("too many connections")
+
+// beginQUIC takes a connection, or refuses it, with its first packet: one whose handshake is left half done has its place until it is
+// given up.
+func (f *Front) beginQUIC(ctx context.Context, client *quic.ClientInfo) (context.Context, error) {
+	c := &connection{front: f}
+	if address, ok := client.RemoteAddr.(*net.UDPAddr); ok {
 		peer := address.AddrPort()
 		c.origin.peer = netip.AddrPortFrom(peer.Addr().Unmap().WithZone(""), peer.Port())
 	}
 	c.origin.secure, c.origin.version = true, "3"
 	c.origin.adopt(f.settings.Load())
 	if !f.take(c) {
-		conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeExcessiveLoad), "")
+		return nil, errNoPlace
+	}
+	context.AfterFunc(ctx, func() { f.forget(c) })
+	return context.WithValue(ctx, begun{}, c), nil
+}
+
+// serveQUIC serves one connection whose handshake is done.
+func (f *Front) serveQUIC(conn *quic.Conn) {
+	c := conn.Context().Value(begun{}).(*connection)
+	f.mu.Lock()
+	c.quic = conn
+	f.mu.Unlock()
+	defer f.remove(c)
+	if err := c.certify(conn.ConnectionState().TLS.PeerCertificates); err != nil { // which the handshake has checked
+		conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeRequestRejected), "")
 		return
 	}
-	defer f.remove(c)
-	server := &http3.Server{Handler: (*h3Handler)(c), MaxHeaderBytes: f.config.Limits.Head, IdleTimeout: f.config.IdleTimeout, Logger: slog.New(slog.DiscardHandler)}
+	c.resets = newAllowance(freeResets, freeResetsSecond)
+	// Streams whose head never ends are no exchanges, and keep no connection.
+	c.lull = time.AfterFunc(f.config.IdleTimeout, func() {
+		if c.carried.Load() == 0 {
+			conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "")
+		}
+	})
+	defer c.lull.Stop()
+	server := &http3.Server{Handler: (*h3Handler)(c), MaxHeaderBytes: f.config.Limits.Head, Logger: slog.New(slog.DiscardHandler)}
 	var ending sync.WaitGroup
 	defer ending.Wait()
 	ended := make(chan struct{})
@@ -122,15 +159,32 @@ type h3Handler connection
 func (h *h3Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := (*connection)(h)
 	defer c.endIfIdle()
-	defer c.carried.Add(-1)
+	defer func() {
+		if c.carried.Add(-1) == 0 {
+			c.lull.Reset(c.front.config.IdleTimeout)
+		}
+	}()
 	if int(c.carried.Add(1)) > 2*c.front.config.HTTP2.WithDefaults().MaxStreams {
-		c.quic.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeExcessiveLoad), "")
+		c.tooMuch("too many streams at once")
 		panic(http.ErrAbortHandler)
 	}
 	s := &h3Carrier{w: w, r: r, control: http.NewResponseController(w), parent: c}
-	if !s.serve() {
+	whole := s.serve()
+	if s.left() && !c.resets.take(time.Now()) {
+		c.tooMuch("too many streams reset")
+	}
+	if !whole {
 		panic(http.ErrAbortHandler) // the stream is reset
 	}
+}
+
+// tooMuch ends an HTTP/3 connection for what it asks for without wanting it.
+func (c *connection) tooMuch(reason string) {
+	if c.quic.Context().Err() != nil {
+		return
+	}
+	c.quic.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeExcessiveLoad), "")
+	c.front.malformed(c.origin.client(), reason)
 }
 
 // h3Carrier carries one exchange of HTTP/3.
@@ -169,7 +223,9 @@ func (s *h3Carrier) set(r *h1.Request) error {
 	if s.r.Method == http.MethodConnect {
 		scheme, path = nil, nil
 	}
-	if err := r.Set([]byte(s.r.Method), scheme, []byte(s.r.Host), path, fields, &s.parent.front.config.Limits); err != nil {
+	method := []byte(s.r.Method)
+	r.Method, r.Target = method, path // for the Record of one that is refused
+	if err := r.Set(method, scheme, []byte(s.r.Host), path, fields, &s.parent.front.config.Limits); err != nil {
 		return err
 	}
 	if r.Framing != h1.UntilClose || r.ExpectContinue {

@@ -20,9 +20,12 @@ func (c *connection) findOrigin() error {
 	return o.resolve(c.request.Fields)
 }
 
-// answerOurselves answers what is asked of the gateway, not of an API: challenges of an ACME server, and on the way to HTTPS all
-// others. It says whether it did.
-func (c *connection) answerOurselves() bool {
+// answerOurselves answers what is asked of the gateway, not of an API: challenges of an ACME server, on the way to HTTPS all
+// others, and WebSockets for MQTT. It says whether it did.
+func (c *connection) answerOurselves() bool { return c.answerPlain() || c.openSubprotocol() }
+
+// answerPlain answers what is asked on the plain listener, if that is there for the sake of the other one.
+func (c *connection) answerPlain() bool {
 	settings := c.origin.settings
 	if c.origin.secure || settings.Challenge == nil && settings.RedirectPort == 0 {
 		return false
@@ -42,8 +45,8 @@ func (c *connection) answerOurselves() bool {
 	if len(r.Host) == 0 { // RFC 9112 §3.2: as HTTP/1.0 allows
 		c.beginOurs(http.StatusBadRequest)
 		c.keep = false
-		c.answerRefusal(http.StatusBadRequest, "This needs HTTPS, and the request names no host to be sent to.")
 		c.front.pipeline.Own(&c.exchange)
+		c.answerRefusal(http.StatusBadRequest, "This needs HTTPS, and the request names no host to be sent to.")
 		return true
 	}
 	c.beginOurs(http.StatusPermanentRedirect) // which keeps method and content (RFC 9110 §15.4.9)

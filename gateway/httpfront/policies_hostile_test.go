@@ -70,26 +70,14 @@ func TestCacheOfBrokenAnswers(t *testing.T) {
 		"an event stream": "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n0\r\n\r\n",
 	} {
 		var calls atomic.Int32
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { listener.Close() })
-		go func() {
-			for {
-				link, err := listener.Accept()
-				if err != nil {
-					return
-				}
-				if _, err := http.ReadRequest(bufio.NewReader(link)); err == nil {
-					calls.Add(1)
-					io.WriteString(link, answer)
-				}
-				link.Close()
+		service := scripted(t, func(link net.Conn, in *bufio.Reader) {
+			if readHead(in) {
+				calls.Add(1)
+				io.WriteString(link, answer)
 			}
-		}()
+		})
 		g := newContracts(t, nil, policiesHead+cachedThing)
-		g.replaceUpstream(t, "service", "http://"+listener.Addr().String())
+		g.replaceUpstream(t, "service", service)
 		for range 2 {
 			response, err := http.Get("http://" + g.address + "/thing")
 			if err == nil {

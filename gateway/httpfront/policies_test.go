@@ -379,3 +379,48 @@ func (g *gateway) replaceUpstream(t *testing.T, name, address string) {
 		t.Fatal(err)
 	}
 }
+
+// Answers that are checked and passed whatever comes of it are streamed; of one that is too large to be checked the Record says so. One
+// that has to be right before it passes must be small enough.
+func TestCheckOfLargeAnswers(t *testing.T) {
+	sizes := map[string]int{"small": 10, "large": 5 << 20}
+	g := newContracts(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Accept-Encoding") != "" {
+			t.Error("the answer may come compressed")
+		}
+		w.Header().Set("Content-Type", "application/json")
+		text := `"` + strings.Repeat("a", sizes[r.URL.Query().Get("size")]) + `"`
+		if r.URL.Query().Has("chunked") {
+			w.(http.Flusher).Flush()
+		}
+		io.WriteString(w, text)
+	}, policiesHead+`
+  /report:
+    get: {operationId: report, x-fieldgate: {check-answers: report}, responses: {'200': {description: ok, content: {application/json: {schema: {type: integer}}}}}}
+  /right:
+    get: {operationId: right, x-fieldgate: {check-answers: report}, responses: {'200': {description: ok, content: {application/json: {schema: {type: string}}}}}}
+  /enforce:
+    get: {operationId: enforce, x-fieldgate: {check-answers: enforce}, responses: {'200': {description: ok, content: {application/json: {schema: {type: string}}}}}}
+`)
+	for i, c := range []struct {
+		target   string
+		status   int
+		length   int
+		detail   string
+		findings fieldgate.Findings
+	}{
+		{"/report?size=small", 200, 12, "answer 200: /type", fieldgate.FindingInvalidResponse},
+		{"/report?size=small&chunked", 200, 12, "answer 200: /type", fieldgate.FindingInvalidResponse},
+		{"/right?size=small", 200, 12, "", 0},
+		{"/report?size=large", 200, 5<<20 + 2, "answer 200: too large to be checked", 0},
+		{"/report?size=large&chunked", 200, 5<<20 + 2, "answer 200: too large to be checked", 0},
+		{"/enforce?size=small", 200, 12, "", 0},
+		{"/enforce?size=large", 502, 0, "", fieldgate.FindingUpstream},
+	} {
+		r, body := g.do(t, "GET", c.target, "", "Accept-Encoding", "gzip")
+		record := g.records.next(t, i)
+		if r.StatusCode != c.status || c.length > 0 && len(body) != c.length || record.Detail != c.detail || record.Findings != c.findings {
+			t.Errorf("%s: %s, %d bytes, %q %v", c.target, r.Status, len(body), record.Detail, record.Findings.Names())
+		}
+	}
+}

@@ -9,17 +9,15 @@ import (
 
 	"fieldgate"
 	"fieldgate/gateway/cache"
+	"fieldgate/gateway/clock"
 	"fieldgate/gateway/pipeline"
 	"fieldgate/gateway/socket"
 	"fieldgate/gateway/upstream"
 	"fieldgate/protocol/h1"
 )
 
-// spliceFrom is how large content must be for the kernel to move it; spliceStep is how much it moves between deadlines.
-const (
-	spliceFrom = 64 << 10
-	spliceStep = 512 << 10
-)
+// spliceFrom is how large content must be for the kernel to move it.
+const spliceFrom = 64 << 10
 
 // relay streams the request to the operation's upstream and the answer back.
 func (c *connection) relay() {
@@ -46,7 +44,7 @@ func (c *connection) relay() {
 	}
 
 	x.Enter(fieldgate.StageForward)
-	began := time.Now()
+	began := clock.Time(clock.Now())
 	c.call.Began = began
 	problem := c.send(service)
 	if problem == nil {
@@ -109,18 +107,20 @@ func (c *connection) prepare(service *upstream.Upstream, upgrade bool) {
 		call.Host = r.Host
 	}
 	c.trailers = r.Fields.Has("TE", "trailers") // RFC 9110 §10.1.4
-	c.grpc, c.lasting.on = c.speaksGRPC(), false
+	if c.grpc, c.lasting.on = c.speaksGRPC(), false; c.grpc {
+		call.Until = grpcDeadline(r.Fields.Get("grpc-timeout"), clock.Time(clock.Now()))
+	}
 	if upgrade {
 		call.Upgrade = []byte("websocket")
 	}
 	var drop func(name []byte) bool
 	if upgrade && o.Messages() != nil {
 		drop = webSocketExtensions
+	} else if !o.Encodes() {
+		drop = acceptEncoding
 	}
 	fields := c.appendForwarded(c.front.pipeline.AppendUpstreamFields(c.fields[:0], x), drop)
-	if x.Caches() {
-		fields = x.AppendValidators(fields)
-	}
+	fields = x.AppendValidators(fields)
 	if c.trailers && !upgrade {
 		fields = append(fields, "Connection: TE\r\nTE: trailers\r\n"...)
 	}
@@ -158,6 +158,9 @@ func passesForDeclared(o *pipeline.Operation, name []byte) bool {
 
 // webSocketExtensions may compress messages, and what is compressed cannot be checked.
 func webSocketExtensions(name []byte) bool { return h1.EqualFold(name, "Sec-WebSocket-Extensions") }
+
+// acceptEncoding asks for content that cannot be checked as it is.
+func acceptEncoding(name []byte) bool { return h1.EqualFold(name, "Accept-Encoding") }
 
 // idempotent: RFC 9110 §9.2.2.
 func idempotent(m fieldgate.Method) bool {
@@ -222,7 +225,7 @@ func (c *connection) relayAnswer() {
 			x.Copy.ResponseField(r.Fields[i].Name, r.Fields[i].Value)
 		}
 	}
-	if x := &c.exchange; x.Caches() {
+	if x := &c.exchange; x.Keeps() {
 		answered, problem := c.front.pipeline.KeepHead(x, r.Status, keptFields(r.Fields))
 		if problem != nil || answered {
 			c.endUpload()
@@ -311,10 +314,7 @@ func (c *connection) relayContent(framing h1.Framing) error {
 		if x.Copy != nil {
 			x.Copy.Response(content)
 		}
-		if x.Keeping() {
-			c.front.pipeline.KeepContent(x, content)
-			c.front.pipeline.KeepEnd(x)
-		}
+		c.front.pipeline.KeepContent(x, content, true)
 		return c.flushLast()
 	}
 	buf := buffers.Get().(*[]byte)
@@ -324,7 +324,7 @@ func (c *connection) relayContent(framing h1.Framing) error {
 			if err := c.flush(); err != nil {
 				return err
 			}
-			if left := body.Splice(); left >= spliceFrom && c.tcp != nil && !x.Keeping() && c.call.Splice() != nil {
+			if left := body.Splice(); left >= spliceFrom && c.tcp != nil && !x.Keeps() && c.call.Splice() != nil {
 				return c.spliceContent(left)
 			}
 			if x.Operation.PassThrough {
@@ -339,7 +339,7 @@ func (c *connection) relayContent(framing h1.Framing) error {
 			if x.Copy != nil {
 				x.Copy.Response(piece)
 			}
-			c.front.pipeline.KeepContent(x, piece)
+			c.front.pipeline.KeepContent(x, piece, false)
 			if framing == h1.Chunked {
 				piece = h1.Chunk(*buf, n)
 			}
@@ -356,7 +356,7 @@ func (c *connection) relayContent(framing h1.Framing) error {
 		}
 	}
 	if r := c.call.Response; r.Framing != h1.UntilClose || !r.Close { // else nobody can tell whether it came whole (RFC 9112 §8)
-		c.front.pipeline.KeepEnd(x)
+		c.front.pipeline.KeepContent(x, nil, true)
 	}
 	return c.relayEnd(framing)
 }
@@ -441,7 +441,7 @@ func (c *connection) spliceContent(left int64) error {
 			}
 		}
 		c.setWriteBy(c.front.config.WriteTimeout)
-		n, err := io.CopyN(c.tcp, c.call.Splice(), min(left, spliceStep))
+		n, err := io.CopyN(c.tcp, c.call.Splice(), min(left, writePiece)) // which the client has to take in time
 		left -= n
 		c.exchange.BytesOut += uint64(n)
 		c.call.Body().Spliced(n)

@@ -1,6 +1,9 @@
 package httpfront
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // Settings are what can be replaced while the front serves. They count from the next connection or request on.
 type Settings struct {
@@ -16,6 +19,8 @@ type Settings struct {
 
 	RequestID    string // name of the field that tells callers and upstreams the exchange's instance; empty: none does
 	StartsTraces bool   // requests without a W3C trace context get one
+
+	WebSocketIdle time.Duration // how long nobody may say anything on a WebSocket that is passed through; 0: for ever
 
 	RedirectPort uint16                   // of the TLS listener that plain requests are sent to; 0: none are
 	Challenge    func(path string) []byte // answers an ACME server that asks the plain listener for a path below challengePath; nil for other paths

@@ -1,17 +1,16 @@
 package httpfront
 
 import (
+	"cmp"
 	"context"
 	"time"
 
+	"fieldgate"
 	"fieldgate/gateway/pipeline"
 	"fieldgate/gateway/tunnel"
 	"fieldgate/gateway/upstream"
 	"fieldgate/protocol/h1"
 )
-
-// checkEvery is how often open streams are checked against the directory.
-const checkEvery = 500 * time.Millisecond
 
 // stream is an open WebSocket or event stream: it outlives the moment in which its caller was admitted.
 type stream struct {
@@ -19,6 +18,7 @@ type stream struct {
 	closed chan struct{}    // closed once when the stream has to end
 	tunnel *tunnel.Tunnel   // instead of closed: of a WebSocket that the relay has
 	handle *upstream.Handle // instead of closed: of a gRPC call, which is cut
+	why    string           // it was ended, for WebSockets; empty: revoked
 }
 
 // revoked is what a WebSocket is told whose caller may not go on.
@@ -28,7 +28,7 @@ const revoked = "the credential is no longer valid"
 func (s *stream) revoke() {
 	switch {
 	case s.tunnel != nil:
-		s.tunnel.End(h1.ClosePolicy, revoked)
+		s.tunnel.End(h1.ClosePolicy, cmp.Or(s.why, revoked))
 	case s.handle != nil:
 		s.handle.Cut()
 	default:
@@ -54,6 +54,9 @@ func (f *Front) enter(s *stream) {
 
 // caller is who called, if the directory knows it.
 func (c *connection) caller() *pipeline.Caller {
+	if c.certified != nil {
+		return c.certified
+	}
 	if secret := c.secret(); len(secret) > 0 {
 		if caller, problem := c.front.pipeline.Identify(nil, secret); problem == nil && caller.Ref != 0 {
 			return caller
@@ -81,29 +84,51 @@ func (c *connection) secret() []byte {
 	return nil
 }
 
+// callerChanged has the streams looked at of a caller who may not go on, at once. Those who apply changes do not wait for it.
+func (f *Front) callerChanged(*fieldgate.DirectoryChange) {
+	select {
+	case f.changed <- struct{}{}:
+	default: // they are to be looked at anyway
+	}
+}
+
 // checkStreams ends streams whose caller may not go on, until ctx ends.
 func (f *Front) checkStreams(ctx context.Context) {
-	ticker := time.NewTicker(checkEvery)
-	defer ticker.Stop()
-	checked := f.pipeline.Directory.Sequence()
 	for {
 		select {
-		case <-ticker.C:
+		case <-f.changed:
 		case <-ctx.Done():
 			return
 		}
-		if sequence := f.pipeline.Directory.Sequence(); sequence != checked {
-			checked = sequence
-			f.endRevoked()
+		began := time.Now()
+		f.endRevoked()
+		select { // changes that come one after the other cost a tenth of a processor at the most, however many streams there are
+		case <-time.After(max(checkStep, 9*time.Since(began))):
+		case <-ctx.Done():
+			return
 		}
 	}
 }
+
+// checkStep is the least time between two looks at the streams.
+const checkStep = 20 * time.Millisecond
 
 func (f *Front) endRevoked() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for s := range f.streams {
 		f.endIfRevoked(s)
+	}
+}
+
+// endStream ends a stream that has nothing more to say.
+func (f *Front) endStream(s *stream, why string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, goesOn := f.streams[s]; goesOn {
+		s.why = why
+		s.revoke()
+		delete(f.streams, s)
 	}
 }
 

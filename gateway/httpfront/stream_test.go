@@ -14,6 +14,8 @@ import (
 
 	"fieldgate"
 	"fieldgate/gateway/broker"
+	"fieldgate/gateway/mqttstore/storetest"
+	"fieldgate/gateway/pipeline"
 
 	"github.com/coder/websocket"
 )
@@ -49,7 +51,7 @@ func within(t *testing.T) context.Context {
 }
 
 func TestEventStream(t *testing.T) {
-	g := newGateway(t, newService(t), nil)
+	g := newGateway(t, newService(t), func(c *Config) { storetest.Attach(t, c.Pipeline.Broker) })
 	g.publish("d/thermo-1/t", "retained", true)
 	r, err := http.NewRequestWithContext(within(t), "GET", "http://"+g.address+"/events/thermo-1", nil)
 	if err != nil {
@@ -315,4 +317,93 @@ func TestShutdownEndsStreams(t *testing.T) {
 		t.Errorf("RFC 6455 §7.4.1: %v", err)
 	}
 	g.stop()
+}
+
+// A subscriber gets all retained messages of its topics, however many they are: they are read as it takes them. One that is replaced
+// meanwhile is never heard behind the one that replaced it.
+func TestRetainedMessagesAreReadAsTheyAreTaken(t *testing.T) {
+	const topics = 1500 // many times what may wait
+	g := newGateway(t, newService(t), nil)
+	storetest.Attach(t, g.pipeline.Broker)
+	everything := fieldgate.Operation{ID: "everything", Access: fieldgate.Access{Anonymous: true}, MaxBody: 1, MQTT: &fieldgate.MQTTBinding{Topic: "all/{topic}", Action: fieldgate.ActionSubscribe},
+		HTTP: &fieldgate.HTTPBinding{Method: fieldgate.MethodGet, Path: "/all"}}
+	program, err := pipeline.Link(&fieldgate.Snapshot{Version: 1, Contracts: []*fieldgate.Contract{{API: "all", Version: "1", Kind: fieldgate.KindAsyncAPI, Operations: []fieldgate.Operation{everything}}}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.pipeline.Install(program)
+	padding := strings.Repeat("x", 4<<10)
+	for i := range topics {
+		g.publish(fmt.Sprintf("all/%04d", i), fmt.Sprintf("old %04d %s", i, padding), true)
+	}
+	for _, protocol := range []string{"sse", "websocket"} {
+		t.Run(protocol, func(t *testing.T) {
+			next := g.hearAll(t, protocol, "/all")
+			g.waitForStreams(t, 1)
+			g.publish("all/1499", "new 1499 "+protocol, true) // long before the old one is read
+			heard := make(map[string]int)
+			newest := ""
+			for len(heard) < topics || newest != "new 1499 "+protocol {
+				text := next()
+				if text[4:8] == "1499" {
+					if newest == "new 1499 "+protocol {
+						t.Fatalf("%.20q came behind %q", text, newest)
+					}
+					newest = text
+				}
+				heard[text[4:8]]++
+			}
+			for topic, n := range heard {
+				if n != 1 && topic != "1499" {
+					t.Errorf("%s was heard %d times", topic, n)
+				}
+			}
+		})
+	}
+}
+
+// hearAll subscribes and gives what hears the next message.
+func (g *gateway) hearAll(t *testing.T, protocol, path string) (next func() string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(within(t))
+	t.Cleanup(func() {
+		cancel()
+		g.waitForStreams(t, 0)
+	})
+	if protocol == "websocket" {
+		conn, _, err := websocket.Dial(ctx, "ws://"+g.address+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.CloseNow() })
+		return func() string {
+			_, message, err := conn.Read(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(message)
+		}
+	}
+	r, err := http.NewRequestWithContext(ctx, "GET", "http://"+g.address+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Accept", "text/event-stream")
+	answer, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { answer.Body.Close() })
+	lines := bufio.NewReader(answer.Body)
+	return func() string {
+		for {
+			line, err := lines.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			if data, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "data: "); ok {
+				return data
+			}
+		}
+	}
 }

@@ -8,14 +8,20 @@ import (
 	"fieldgate/protocol/h1"
 )
 
+// appendRequestID appends the exchange's instance in the field that the settings name for it, if they do.
+func (c *connection) appendRequestID(dst []byte) []byte {
+	name := c.origin.settings.RequestID
+	if name == "" {
+		return dst
+	}
+	dst = append(append(dst, name...), ": "...)
+	return append(c.front.pipeline.AppendInstance(dst, &c.exchange), "\r\n"...)
+}
+
 // appendContext appends by what name the upstream is told the exchange's instance, and a trace context where one begins here.
 func (c *connection) appendContext(dst []byte) []byte {
-	settings := c.origin.settings
-	if settings.RequestID != "" {
-		dst = append(append(dst, settings.RequestID...), ": "...)
-		dst = append(c.front.pipeline.AppendInstance(dst, &c.exchange), "\r\n"...)
-	}
-	if settings.StartsTraces && !pipeline.ValidTraceParent(c.request.Fields.Joined("traceparent")) {
+	dst = c.appendRequestID(dst)
+	if c.origin.settings.StartsTraces && !pipeline.ValidTraceParent(c.request.Fields.Joined("traceparent")) {
 		dst = appendTraceParent(dst)
 	}
 	return dst

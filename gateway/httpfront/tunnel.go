@@ -2,18 +2,21 @@ package httpfront
 
 import (
 	"context"
+	"crypto/tls"
 	"net/netip"
 	"strings"
+	"time"
 
 	"fieldgate"
 	"fieldgate/gateway/pipeline"
+	"fieldgate/gateway/socket"
 	"fieldgate/gateway/tunnel"
 	"fieldgate/gateway/upstream"
 	"fieldgate/protocol/h1"
 )
 
 // tunnel passes a WebSocket through. After the upstream's 101 the relay takes the two sockets, and the connection ends here with all
-// its buffers and its goroutine; only TLS and captured exchanges stay.
+// its buffers and its goroutine; only captured exchanges stay.
 func (c *connection) tunnel() {
 	x, response := &c.exchange, c.call.Response
 	c.keep = false
@@ -36,39 +39,54 @@ func (c *connection) tunnel() {
 		return
 	}
 	c.noDeadlines()
-	if c.handOver(reader, messages) {
+	idle := c.origin.settings.WebSocketIdle
+	if c.handOver(reader, messages, idle) {
 		return
 	}
 	s := c.openStream()
 	defer c.closeStream(s)
-	end := tunnel.Copy(c.link, service, c.reader.Buffered(), reader.Buffered(), messages,
+	end := tunnel.Copy(c.link, service, c.reader.Buffered(), reader.Buffered(), messages, idle,
 		tunnel.Ending{When: s.closed, Code: h1.ClosePolicy, Reason: revoked}, tunnel.Ending{When: c.front.ending, Code: h1.CloseGoingAway})
 	x.BytesIn, x.BytesOut = end.FromClient, end.FromService
 	findings, problem := verdict(&end)
 	x.Findings |= findings
 	x.Detail = detail(&end)
 	if problem != nil {
-		x.Fail(problem)
+		x.FailBy(x.Detail, problem) // as Ended does
 	}
 }
 
 // handOver gives the WebSocket to the relay, if that can take it.
-func (c *connection) handOver(reader *h1.Reader, messages *pipeline.Messages) bool {
+func (c *connection) handOver(reader *h1.Reader, messages *pipeline.Messages, idle time.Duration) bool {
 	f := c.front
-	service := c.call.Splice()
-	if c.tcp == nil || service == nil || c.exchange.Copy != nil {
+	client, ok := c.tunnelLink()
+	if !ok {
 		return false
 	}
+	var service tunnel.Link
+	service.TCP, service.TLS = c.call.Upgraded()
 	p := &passage{stream: &stream{caller: c.caller()}, front: f, source: c.counted}
 	f.mu.Lock()
 	defer f.mu.Unlock() // Ended waits for it
 	var err error
-	if p.stream.tunnel, err = f.tunnels.Take(c.tcp, service, c.reader.Buffered(), reader.Buffered(), messages, p); err != nil {
+	if p.stream.tunnel, err = f.tunnels.Take(client, service, c.reader.Buffered(), reader.Buffered(), messages, idle, p); err != nil {
 		return false
 	}
 	c.passOn(p)
+	c.call.GiveAway()
 	f.enter(p.stream)
 	return true
+}
+
+// tunnelLink is the client's end of a WebSocket for the relay, which does not take captured exchanges.
+func (c *connection) tunnelLink() (link tunnel.Link, ok bool) {
+	client, ok := c.socket.(*socket.Conn)
+	if !ok || c.exchange.Copy != nil {
+		return link, false
+	}
+	link.TCP = client.TCPConn
+	link.TLS, _ = c.link.(*tls.Conn)
+	return link, true
 }
 
 // passage is a WebSocket that the relay has, long after its connection has ended.
@@ -84,6 +102,7 @@ func (c *connection) passOn(p *passage) {
 	p.record = c.front.pipeline.Hold(&c.exchange)
 	c.front.passages++
 	c.counted = netip.Addr{}
+	c.link = c.socket // TLS is the relay's
 }
 
 // leave gives up the passage's place, and returns its Record.
@@ -94,7 +113,7 @@ func (p *passage) leave() *fieldgate.Record {
 	delete(f.streams, p.stream)
 	f.passages--
 	if p.source.IsValid() {
-		f.sources.release(p.source)
+		f.sources.Release(p.source)
 	}
 	return p.record
 }

@@ -2,12 +2,16 @@ package httpfront
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -239,3 +243,81 @@ func (t tap) Request([]byte)                                        {}
 func (t tap) ResponseField(name, value []byte)                      {}
 func (t tap) Response([]byte)                                       {}
 func (t tap) Finish(_ *pipeline.Exchange, record *fieldgate.Record) { t <- *record }
+
+// Over TLS on either side a WebSocket is the relay's as well.
+func TestSecuredWebSockets(t *testing.T) {
+	service := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		socket, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer socket.CloseNow()
+		for {
+			kind, message, err := socket.Read(r.Context())
+			if err != nil || socket.Write(r.Context(), kind, message) != nil {
+				return
+			}
+		}
+	}))
+	t.Cleanup(service.Close)
+	authority := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(authority, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: service.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g := newGateway(t, newEcho(t), nil)
+	secure := "wss://" + g.serveTLS(t)
+	ctx := within(t)
+	trusting := &websocket.DialOptions{CompressionMode: websocket.CompressionDisabled, HTTPHeader: http.Header{"Authorization": {"Bearer " + g.token}},
+		HTTPClient: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}}}}}
+	echoes := func(t *testing.T, address string) *websocket.Conn {
+		t.Helper()
+		socket, _, err := websocket.Dial(ctx, address, trusting)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { socket.CloseNow() })
+		for _, n := range []int{1, 1000, 30_000} {
+			message := strings.Repeat("m", n)
+			if err := socket.Write(ctx, websocket.MessageText, []byte(message)); err != nil {
+				t.Fatal(err)
+			}
+			if _, got, err := socket.Read(ctx); err != nil || string(got) != message {
+				t.Fatalf("%d bytes, %v", len(got), err)
+			}
+		}
+		if runs("tunnel.Copy(") || runs("subscribeWebSocket(") {
+			t.Error("it has goroutines of its own")
+		}
+		return socket
+	}
+	t.Run("client", func(t *testing.T) {
+		echoes(t, secure+"/chat").Close(websocket.StatusNormalClosure, "")
+	})
+	services := []fieldgate.Upstream{{Name: "service", Addresses: []string{service.URL}, TLS: &fieldgate.UpstreamTLS{CAFile: authority, ServerName: "example.com"}}}
+	if err := g.pipeline.Upstreams.Replace(services); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("service", func(t *testing.T) {
+		echoes(t, "ws://"+g.address+"/chat").Close(websocket.StatusNormalClosure, "")
+	})
+	both := echoes(t, secure+"/chat")
+	subscribed, _, err := websocket.Dial(ctx, secure+"/events/thermo-1", trusting)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer subscribed.CloseNow()
+	g.waitForStreams(t, 2)
+	g.publish("d/thermo-1/t", "hot", false)
+	if _, got, err := subscribed.Read(ctx); err != nil || string(got) != "hot" {
+		t.Fatalf("%q, %v", got, err)
+	}
+	if runs("subscribeWebSocket(") {
+		t.Error("a subscription has goroutines of its own")
+	}
+	g.revoke(t)
+	if _, _, err := subscribed.Read(ctx); websocket.CloseStatus(err) != websocket.StatusPolicyViolation {
+		t.Error(err)
+	}
+	both.CloseNow()
+	g.waitForConnections(t, 0)
+}

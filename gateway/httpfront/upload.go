@@ -169,7 +169,7 @@ func (c *connection) endUpload() *fieldgate.Problem {
 		c.link.SetReadDeadline(longAgo)
 	}
 	<-u.ended
-	c.readBy = time.Time{}
+	c.readBy = 0
 	return nil
 }
 

@@ -2,6 +2,7 @@ package httpfront
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"net/http"
 	"sync"
@@ -42,6 +43,7 @@ func (c *connection) subscribeWebSocket() {
 	if err := c.request.CheckWebSocket(); err != nil {
 		c.keep = false
 		refusal := err.(*h1.Error)
+		x.ProblemStatus = refusal.Status
 		x.Fail(fieldgate.NewProblem(fieldgate.ProblemBadRequest, refusal.Reason))
 		c.answerRefusal(refusal.Status, refusal.Reason)
 		return
@@ -103,7 +105,7 @@ func (c *connection) subscribeWebSocket() {
 			}
 			return
 		case <-s.closed:
-			c.write(h1.AppendClose(out, h1.ClosePolicy, revoked))
+			c.write(h1.AppendClose(out, h1.ClosePolicy, cmp.Or(s.why, revoked)))
 			return
 		case <-c.front.ending:
 			c.write(h1.AppendClose(out, h1.CloseGoingAway, ""))
@@ -127,7 +129,8 @@ func appendMessage(out []byte, m *broker.Message) []byte {
 
 // handOverSubscription gives the WebSocket to the relay, if that can take it.
 func (c *connection) handOverSubscription(s *subscription) bool {
-	if c.tcp == nil || c.exchange.Copy != nil {
+	client, ok := c.tunnelLink()
+	if !ok {
 		return false
 	}
 	c.noDeadlines()
@@ -139,7 +142,7 @@ func (c *connection) handOverSubscription(s *subscription) bool {
 		return false // its caller was revoked meanwhile
 	}
 	var err error
-	if s.stream.tunnel, err = f.tunnels.TakeFeed(c.tcp, c.reader.Buffered(), h); err != nil {
+	if s.stream.tunnel, err = f.tunnels.TakeFeed(client, c.reader.Buffered(), h); err != nil {
 		return false
 	}
 	c.passOn(&h.passage)

@@ -1,10 +1,12 @@
 package mqttfront
 
 import (
+	"errors"
 	"strings"
 	"time"
 
 	"fieldgate"
+	"fieldgate/gateway/mqttexchange"
 	"fieldgate/gateway/pipeline"
 	"fieldgate/protocol/mqtt"
 )
@@ -14,19 +16,41 @@ const maxClientID = 256
 
 // connect decides about a CONNECT. Nothing of the client's is remembered before it is identified.
 func (c *connection) connect(p *mqtt.Connect, now time.Time) {
-	f := c.front
+	f := c.front()
+	if r := c.listener.Terms.Redirect; r != nil {
+		f.Counters.Refused.Add(1)
+		c.mqtt.Redirect(r.Reason, r.Server)
+		return
+	}
+	if f.config.Backbone != nil && !f.config.Backbone.Ready() {
+		c.refuseReason(mqtt.ServerUnavailable, "")
+		return
+	}
+	if p.Properties.Has(mqtt.AuthenticationMethod) {
+		c.authenticate(p, now)
+		return
+	}
 	var problem *fieldgate.Problem
-	if c.caller, problem = f.pipeline.Identify(p.Username, p.Password); problem != nil {
+	if c.caller, problem = c.identify(p); problem != nil {
 		c.recordRefusal(problem)
 		c.refuse(problem)
 		return
 	}
+	c.begin(p, nil, now)
+}
+
+// begin gives the caller of a CONNECT its session. proof is the end of an enhanced authentication, nil without one.
+func (c *connection) begin(p *mqtt.Connect, proof []byte, now time.Time) {
+	f := c.front()
 	c.client = string(p.ClientID)
-	if len(c.client) > maxClientID || strings.HasPrefix(c.client, formerClient) {
+	if len(c.client) > maxClientID || strings.HasPrefix(c.client, "\x00") {
 		c.refuseReason(mqtt.ClientIdentifierNotValid, "")
 		return
 	}
-	acceptance := mqtt.Acceptance{}
+	acceptance := mqtt.Acceptance{ServerKeepAlive: c.listener.Terms.serverKeepAlive(p), AuthenticationData: proof}
+	if c.caller.Ref != 0 && p.Properties.Number(mqtt.RequestResponseInformation) == 1 { // §3.1.2.11.6
+		acceptance.ResponseInformation = []byte(fieldgate.ReplyPrefix + c.caller.ID + "/")
+	}
 	if c.client == "" {
 		c.client = newClientID()
 		acceptance.AssignedClientID = []byte(c.client)
@@ -35,57 +59,95 @@ func (c *connection) connect(p *mqtt.Connect, now time.Time) {
 	if p.HasWill {
 		last = c.newWill(p)
 		if problem := c.checkWill(last); problem != nil {
+			f.Counters.Denied.Add(problem.Code)
 			c.refuse(problem)
 			return
 		}
 	}
 
-	expiry := f.sessionExpiry(p)
+	expiry := c.sessionExpiry(p)
 	if wanted := p.Properties.Number(mqtt.SessionExpiryInterval); wanted != expiry {
 		acceptance.SessionExpiry = &expiry
 	}
-	s, present, due := f.takeSession(c, p.CleanStart, expiry)
-	f.publishWill(due)
-	if s == nil {
-		c.refuseReason(mqtt.QuotaExceeded, "The gateway holds as many sessions as it may, of all or of this caller.")
+	s, present, claim, ok := c.ownSession(p.CleanStart, expiry, last)
+	if !ok {
 		return
 	}
-	if expiry > 0 {
-		if err := f.keep(s); err != nil {
+	if expiry > 0 && claim == 0 {
+		if err := f.keep(s, last); err != nil {
 			f.abandon(s, present)
 			c.refuseReason(mqtt.ServerUnavailable, "The session could not be stored; try again later.")
 			return
 		}
 	}
 	acceptance.Session, acceptance.SessionPresent = &s.state, present
-	if !c.attach(s, last, acceptance, now) {
+	if !c.attach(s, claim, last, acceptance, now) {
 		c.refuseReason(mqtt.ServerBusy, "")
 	}
 }
 
 // sessionExpiry is how many seconds the session will outlive its connection. A 3.1.1 client only says whether it does.
-func (f *Front) sessionExpiry(p *mqtt.Connect) uint32 {
+func (c *connection) sessionExpiry(p *mqtt.Connect) uint32 {
+	longest := c.listener.Terms.MaxSessionExpiry
 	if p.Version == mqtt.V311 {
 		if p.CleanStart {
 			return 0
 		}
-		return f.config.MaxSessionExpiry
+		return longest
 	}
-	return min(p.Properties.Number(mqtt.SessionExpiryInterval), f.config.MaxSessionExpiry)
+	return min(p.Properties.Number(mqtt.SessionExpiryInterval), longest)
+}
+
+// ownSession finds or makes the client's session, or refuses the CONNECT. claim is that by which this node has a session of a log.
+func (c *connection) ownSession(cleanStart bool, expiry uint32, last *will) (s *session, present bool, claim uint64, ok bool) {
+	f := c.front()
+	caller := callerOf(c.caller)
+	key := sessionKey{caller, c.client}
+	if f.byLog(key, expiry) {
+		outcome, err := f.claim(key, c, cleanStart, expiry, last)
+		switch {
+		case errors.Is(err, errFullOfSessions):
+			c.refuseReason(mqtt.QuotaExceeded, fullOfSessions)
+			return nil, false, 0, false
+		case err != nil:
+			c.refuseReason(mqtt.ServerUnavailable, "The session could not be stored; try again later.")
+			return nil, false, 0, false
+		}
+		f.publishWill(outcome.due)
+		if outcome.session != nil {
+			return outcome.session, outcome.present, outcome.claim, true
+		}
+	}
+	s, present, due := f.takeSession(c, cleanStart, expiry)
+	f.publishWill(due)
+	if s == nil {
+		c.refuseReason(mqtt.QuotaExceeded, fullOfSessions)
+	}
+	return s, present, 0, s != nil
+}
+
+const fullOfSessions = "The gateway holds as many sessions as it may, of all or of this caller."
+
+// isFull says whether no session may be added for the connection's caller. f is locked.
+func (f *Front) isFull(c *connection) bool {
+	// Callers that nobody has identified are not told apart by what they call themselves.
+	full := c.caller.Ref != 0 && f.sessions.countOf(callerOf(c.caller)) >= f.config.MaxSessionsOfCaller
+	return full || f.sessions.count >= f.config.MaxSessions || f.stopping
 }
 
 // takeSession finds or makes the client's session and ends a connection that has it now [MQTT-3.1.4-3]. due is the
 // will that this makes due. The session has no connection until attach: meanwhile messages wait in it.
 func (f *Front) takeSession(c *connection, cleanStart bool, expiry uint32) (s *session, present bool, due *will) {
-	key := sessionKey{string(c.caller.Kind), c.caller.ID, c.client}
+	caller := callerOf(c.caller)
+	key := sessionKey{caller, c.client}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if s = f.sessions[key]; s != nil {
+	if s = f.sessions.find(key); s != nil {
 		s.mu.Lock()
 		s.stopTimersLocked()
 		if old := s.conn; old != nil {
 			old.end(mqtt.SessionTakenOver)
-			s.conn = nil
+			s.conn, s.since = nil, time.Now().UnixNano()
 			if s.will != nil && (s.will.delay == 0 || cleanStart) {
 				due = s.will
 			}
@@ -103,16 +165,12 @@ func (f *Front) takeSession(c *connection, cleanStart bool, expiry uint32) (s *s
 			return s, true, due
 		}
 	}
-	caller := callerKey{c.caller.Kind, c.caller.ID}
-	// Callers that nobody has identified are not told apart by what they call themselves.
-	full := c.caller.Ref != 0 && len(f.callers[caller]) >= f.config.MaxSessionsOfCaller
-	if full || len(f.sessions) >= f.config.MaxSessions || f.stopping {
+	if f.isFull(c) {
 		return nil, false, due
 	}
-	s = f.newSession(key, caller)
+	s = f.newSession(key)
 	s.expiry = expiry
-	f.sessions[key] = s
-	f.addCaller(s)
+	f.sessions.add(s)
 	return s, false, due
 }
 
@@ -125,31 +183,39 @@ func (f *Front) abandon(s *session, present bool) {
 	switch {
 	case s.ended || s.conn != nil:
 	case present:
+		f.tellInterest(s)
 		f.expireLater(s)
 	default:
 		f.endSession(s)
 	}
 }
 
-// attach joins connection and session and accepts the CONNECT.
-func (c *connection) attach(s *session, last *will, acceptance mqtt.Acceptance, now time.Time) bool {
+// attach joins connection and session, which this node has by a claim where nodes share a log, and accepts the CONNECT.
+func (c *connection) attach(s *session, claim uint64, last *will, acceptance mqtt.Acceptance, now time.Time) bool {
 	s.mu.Lock()
-	if s.ended {
+	if s.ended || claim != 0 && claim != s.waiting.holder.claim { // somebody was quicker, or here too
 		s.mu.Unlock()
 		return false
 	}
 	if other := s.conn; other != nil { // another connection of the same client was as quick as this one
 		other.end(mqtt.SessionTakenOver)
 	}
-	s.conn, s.will = c, last
+	accepted := c.front().cluster.Now()
+	s.conn, s.since, s.will = c, accepted.UnixNano(), last
+	c.front().tellInterest(s)
+	if claim == 0 { // otherwise the log has told the other nodes
+		c.front().cluster.TakeOver(string(s.key.caller.kind), s.key.caller.id, s.key.client, accepted)
+	}
+	s.listener = c.listener
 	c.session, c.mu = s, &s.mu
-	s.admitted = nil  // what a session that was away subscribed to is asked about again
+	s.admitted = 0    // what a session that was away subscribed to is asked about again
 	c.handling = true // this goroutine writes when it is done
 	c.mqtt.Accept(acceptance, now)
+	c.front().fetch(s)
 	s.mu.Unlock()
 
 	// What changed between Identify and now found no connection to close.
-	if problem := c.front.pipeline.Valid(c.caller); problem != nil || c.front.isStopping() {
+	if problem := c.front().pipeline.Valid(c.caller); problem != nil || c.front().isStopping() {
 		s.mu.Lock()
 		reason := mqtt.NotAuthorized
 		if problem == nil {
@@ -163,46 +229,30 @@ func (c *connection) attach(s *session, last *will, acceptance mqtt.Acceptance, 
 
 // refuse answers the CONNECT with a problem.
 func (c *connection) refuse(problem *fieldgate.Problem) {
-	reason := mqtt.NotAuthorized
-	switch problem.Code {
-	case fieldgate.ProblemUnauthenticated:
-		reason = mqtt.BadUserNameOrPassword
-	case fieldgate.ProblemInvalidPayload, fieldgate.ProblemUnsupportedMedia:
-		reason = mqtt.PayloadFormatInvalid // of the will
-	case fieldgate.ProblemNotFound:
-		reason = mqtt.TopicNameInvalid // of the will
-	case fieldgate.ProblemRateLimited, fieldgate.ProblemTooLarge:
-		reason = mqtt.QuotaExceeded
-	}
-	c.refuseReason(reason, problem.Detail)
+	c.refuseReason(mqttexchange.ConnectReason(problem.Code), problem.Detail)
 }
 
 func (c *connection) refuseReason(reason mqtt.Reason, text string) {
-	c.front.Counters.Refused.Add(1)
+	c.front().Counters.Refused.Add(1)
 	c.mqtt.Refuse(reason, text)
 }
 
-// recordRefusal leaves a Record of what was refused before an exchange could begin.
+// recordRefusal leaves a Record of what was refused before an exchange could begin: the CONNECT, or later a packet that was none.
 func (c *connection) recordRefusal(problem *fieldgate.Problem) {
-	x := &pipeline.Exchange{Protocol: fieldgate.ProtocolMQTT, Source: c.source, Caller: c.caller, ClientID: c.client}
-	c.attribute(x)
-	c.front.pipeline.Malformed(x, problem)
-}
-
-// attribute says whose exchange it is where the pipeline refused it before it asked.
-func (c *connection) attribute(x *pipeline.Exchange) {
-	switch {
-	case c.caller == nil || x.Principal.Kind != "":
-	case c.caller.Ref != 0:
-		x.Principal = c.front.pipeline.Directory.Principal(c.caller.Ref)
-	default:
-		x.Principal = fieldgate.Principal{Kind: c.caller.Kind, ID: c.caller.ID}
+	x := &pipeline.Exchange{Protocol: fieldgate.ProtocolMQTT, Method: fieldgate.MethodConnect, Source: c.source, Caller: c.caller, ClientID: c.client}
+	if c.session != nil {
+		x.Method = fieldgate.MethodOther
 	}
+	c.front().pipeline.Attribute(x)
+	c.front().pipeline.Malformed(x, problem)
 }
 
 // disconnected handles the client's DISCONNECT: without 0x04 its will is forgotten [MQTT-3.14.4-3].
 func (c *connection) disconnected(p *mqtt.Disconnect) {
 	s := c.session
+	if s == nil {
+		return // in the middle of its authentication
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn != c {
@@ -212,7 +262,7 @@ func (c *connection) disconnected(p *mqtt.Disconnect) {
 		s.will = nil
 	}
 	if p.Properties.Has(mqtt.SessionExpiryInterval) { // §3.14.2.2.2
-		s.expiry = min(p.Properties.Number(mqtt.SessionExpiryInterval), c.front.config.MaxSessionExpiry)
+		s.expiry = min(p.Properties.Number(mqtt.SessionExpiryInterval), c.listener.Terms.MaxSessionExpiry)
 	}
 }
 
@@ -226,16 +276,15 @@ func (f *Front) departed(c *connection) {
 	s.mu.Lock()
 	var due *will
 	if s.conn == c {
-		s.conn = nil
+		s.conn, s.since = nil, time.Now().UnixNano()
 		switch {
 		case s.ended:
 		case s.expiry == 0:
 			due = f.endSession(s) // its will is due with its end, whatever its delay [MQTT-3.1.2-8]
 		default:
-			due = f.delayWill(s)
-			if s.number != 0 {
-				f.journal.append(nil, entry{kind: entrySession, session: s.number, key: s.key, expiry: s.expiry, away: time.Now()})
-			}
+			due = f.delayWill(s, 0)
+			f.tellInterest(s)
+			f.saveAway(s)
 			f.expireLater(s)
 		}
 	}

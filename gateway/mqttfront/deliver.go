@@ -1,12 +1,14 @@
 package mqttfront
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"fieldgate"
 	"fieldgate/gateway/broker"
+	"fieldgate/gateway/mqttstore"
 	"fieldgate/gateway/pipeline"
 	"fieldgate/protocol/mqtt"
 )
@@ -20,56 +22,51 @@ type matching struct {
 
 type receiver struct {
 	session *session
+	place   place
+	later   bool // not before the message is on disk
+	shared  bool // by a shared subscription
 	mqtt.Delivery
 }
 
-// Publish delivers a message to the sessions that subscribed to its topic. Receivers with a session in the journal, and a
+// Publish delivers a message to the sessions that subscribed to its topic. Receivers with a session in the store, and a
 // retained message, make it durable first: acknowledged, unless nil, is called when that is done. It implements
 // broker.Sessions.
-func (f *Front) Publish(m *broker.Message, acknowledged func(error)) { f.route(m, nil, acknowledged) }
+func (f *Front) Publish(m *broker.Message, acknowledged func(error)) {
+	b := f.newBatch()
+	b.Publish(m, acknowledged)
+	b.end()
+}
 
-// route delivers a message; caller is whom it answers, nil if it is no answer. On the topics of answers only their caller
-// hears anything, and nothing but answers, whatever contracts let others publish or subscribe to.
-func (f *Front) route(m *broker.Message, caller *callerKey, acknowledged func(error)) {
+// route delivers a message, as part of a batch. On the topics of answers only their caller hears anything, and nothing but answers, whatever
+// contracts let others publish or subscribe to. received is what is to be remembered of it.
+func (f *Front) route(m *broker.Message, received mqttstore.Received, acknowledged func(error), b *batch) {
 	found := f.matches.Get().(*matching)
-	f.tree.Match([]byte(m.Topic), &found.Matches)
-	f.address(m, caller, found)
+	b.topic = append(b.topic[:0], m.Topic...)
+	f.tree.Match(b.topic, &found.Matches)
+	f.address(m, found)
+	f.handOut(m, found, received, acknowledged, b)
+}
 
-	number := uint64(0)
-	var recipients []recipient
-	if m.QoS > 0 {
-		for i := range found.receivers {
-			r := &found.receivers[i]
-			if r.QoS == 0 {
-				continue
-			}
-			r.session.mu.Lock()
-			kept := r.session.number
-			r.session.mu.Unlock()
-			if kept != 0 {
-				if number == 0 {
-					number = f.number.Add(1)
-				}
-				r.Token = number
-				recipients = append(recipients, recipient{kept, r.QoS, r.Retain, r.SubscriptionIDs})
-			}
+// handOut gives a message to those that were found for it, and found back.
+func (f *Front) handOut(m *broker.Message, found *matching, received mqttstore.Received, acknowledged func(error), b *batch) {
+	kept := (m.QoS > 0 || m.Retain) && f.keepMessage(m, found, received, acknowledged)
+	var message *mqtt.Message
+	for i := range found.receivers {
+		r := &found.receivers[i]
+		if r.later {
+			continue
 		}
-	}
-	if recipients != nil || m.Retain {
-		f.journal.append(acknowledged, entry{kind: entryMessage, number: number, message: m, recipients: recipients})
-	}
-	if len(found.receivers) > 0 {
-		now := time.Now()
-		message := encodeMessage(m)
-		for i := range found.receivers {
-			r := &found.receivers[i]
-			r.Message = message
-			f.deliver(r.session, r.Delivery, now)
+		if message == nil {
+			message = b.encode(m)
 		}
+		r.Message = message
+		f.deliver(r, m, b)
 	}
-	if recipients == nil && !m.Retain && acknowledged != nil {
+	if !kept && acknowledged != nil {
 		acknowledged(nil)
 	}
+	b.encoded = mqtt.Message{}
+	b.forgetProjected()
 	clear(found.receivers)
 	clear(found.index)
 	found.receivers = found.receivers[:0]
@@ -78,10 +75,10 @@ func (f *Front) route(m *broker.Message, caller *callerKey, acknowledged func(er
 
 // address makes one delivery for each session. Of a session's overlapping subscriptions the highest QoS counts, and all
 // their identifiers go along [MQTT-3.3.4-2] [MQTT-3.3.4-4].
-func (f *Front) address(m *broker.Message, caller *callerKey, found *matching) {
+func (f *Front) address(m *broker.Message, found *matching) {
 	answer := answers(m.Topic)
 	add := func(s *mqtt.Subscription[*session]) {
-		if answer && (caller == nil || s.Subscriber.caller != *caller) {
+		if answer && s.Subscriber.key.caller != (callerKey{m.Answers.Kind, m.Answers.ID}) {
 			return
 		}
 		if s.NoLocal && s.Subscriber.sameClient(m) { // [MQTT-3.8.3-3]
@@ -103,7 +100,7 @@ func (f *Front) address(m *broker.Message, caller *callerKey, found *matching) {
 			}
 			found.index[s.Subscriber] = len(found.receivers)
 		}
-		found.receivers = append(found.receivers, receiver{s.Subscriber, d})
+		found.receivers = append(found.receivers, receiver{session: s.Subscriber, Delivery: d})
 	}
 	for _, s := range found.Subscriptions {
 		add(s)
@@ -111,8 +108,13 @@ func (f *Front) address(m *broker.Message, caller *callerKey, found *matching) {
 	// A shared subscription is one of its own: its message comes besides those of other subscriptions (§4.8.2).
 	found.Overlap = false
 	for _, group := range found.Groups {
-		if s := group.Pick((*session).present); s != nil {
+		s := f.member(m, group)
+		if s != nil && slices.Contains(m.Shares, s.Filter) == m.Relayed { // else it is another node's turn
+			before := len(found.receivers)
 			add(s)
+			for i := before; i < len(found.receivers); i++ {
+				found.receivers[i].shared = true
+			}
 		}
 	}
 }
@@ -126,26 +128,39 @@ func (s *session) present() bool {
 	return s.conn != nil
 }
 
-// deliver hands a delivery to a session: to its client, or into its queue.
-func (f *Front) deliver(s *session, d mqtt.Delivery, now time.Time) {
+// deliver hands a delivery to a session: to its client, or into its queue in memory, or it leaves it in the store.
+func (f *Front) deliver(r *receiver, m *broker.Message, b *batch) {
+	s, d := r.session, &r.Delivery
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if r.place == inMemory {
+		s.waiting.transit--
+	}
+	if d.Message.Retain {
+		s.overtaken(string(d.Message.Topic))
+	}
+	if s.ended || s.remote || r.place == nowhere {
+		return
+	}
+	hears, seen := f.hears(s, d.Message.Topic, b.seen[:0])
+	b.seen = seen
 	ok := false
 	switch {
-	case s.ended:
+	case !hears || r.place != inStore && len(seen) > 0 && !b.project(d, m, seen):
+		f.done(s, d, mqtt.Refused)
 		return
-	case !f.hears(s, d.Message.Topic):
-		if d.Token != 0 && s.number != 0 {
-			f.journal.append(nil, entry{kind: entryDone, session: s.number, number: d.Token})
-		}
+	case r.place == inStore:
+		f.Counters.Delivered.Add(1)
+		f.fetch(s)
 		return
 	case s.conn != nil:
-		ok = s.conn.mqtt.Deliver(d, now)
-		s.conn.flushLater()
+		b.lend(s.conn)
+		ok = s.conn.mqtt.Deliver(*d, b.now)
+		s.conn.flushIn(b)
 	case d.QoS > 0:
-		ok = s.state.Enqueue(d)
+		ok = s.state.Enqueue(*d)
 	}
-	f.delivered(s, &d, ok)
+	f.delivered(s, d, ok)
 }
 
 // delivered counts a delivery that a session took or, at QoS 0, did not take: of others Session.Done tells. s is locked.
@@ -172,28 +187,76 @@ const droppedInterval = 10 * time.Second
 
 // recordDropped leaves a Record that the session's client missed messages, the first at once. s is locked.
 func (f *Front) recordDropped(s *session, topic []byte) {
-	s.dropped.messages++
+	d := s.more().dropped
+	if d == nil {
+		d = new(dropped)
+		s.seldom.dropped = d
+	}
+	d.messages++
 	now := time.Now()
-	if now.Sub(s.dropped.recorded) < droppedInterval {
+	if now.Sub(d.recorded) < droppedInterval {
 		return
 	}
 	x := &pipeline.Exchange{Protocol: fieldgate.ProtocolMQTT, Method: fieldgate.MethodSubscribe, Path: topic, ClientID: s.key.client,
-		Principal: fieldgate.Principal{Kind: s.caller.kind, ID: s.caller.id}, Findings: fieldgate.FindingDropped,
-		Detail: strconv.Itoa(s.dropped.messages) + " messages did not fit what the client takes or its queue holds"}
+		Principal: s.key.caller.principal(), Findings: fieldgate.FindingDropped,
+		Detail: strconv.Itoa(d.messages) + " messages did not fit what the client takes or its queue holds"}
 	f.pipeline.Malformed(x, errDropped)
-	s.dropped = dropped{recorded: now}
+	*d = dropped{recorded: now}
 }
 
 var errDropped = fieldgate.NewProblem(fieldgate.ProblemOverloaded, "The subscriber is too slow, or takes smaller packets only.")
 
+// encode is encodeMessage for deliveries. Those at QoS 0 keep nothing of the message.
+func (b *batch) encode(m *broker.Message) *mqtt.Message {
+	if m.QoS > 0 {
+		return encodeMessage(m)
+	}
+	b.encoded = mqtt.Message{Topic: b.topic}
+	fill(&b.encoded, m)
+	return &b.encoded
+}
+
+// projected is a message as some receivers see it.
+type projected struct {
+	message *broker.Message
+	encoded *mqtt.Message
+}
+
+// project has the delivery be of the message as it is seen through the projections; no: there is nothing to be seen.
+func (b *batch) project(d *mqtt.Delivery, m *broker.Message, seen []*pipeline.Projection) bool {
+	made := project(m, seen)
+	if made == nil || made == m {
+		return made != nil
+	}
+	i := slices.IndexFunc(b.projected, func(p projected) bool { return p.message == made })
+	if i < 0 {
+		i = len(b.projected)
+		b.projected = append(b.projected, projected{made, encodeProjected(made, d.Message.Size())})
+	}
+	d.Message = b.projected[i].encoded
+	return true
+}
+
+// encodeProjected is encodeMessage for a message that is seen in part, and counts for what all of it does: that is what the store keeps.
+func encodeProjected(m *broker.Message, size int) *mqtt.Message {
+	out := encodeMessage(m)
+	out.Whole = size
+	return out
+}
+
 // encodeMessage gives the message in the form that sessions share. What came over MQTT carries the properties that its
 // publisher set and no other.
 func encodeMessage(m *broker.Message) *mqtt.Message {
-	out := &mqtt.Message{Topic: []byte(m.Topic), Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Forward: m.Properties, Expires: m.Expires}
+	out := &mqtt.Message{Topic: []byte(m.Topic)}
+	fill(out, m)
+	return out
+}
+
+func fill(out *mqtt.Message, m *broker.Message) {
+	out.Payload, out.QoS, out.Retain, out.Forward, out.Expires = m.Payload, m.QoS, m.Retain, m.Properties, m.Expires
 	if m.Client == "" && m.ContentType != "" {
 		var p mqtt.Properties
 		p.SetText(mqtt.ContentType, []byte(m.ContentType))
 		out.Forward = append(p.AppendForward(nil), m.Properties...)
 	}
-	return out
 }

@@ -2,9 +2,9 @@ package mqttfront
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"strconv"
@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"fieldgate"
+	"fieldgate/gateway/mqttstore"
 	"fieldgate/protocol/mqtt"
+	"fieldgate/test/smalldisk"
 )
 
 // persistent asks for a session that outlives its connection, in either version.
@@ -115,25 +117,28 @@ func TestExpiryGoesOnOverRestarts(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	g.stopRun()
-	j := openTest(t, g.folder, new(bytes.Buffer))
-	for _, s := range j.stored.sessions {
-		switch {
-		case s.key.client == "long gone" && s.away.IsZero():
-			t.Error("the journal does not say since when the client is away")
-		case s.key.client == "long gone":
-			s.away = s.away.Add(-2 * time.Hour)
-		case !s.away.IsZero():
-			s.away = time.Time{} // as a kill would have left it
-		}
-	}
-	if err := j.compact(); err != nil {
+	store, err := mqttstore.Open(mqttstore.Config{Folder: g.folder, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
 		t.Fatal(err)
 	}
-	j.file.Close()
+	for _, kept := range store.Sessions() {
+		switch {
+		case kept.Client == "long gone" && kept.Away.IsZero():
+			t.Error("the store does not say since when the client is away")
+		case kept.Client == "long gone":
+			kept.Away = kept.Away.Add(-2 * time.Hour)
+		default:
+			kept.Away = time.Time{} // as a kill would have left it
+		}
+		store.SaveSession(kept.Number, &kept.Session, nil, nil)
+	}
+	ended, end := context.WithCancel(context.Background())
+	end()
+	store.Run(ended, g.Front)
 	g.start(nil)
 	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		g.mu.Lock()
-		n := len(g.sessions)
+		n := g.sessions.count
 		g.mu.Unlock()
 		if n == 1 {
 			break
@@ -166,7 +171,9 @@ func TestSessionEndsWithItsExpiry(t *testing.T) {
 
 // While the disk takes nothing, nothing is acknowledged that would need it; afterwards everything works again.
 func TestPublishIsNotAcknowledgedOnAFullDisk(t *testing.T) {
-	g := newGateway(t, nil)
+	folder := t.TempDir()
+	smalldisk.Mount(t, folder, 64)
+	g := newGatewayIn(t, folder, nil)
 	device := g.connect("d1", persistent(mqtt.V5, "sleepy"))
 	device.hear("d/d1/command", 1)
 	device.Disconnect(0)
@@ -174,15 +181,7 @@ func TestPublishIsNotAcknowledgedOnAFullDisk(t *testing.T) {
 	if got := app.send(publish("d/d1/command", "before", 1)); got != mqtt.Success {
 		t.Fatal(got)
 	}
-	blocker := g.journal.path + ".new"
-	if err := os.Mkdir(blocker, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	full, err := os.OpenFile("/dev/full", os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g.journal.replaceFile(full)
+	give := smalldisk.Fill(t, g.folder)
 	if got := app.send(publish("d/d1/command", "during", 1)); got != mqtt.QuotaExceeded {
 		t.Fatalf("acknowledged with %v", got)
 	}
@@ -194,9 +193,7 @@ func TestPublishIsNotAcknowledgedOnAFullDisk(t *testing.T) {
 	if got := g.connect("d2", mqtt.ClientOptions{}).send(publish("d/d2/raw", "needs no disk", 1)); got != mqtt.Success {
 		t.Fatal(got)
 	}
-	if err := os.Remove(blocker); err != nil {
-		t.Fatal(err)
-	}
+	give()
 	if got := app.send(publish("d/d1/command", "after", 1)); got != mqtt.Success {
 		t.Fatalf("after recovery: %v", got)
 	}
@@ -232,7 +229,7 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 	folder := t.TempDir()
 	serve := func() (g *gateway, kill func()) {
 		child := exec.Command(os.Args[0], "-test.run=^TestServeForKill$")
-		child.Env = append(os.Environ(), childFolder+"="+folder)
+		child.Env = append(os.Environ(), childFolder+"="+folder, "TMPDIR="+t.TempDir()) // which a killed child does not clear
 		out, err := child.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -296,4 +293,72 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 		t.Fatalf("retained message is number %d of %d", got, acknowledged)
 	}
 	t.Logf("%d acknowledged messages survived 10 kills, %d of them while publishing", acknowledged, underLoad)
+}
+
+// A will survives a kill, since its session does: it is published after the restart, when its delay has passed [MQTT-3.1.2-8].
+func TestWillSurvivesRestart(t *testing.T) {
+	for _, delay := range []uint32{0, 1} {
+		g := newGateway(t, nil)
+		rawDialWith(t, g, "d1", "mortal", func(p *mqtt.Connect) {
+			p.Properties.SetNumber(mqtt.SessionExpiryInterval, 3600)
+			p.HasWill, p.WillTopic, p.WillPayload, p.WillQoS, p.WillRetain = true, []byte("d/d1/status"), []byte("gone"), 1, true
+			p.WillProperties.SetNumber(mqtt.WillDelayInterval, delay)
+		})
+		killed := t.TempDir() // what a kill would have left
+		if err := os.CopyFS(killed, os.DirFS(g.folder)); err != nil {
+			t.Fatal(err)
+		}
+		g.stopRun()
+		g.folder = killed
+		g.start(nil)
+		app := g.connect("dash", mqtt.ClientOptions{})
+		app.hear("d/+/status", 1)
+		if r := app.next(); r.payload != "gone" || r.topic != "d/d1/status" {
+			t.Errorf("delay %d: heard %+v", delay, r)
+		}
+		app.Close()
+		g.stopRun()
+	}
+}
+
+// A client that was away for thousands of messages gets all of them, in order, though few of them are ever in memory.
+func TestLongQueueIsReadInOrder(t *testing.T) {
+	const count = 3000
+	g := newGateway(t, func(c *Config) { c.MaxQueued = count })
+	device := g.connect("d1", persistent(mqtt.V5, "sleepy"))
+	device.hear("d/d1/command", 1)
+	device.Disconnect(0)
+	app := rawDial(t, g, "dash", "sender")
+	send := func(from, to int) {
+		var packets []byte
+		for i := from; i < to; i++ {
+			p := publish("d/d1/command", strconv.Itoa(i), 1)
+			p.PacketID = uint16(i%50 + 1)
+			packets = p.Append(packets, mqtt.V5)
+			if (i+1)%50 == 0 || i+1 == to {
+				app.write(packets)
+				packets = packets[:0]
+				for range i%50 + 1 {
+					app.packet(mqtt.PUBACK)
+				}
+			}
+		}
+	}
+	send(0, count/2)
+	device = g.connect("d1", persistent(mqtt.V5, "sleepy"))
+	send(count/2, count) // while it takes what waited
+	for want := range count {
+		if r := device.next(); r.payload != strconv.Itoa(want) {
+			t.Fatalf("got message %s, want %d", r.payload, want)
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for s := range g.sessions.all() {
+		s.mu.Lock()
+		if n := s.state.Waiting(); n > readAhead {
+			t.Errorf("%d messages wait in memory", n)
+		}
+		s.mu.Unlock()
+	}
 }

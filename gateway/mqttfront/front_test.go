@@ -452,7 +452,7 @@ func TestPassThroughDoesNotReachReplies(t *testing.T) {
 func TestBrokerJoinsProtocols(t *testing.T) {
 	g := newGateway(t, nil)
 	heard := make(chan *broker.Message, 1)
-	defer g.pipeline.Broker.Subscribe("d/d1/raw", 1, stream(heard))()
+	defer g.pipeline.Broker.Subscribe("d/d1/raw", 1, listener(heard))()
 	g.connect("d1", mqtt.ClientOptions{}).send(publish("d/d1/raw", "hello", 1))
 	if m := <-heard; string(m.Payload) != "hello" || m.Publisher.ID != "d1" {
 		t.Fatalf("%+v", m)
@@ -465,15 +465,15 @@ func TestBrokerJoinsProtocols(t *testing.T) {
 	}
 }
 
-type stream chan *broker.Message
+type listener chan *broker.Message
 
-func (s stream) Deliver(m *broker.Message, _ byte) { s <- m }
+func (s listener) Deliver(m *broker.Message, _ byte) { s <- m }
 
 func TestTLS(t *testing.T) {
 	certified := httptest.NewTLSServer(nil) // for its certificate
 	defer certified.Close()
 	g := newGateway(t, func(c *Config) {
-		c.Listeners[0] = tls.NewListener(c.Listeners[0], &tls.Config{Certificates: certified.TLS.Certificates})
+		c.Listeners[0].TLS = &tls.Config{Certificates: certified.TLS.Certificates}
 	})
 	roots := x509.NewCertPool()
 	roots.AddCert(certified.Certificate())
@@ -513,5 +513,22 @@ func TestConnectDeadlineAndMalformedPackets(t *testing.T) {
 	}
 	if n := g.records.count(func(r *fieldgate.Record) bool { return r.Findings&fieldgate.FindingMalformed != 0 }); n != 1 {
 		t.Errorf("%d records of malformed packets", n)
+	}
+}
+
+// draft-ietf-httpapi-idempotency-key-header-07 section 2.6: a message that is sent again with its key is acknowledged again, and not heard again.
+func TestMessageWithKeyIsHeardOnce(t *testing.T) {
+	g := newGateway(t, nil)
+	device, app := g.connect("d1", mqtt.ClientOptions{}), g.connect("dash", mqtt.ClientOptions{})
+	app.subscribe(mqtt.Filter{Filter: []byte("d/+/once"), QoS: 1})
+	for i, key := range []string{"k1", "k1", "k1", "k2"} {
+		m := publish("d/d1/once", "open", byte(i%3))
+		m.Properties.AddUser("idempotency-key", key)
+		device.send(m)
+	}
+	for _, key := range []string{"k1", "k2"} {
+		if r := app.next(); r.user["idempotency-key"] != key {
+			t.Fatalf("heard %+v, want %s", r, key)
+		}
 	}
 }

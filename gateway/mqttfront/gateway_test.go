@@ -32,13 +32,17 @@ type records struct {
 	discard bool // for benchmarks
 }
 
-func (r *records) Add(record *fieldgate.Record) {
+func (r *records) Add(record *fieldgate.Record) (ticket uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.discard {
 		r.list = append(r.list, *record)
 	}
+	return 0
 }
+
+// Fold implements pipeline.Recorder: each exchange has a Record of its own.
+func (*records) Fold(uint64, time.Duration, uint64, uint64) bool { return false }
 
 func (r *records) count(match func(*fieldgate.Record) bool) (n int) {
 	r.mu.Lock()
@@ -92,13 +96,16 @@ func contracts() []*fieldgate.Contract {
 	store.HTTP = &fieldgate.HTTPBinding{Method: fieldgate.MethodPost, Path: "/devices/{id}/store"}
 	limited := operation("limited", "d/{id}/limited", fieldgate.ActionPublish, devices, id, anything, false)
 	limited.Limits = []fieldgate.Limit{{Count: 2, Period: time.Hour, Burst: 2, Key: fieldgate.LimitPrincipal}}
+	once := operation("once", "d/{id}/once", fieldgate.ActionPublish, devices, id, anything, false)
+	once.Policies = &fieldgate.Policies{Idempotency: &fieldgate.Idempotency{Field: "idempotency-key", TTL: time.Hour}}
 	return []*fieldgate.Contract{
 		{API: "thermo", Version: "1", Kind: fieldgate.KindAsyncAPI, State: fieldgate.LifecycleActive, Schemas: schemas, Operations: []fieldgate.Operation{
 			operation("telemetry", "d/{id}/telemetry", fieldgate.ActionPublish, devices, id, body, false),
 			operation("raw", "d/{id}/raw", fieldgate.ActionPublish, devices, id, anything, true),
 			operation("status", "d/{id}/status", fieldgate.ActionPublish, devices, id, anything, true),
 			operation("command", "d/{id}/command", fieldgate.ActionPublish, apps, free, anything, true),
-			q0, limited,
+			q0, limited, once,
+			operation("hear-once", "d/{id}/once", fieldgate.ActionSubscribe, apps, free, nil, false),
 			operation("hear-command", "d/{id}/command", fieldgate.ActionSubscribe, devices, id, nil, false),
 			operation("hear-telemetry", "d/{id}/telemetry", fieldgate.ActionSubscribe, apps, free, nil, false),
 			operation("hear-raw", "d/{id}/raw", fieldgate.ActionSubscribe, apps, free, nil, false),
@@ -113,7 +120,12 @@ func contracts() []*fieldgate.Contract {
 
 func newGateway(t testing.TB, set func(*Config)) *gateway {
 	t.Helper()
-	g := &gateway{t: t, records: &records{}, tokens: map[string]string{}, bodies: make(chan string, 100), folder: t.TempDir()}
+	return newGatewayIn(t, t.TempDir(), set)
+}
+
+func newGatewayIn(t testing.TB, folder string, set func(*Config)) *gateway {
+	t.Helper()
+	g := &gateway{t: t, records: &records{}, tokens: map[string]string{}, bodies: make(chan string, 100), folder: folder}
 	var err error
 	if g.directory, err = directory.Open(t.TempDir(), slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
@@ -159,7 +171,7 @@ func (g *gateway) start(set func(*Config)) {
 		g.t.Fatal(err)
 	}
 	g.address = listener.Addr().String()
-	config := Config{Pipeline: p, Listeners: []net.Listener{listener}, Folder: g.folder, Logger: slog.New(slog.DiscardHandler)}
+	config := Config{Pipeline: p, Listeners: []*Listener{{Listener: listener}}, Folder: g.folder, Logger: slog.New(slog.DiscardHandler)}
 	if set != nil {
 		set(&config)
 	}

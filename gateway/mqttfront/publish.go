@@ -2,7 +2,7 @@ package mqttfront
 
 import (
 	"bytes"
-	"net/url"
+	"errors"
 	"strconv"
 	"strings"
 	"sync"
@@ -12,6 +12,8 @@ import (
 	"fieldgate"
 	"fieldgate/contract/schema"
 	"fieldgate/gateway/broker"
+	"fieldgate/gateway/mqttexchange"
+	"fieldgate/gateway/mqttstore"
 	"fieldgate/gateway/pipeline"
 	"fieldgate/protocol/mqtt"
 )
@@ -22,59 +24,37 @@ type publishing struct {
 	connection    *connection
 	id            uint16
 	topic         []byte
+	properties    []byte // of a QoS 0 message
 	responseTopic string
 	correlation   []byte
-	user          userFields
 }
-
-// userFields offers user properties to the pipeline as the header fields that a contract may have among its parameters.
-type userFields []mqtt.Pair
-
-func (u userFields) Field(name string) ([]byte, bool) {
-	for i := range u {
-		if len(u[i].Key) == len(name) && bytes.EqualFold(u[i].Key, []byte(name)) {
-			return u[i].Value, true
-		}
-	}
-	return nil, false
-}
-
-var errNotUTF8 = fieldgate.NewProblem(fieldgate.ProblemInvalidPayload, "The payload format indicator says UTF-8, but the payload is none.")
 
 // publish takes a PUBLISH through the pipeline. What does not call an upstream is done when it returns, but for the disk.
 func (c *connection) publish(p *mqtt.Publish, now time.Time) {
-	f := c.front
+	f := c.front()
 	f.Counters.Published.Add(1)
+	n := c.need()
+	if n.publisher == nil {
+		n.publisher = new(publisher)
+	}
 	x := publishings.Get().(*publishing)
 	x.connection, x.id = c, p.PacketID
 	x.topic = append(x.topic[:0], p.Topic...) // parameters are views of it
 	x.Protocol, x.Method, x.Source, x.Caller, x.ClientID = fieldgate.ProtocolMQTT, fieldgate.MethodPublish, c.source, c.caller, c.client
-	x.Path, x.QoS, x.Retain, x.Started = x.topic, p.QoS, p.Retain, now
-	x.ContentType = bytes.Clone(p.Properties.Text(mqtt.ContentType))
-	if len(p.Properties.User) > 0 {
-		x.user = cloneUser(p.Properties.User)
-		x.Fields, x.Query = x.user, queryOf(x.user)
+	x.Path, x.QoS, x.Retain, x.Started, x.Grants = x.topic, p.QoS, p.Retain, now, &n.publisher.grants
+	if p.QoS == 0 { // the others may end in another goroutine
+		x.Place = &n.publisher.place
 	}
+	x.ContentType = bytes.Clone(p.Properties.Text(mqtt.ContentType))
 	if p.Properties.Has(mqtt.ResponseTopic) {
 		x.responseTopic = string(p.Properties.Text(mqtt.ResponseTopic))
 		x.correlation = bytes.Clone(p.Properties.Text(mqtt.CorrelationData))
 	}
 
-	problem := f.pipeline.Begin(&x.Exchange)
-	if x.Copy != nil {
-		for _, pair := range x.user {
-			x.Copy.RequestField(pair.Key, pair.Value)
-		}
-	}
-	if problem == nil {
-		x.Body = p.Payload
-		if problem = f.pipeline.Check(&x.Exchange); problem == nil {
-			problem = checkMessage(&x.Exchange, p.Properties.Number(mqtt.PayloadFormatIndicator) == 1)
-		}
-		if problem == nil && x.responseTopic != "" && x.Operation.Calls() {
-			if problem = f.pipeline.ReplyTopic(c.caller, x.responseTopic); problem != nil {
-				x.Fail(problem)
-			}
+	problem := mqttexchange.Ask(f.pipeline, &x.Exchange, p)
+	if problem == nil && x.responseTopic != "" && x.Operation.Calls() {
+		if problem = f.pipeline.ReplyTopic(c.caller, x.responseTopic); problem != nil {
+			x.Fail(problem)
 		}
 	}
 	switch {
@@ -83,18 +63,24 @@ func (c *connection) publish(p *mqtt.Publish, now time.Time) {
 	case x.Operation.Calls():
 		x.Body = bytes.Clone(p.Payload)
 		c.call(x)
+	case x.Answered(): // it was heard before
+		f.pipeline.Finish(&x.Exchange)
+		if p.QoS > 0 {
+			c.acknowledge(x.id, mqtt.Success, "")
+		}
+		x.release()
 	default:
 		var expires time.Time
 		if p.Properties.Has(mqtt.MessageExpiryInterval) {
 			expires = now.Add(time.Duration(p.Properties.Number(mqtt.MessageExpiryInterval)) * time.Second)
 		}
-		properties := p.Properties.AppendForward(nil)
 		if p.QoS == 0 {
-			f.forward(&x.Exchange, properties, expires, nil)
+			x.properties = p.Properties.AppendForward(x.properties[:0])
+			f.forward(&x.Exchange, x.properties, expires, c.batch, mqttstore.Received{}, nil)
 			x.release()
 			return
 		}
-		f.forward(&x.Exchange, properties, expires, func(problem *fieldgate.Problem) {
+		f.forward(&x.Exchange, p.Properties.AppendForward(nil), expires, c.batch, c.received(p.QoS, x.id), func(problem *fieldgate.Problem) {
 			c.acknowledgeWith(x.id, problem)
 			x.release()
 		})
@@ -105,58 +91,31 @@ var publishings = sync.Pool{New: func() any { return new(publishing) }}
 
 // release gives the memory back; the exchange is finished and nobody looks at it any more.
 func (x *publishing) release() {
-	*x = publishing{topic: x.topic}
+	*x = publishing{topic: x.topic, properties: x.properties}
 	publishings.Put(x)
 }
 
-var errReplyTopic = fieldgate.NewProblem(fieldgate.ProblemForbidden, `Only the gateway publishes answers below "`+fieldgate.ReplyPrefix+`".`)
-
-// checkMessage asks what holds for every message of MQTT, a will's too, whatever its contract says.
-// isText: its payload format indicator says UTF-8.
-func checkMessage(x *pipeline.Exchange, isText bool) *fieldgate.Problem {
+// notStored is the problem that the refusal of a message by the store, or the backbone, is; nil: it took it.
+func notStored(err error) *fieldgate.Problem {
+	var problem *fieldgate.Problem
 	switch {
-	case isText && !utf8.Valid(x.Body): // §3.3.2.3.2
-		x.Fail(errNotUTF8)
-	case bytes.HasPrefix(x.Path, []byte(fieldgate.ReplyPrefix)):
-		x.Fail(errReplyTopic)
+	case err == nil:
+		return nil
+	case errors.As(err, &problem):
+		return problem
 	}
-	return x.Problem
+	return &fieldgate.Problem{Code: fieldgate.ProblemNotDurable, Detail: "The message could not be stored; send it again later.", Cause: err}
 }
 
-func cloneUser(user []mqtt.Pair) userFields {
-	fields := make(userFields, len(user))
-	for i, pair := range user {
-		fields[i] = mqtt.Pair{Key: bytes.Clone(pair.Key), Value: bytes.Clone(pair.Value)}
+// forward makes an exchange without upstream heard, as part of a batch, and has the store remember that it was received. answer, which may
+// be nil, is told the outcome once it is durable; the exchange is finished then.
+func (f *Front) forward(x *pipeline.Exchange, properties []byte, expires time.Time, b *batch, received mqttstore.Received, answer func(*fieldgate.Problem)) {
+	message := &b.message
+	if x.QoS > 0 {
+		message = new(broker.Message)
+		x.Body = bytes.Clone(x.Body)
 	}
-	return fields
-}
-
-// queryOf offers user properties to the pipeline as query parameters.
-func queryOf(user userFields) []byte {
-	var query []byte
-	for i, pair := range user {
-		if i > 0 {
-			query = append(query, '&')
-		}
-		query = append(query, percentEncoded(pair.Key)...)
-		query = append(query, '=')
-		query = append(query, percentEncoded(pair.Value)...)
-	}
-	return query
-}
-
-// percentEncoded escapes all that could end a query parameter (RFC 3986 section 2.1).
-func percentEncoded(b []byte) string {
-	return strings.ReplaceAll(url.QueryEscape(string(b)), "+", "%20")
-}
-
-var errNotStored = "The message could not be stored; send it again later."
-
-// forward makes an exchange without upstream heard. answer, which may be nil, is told the outcome once it is durable; the
-// exchange is finished then.
-func (f *Front) forward(x *pipeline.Exchange, properties []byte, expires time.Time, answer func(*fieldgate.Problem)) {
-	message, problem := f.pipeline.Message(x)
-	if problem != nil {
+	if problem := f.pipeline.Message(x, message); problem != nil {
 		x.Fail(problem)
 		f.pipeline.Finish(x)
 		if answer != nil {
@@ -164,18 +123,20 @@ func (f *Front) forward(x *pipeline.Exchange, properties []byte, expires time.Ti
 		}
 		return
 	}
-	message.Properties, message.Expires = properties, expires
+	message.Properties, message.Fleeting = properties, x.QoS == 0
+	if message.Expires.IsZero() || !expires.IsZero() && expires.Before(message.Expires) {
+		message.Expires = expires
+	}
 	x.Body = nil
 	x.Answer.Status = 204
 	if answer == nil {
-		f.pipeline.Broker.Publish(message, nil)
+		f.publishTo(b, message, received, nil)
 		f.pipeline.Finish(x)
 		return
 	}
-	f.pipeline.Broker.Publish(message, func(err error) {
-		var problem *fieldgate.Problem
-		if err != nil {
-			problem = &fieldgate.Problem{Code: fieldgate.ProblemNotDurable, Detail: errNotStored, Cause: err}
+	f.publishTo(b, message, received, func(err error) {
+		problem := notStored(err)
+		if problem != nil {
 			x.Fail(problem)
 		}
 		f.pipeline.Finish(x)
@@ -191,104 +152,60 @@ func (c *connection) acknowledgeWith(id uint16, problem *fieldgate.Problem) {
 	case problem == nil:
 		c.acknowledge(id, mqtt.Success, "")
 	case c.mqtt.Version() == mqtt.V5:
-		c.acknowledge(id, reasonOf(problem.Code), problem.Detail)
-	case hasFailed(problem.Code):
-		c.mu.Lock()
-		c.end(mqtt.ServerUnavailable)
-		c.mu.Unlock()
+		c.acknowledge(id, mqttexchange.Reason(problem.Code), problem.Detail)
+	case mqttexchange.HasFailed(problem.Code):
+		c.drop(id, mqtt.ServerUnavailable)
 	default:
 		c.acknowledge(id, mqtt.Success, "")
 	}
 }
 
-// hasFailed says of a problem that nobody refused the message: it could not be taken now.
-func hasFailed(code fieldgate.ProblemCode) bool {
-	switch code {
-	case fieldgate.ProblemNotDurable, fieldgate.ProblemOverloaded, fieldgate.ProblemUpstreamUnreachable, fieldgate.ProblemUpstreamTimeout:
-		return true
-	}
-	return false
-}
-
 // deny answers a PUBLISH that the pipeline refused, and records it. At QoS 0 there is no answer but the Record.
 func (x *publishing) deny(problem *fieldgate.Problem) {
 	c := x.connection
-	c.front.Counters.Denied.Add(1)
-	c.attribute(&x.Exchange)
-	if x.responseTopic != "" && c.front.pipeline.ReplyTopic(c.caller, x.responseTopic) == nil {
+	c.front().Counters.Denied.Add(problem.Code)
+	c.front().pipeline.Attribute(&x.Exchange)
+	if x.responseTopic != "" && c.front().pipeline.ReplyTopic(c.caller, x.responseTopic) == nil {
 		x.reply(problem)
 	}
-	if x.QoS > 0 {
-		c.acknowledgeWith(x.id, problem)
-	}
-	c.front.pipeline.Finish(&x.Exchange)
+	c.refuseMessage(x.QoS, x.id, problem)
+	c.front().pipeline.Finish(&x.Exchange)
 	x.release()
-}
-
-// call lets an upstream answer, without holding up the connection's reading: a PUBLISH that wants no reply waits for the
-// one before it, so that messages keep their order [MQTT-4.6.0-5]; requests run side by side. When too many run, the
-// connection is not read.
-func (c *connection) call(x *publishing) {
-	if x.responseTopic != "" {
-		select {
-		case c.requests <- struct{}{}:
-		default:
-			c.pause(func() { c.requests <- struct{}{} })
-		}
-		c.front.running.Go(func() {
-			defer func() { <-c.requests }()
-			x.forward()
-		})
-		return
-	}
-	select {
-	case c.calls <- x:
-	default:
-		c.pause(func() { c.calls <- x })
-	}
-	if c.calling.CompareAndSwap(false, true) {
-		c.front.running.Go(c.runCalls)
-	}
-}
-
-func (c *connection) runCalls() {
-	for {
-		select {
-		case x := <-c.calls:
-			x.forward()
-		default:
-			c.calling.Store(false)
-			if len(c.calls) == 0 || !c.calling.CompareAndSwap(false, true) {
-				return
-			}
-		}
-	}
 }
 
 func (x *publishing) forward() {
 	c := x.connection
-	f := c.front
+	f := c.front()
 	f.workers <- struct{}{}
 	problem := f.pipeline.Forward(f.ctx, &x.Exchange)
 	<-f.workers
 	if x.responseTopic != "" {
 		x.reply(problem)
-		if x.QoS > 0 {
-			c.acknowledge(x.id, mqtt.Success, "") // the reply says the rest
-		}
+		c.acknowledgeCall(x.QoS, x.id, nil) // the reply says the rest
 	} else {
 		if status := x.Answer.Status; problem == nil && status >= 300 {
 			problem = &fieldgate.Problem{Code: codeOf(status), Detail: "The service answered with status " + strconv.Itoa(status) + "."}
 		}
 		if problem != nil {
-			f.Counters.Denied.Add(1)
+			f.Counters.Denied.Add(problem.Code)
 		}
-		if x.QoS > 0 {
-			c.acknowledgeWith(x.id, problem)
-		}
+		c.acknowledgeCall(x.QoS, x.id, problem)
 	}
 	f.pipeline.Finish(&x.Exchange)
 	x.release()
+}
+
+// acknowledgeCall answers a PUBLISH that went to a service, which is not to be called again for it.
+func (c *connection) acknowledgeCall(qos byte, id uint16, problem *fieldgate.Problem) {
+	received := c.received(qos, id)
+	switch {
+	case problem != nil && !mqttexchange.HasFailed(problem.Code):
+		c.refuseMessage(qos, id, problem)
+	case problem == nil && received.Session != 0:
+		c.front().store.Receive(received, func(err error) { c.acknowledgeWith(id, notStored(err)) })
+	case qos > 0:
+		c.acknowledgeWith(id, problem)
+	}
 }
 
 // maxReplyField bounds a field of an upstream's answer that becomes a user property, in bytes.
@@ -297,7 +214,7 @@ const maxReplyField = 1024
 // reply publishes the exchange's answer on its response topic: status, location, etag and max-age as user properties, the
 // body as payload (problem details where it failed).
 func (x *publishing) reply(problem *fieldgate.Problem) {
-	f := x.connection.front
+	f := x.connection.front()
 	var p mqtt.Properties
 	if x.correlation != nil {
 		p.SetText(mqtt.CorrelationData, x.correlation) // §4.10.1
@@ -327,8 +244,13 @@ func (x *publishing) reply(problem *fieldgate.Problem) {
 	}
 	x.BytesOut = uint64(len(message.Payload))
 	message.Properties = p.AppendForward(nil)
-	caller := x.connection.caller
-	f.route(message, &callerKey{caller.Kind, caller.ID}, nil)
+	caller := callerOf(x.connection.caller)
+	message.Answers = broker.Caller{Kind: caller.kind, ID: caller.id}
+	if f.config.Backbone != nil {
+		f.Publish(message, nil) // answers are not its affair
+	} else {
+		f.pipeline.Broker.Publish(message, nil)
+	}
 }
 
 func isMediaType(contentType []byte, name string) bool {
@@ -344,21 +266,6 @@ func addField(p *mqtt.Properties, name, value string) {
 	if value != "" && len(value) <= maxReplyField && utf8.ValidString(value) {
 		p.AddUser(name, value)
 	}
-}
-
-// reasonOf is the version 5 reason code of a problem, as PUBACK and SUBACK may say it (MQTT 5 tables 3-4 and 3-8).
-func reasonOf(code fieldgate.ProblemCode) mqtt.Reason {
-	switch code {
-	case fieldgate.ProblemUnauthenticated, fieldgate.ProblemForbidden, fieldgate.ProblemNotOwner, fieldgate.ProblemQuarantined:
-		return mqtt.NotAuthorized
-	case fieldgate.ProblemNotFound, fieldgate.ProblemMethodNotAllowed, fieldgate.ProblemGone:
-		return mqtt.TopicNameInvalid
-	case fieldgate.ProblemRateLimited, fieldgate.ProblemOverloaded, fieldgate.ProblemNotDurable, fieldgate.ProblemTooLarge:
-		return mqtt.QuotaExceeded
-	case fieldgate.ProblemInvalidPayload, fieldgate.ProblemUnsupportedMedia, fieldgate.ProblemInvalidParameter, fieldgate.ProblemBadRequest:
-		return mqtt.PayloadFormatInvalid
-	}
-	return mqtt.ImplementationSpecificError
 }
 
 // codeOf is the problem that an upstream's status stands for.

@@ -25,19 +25,29 @@ func rawDial(t testing.TB, g *gateway, principal, clientID string) *raw {
 	return rawDialWith(t, g, principal, clientID, func(*mqtt.Connect) {})
 }
 
+func newRaw(t testing.TB, conn net.Conn) *raw {
+	return &raw{t: t, conn: conn, r: bufio.NewReader(conn)}
+}
+
 func rawDialWith(t testing.TB, g *gateway, principal, clientID string, set func(*mqtt.Connect)) *raw {
+	t.Helper()
+	c, _ := rawConnack(t, g, principal, clientID, set)
+	return c
+}
+
+// rawConnack is rawDialWith with the body of the CONNACK.
+func rawConnack(t testing.TB, g *gateway, principal, clientID string, set func(*mqtt.Connect)) (c *raw, connack []byte) {
 	t.Helper()
 	conn, err := net.Dial("tcp", g.address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	c := &raw{t: t, conn: conn, r: bufio.NewReader(conn)}
+	c = newRaw(t, conn)
 	connect := mqtt.Connect{Version: mqtt.V5, CleanStart: true, ClientID: []byte(clientID), Password: []byte(g.tokens[principal])}
 	set(&connect)
 	c.write(connect.Append(nil))
-	c.packet(mqtt.CONNACK)
-	return c
+	return c, c.packet(mqtt.CONNACK)
 }
 
 func (c *raw) write(b []byte) {

@@ -132,6 +132,7 @@ func equalFold(text []byte, lower string) bool {
 // offers are the media types of the answers that an operation declares for success.
 type offers struct {
 	types  []string
+	varies bool // which answer a caller gets depends on what it takes
 	events bool // it can be subscribed to, as server-sent events
 	json   bool // one of the types is JSON, which is turned into CBOR for who takes nothing else
 	refuse *fieldgate.Problem
@@ -159,6 +160,7 @@ func linkOffers(o *fieldgate.Operation) *offers {
 	if len(f.types) == 0 {
 		return nil
 	}
+	f.varies = f.json || f.events || len(f.types) > 1
 	f.refuse = fieldgate.NewProblem(fieldgate.ProblemNotAcceptable, "The contract has "+listed(f.types)+".")
 	return f
 }
@@ -168,10 +170,12 @@ func negotiate(_ *Pipeline, x *Exchange) *fieldgate.Problem {
 	if x.Protocol != fieldgate.ProtocolHTTP || x.Fields == nil {
 		return nil // CoAP has an option of its own for it
 	}
+	f := x.Operation.offers
+	// Caches keep answers to GET and HEAD only; of others it would say nothing to anybody.
+	x.byAccept = f.varies && (x.Method == fieldgate.MethodGet || x.Method == fieldgate.MethodHead)
 	if accept, said := x.Fields.Field("accept"); !said || string(accept) == "*/*" {
 		return nil
 	}
-	f := x.Operation.offers
 	for _, mediaType := range f.types {
 		if x.weight(mediaType) > 0 {
 			return nil

@@ -11,8 +11,8 @@ var (
 	errKind     = fieldgate.NewProblem(fieldgate.ProblemForbidden, "The operation is not for this kind of caller.")
 	errScope    = fieldgate.NewProblem(fieldgate.ProblemForbidden, "The app lacks a scope that the operation demands.")
 	errNotOwner = fieldgate.NewProblem(fieldgate.ProblemNotOwner, "A device may use its own id only.")
-	errQoS      = fieldgate.NewProblem(fieldgate.ProblemForbidden, "The contract does not allow this quality of service on the topic.")
-	errNoRetain = fieldgate.NewProblem(fieldgate.ProblemForbidden, "The contract does not allow retained messages on the topic.")
+	errQoS      = fieldgate.NewProblem(fieldgate.ProblemQoS, "The contract does not allow this quality of service on the topic.")
+	errNoRetain = fieldgate.NewProblem(fieldgate.ProblemRetain, "The contract does not allow retained messages on the topic.")
 )
 
 // retired is the stage that answers for versions that are no longer served.

@@ -23,7 +23,7 @@ type linkedAnswer struct {
 
 // linkAnswers compiles the answers where something needs them: they are checked, or written as CBOR with keys of the contract's.
 func (o *Operation) linkAnswers(schemas *schemas) error {
-	if !o.checksAnswers() && (!schemas.numbered || o.CoAP == nil && o.HTTP == nil) {
+	if !o.checksAnswers() && !o.takesCBOR() && (!schemas.numbered || o.CoAP == nil && o.HTTP == nil) {
 		return nil
 	}
 	o.answers = &answers{}
@@ -48,7 +48,15 @@ func (o *Operation) checksAnswers() bool {
 }
 
 // NeedsWholeAnswer says whether the answer has to be read whole before it goes to the caller, because it is checked or rewritten.
-func (x *Exchange) NeedsWholeAnswer() bool { return x.toCBOR || x.Operation.checksAnswers() }
+func (x *Exchange) NeedsWholeAnswer() bool { return x.toCBOR || x.Operation.readsAnswers() }
+
+// reportsAnswers says whether the upstream's answers are held against the contract, but go to the caller whatever comes of it.
+func (o *Operation) reportsAnswers() bool {
+	return o.checksAnswers() && o.Policies.Answers == fieldgate.AnswersReported
+}
+
+// Encodes says whether the caller may choose a content coding. Answers that are checked must not be compressed.
+func (o *Operation) Encodes() bool { return !o.checksAnswers() }
 
 // of finds what the contract says of a status: exactly, by its class, or by default (OpenAPI 3.1 §4.8.16.2); nil: nothing.
 func (a *answers) of(status int) *linkedAnswer {
@@ -243,11 +251,7 @@ func (x *Exchange) transcodeAnswer() *fieldgate.Problem {
 		}
 	}
 	a.Fields = kept
-	if x.Vary == "" {
-		x.Vary = "Accept"
-	} else if !strings.Contains(x.Vary, "Accept") {
-		x.Vary += ", Accept"
-	}
+	x.byAccept = true
 	return nil
 }
 

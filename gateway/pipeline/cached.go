@@ -17,15 +17,11 @@ import (
 type cached struct {
 	key    cache.Key
 	stale  *cache.Answer
-	keep   bool          // the answer under way is gathered
-	fields []cache.Field // its head
-	status int
-	body   []byte
+	flight *flight // others wait for the answer; nil: none do
 }
 
 const (
-	maxGathered      = 32 << 20 // bytes of all answers that are gathered to be kept at once
-	maxRevalidations = 64       // answers that are revalidated behind the callers' backs at once
+	maxRevalidations = 64 // answers that are revalidated behind the callers' backs at once
 )
 
 // cacheLookup is the stage that answers from the cache.
@@ -34,8 +30,20 @@ func cacheLookup(p *Pipeline, x *Exchange) *fieldgate.Problem {
 		return nil
 	}
 	now := time.Now()
-	c := &cached{key: x.cacheKey()}
+	c := &x.ownCached
+	c.key = x.cacheKey()
+	landed := p.flights.landed.Load()
 	answer, verdict := p.Cache.Lookup(&c.key, askedFields{x}, now)
+	if (verdict == cache.Miss || verdict == cache.Stale) && x.mayWait() {
+		var again bool
+		if c.flight, again = p.flights.join(&c.key, landed, x.Operation.Timeout); again {
+			now = time.Now()
+			answer, verdict = p.Cache.Lookup(&c.key, askedFields{x}, now)
+		}
+		if verdict != cache.Miss && verdict != cache.Stale {
+			c.flight.land()
+		}
+	}
 	if verdict == cache.Impossible { // RFC 9111 section 5.2.1.7
 		return fieldgate.NewProblem(fieldgate.ProblemUpstreamTimeout, "There is no stored answer, and the request demands one.")
 	}
@@ -47,9 +55,9 @@ func cacheLookup(p *Pipeline, x *Exchange) *fieldgate.Problem {
 		if answer.Claim() {
 			p.revalidate(x, answer)
 		}
-		return x.answerCached(answer, now)
+		return p.answerCached(x, answer, now)
 	case cache.Fresh:
-		return x.answerCached(answer, now)
+		return p.answerCached(x, answer, now)
 	}
 	return nil
 }
@@ -82,26 +90,36 @@ func (x *Exchange) cacheable() bool {
 }
 
 // cacheKey names the resource, then the version of the contract, whose answers are meant, the service, the origin that it is told was
-// asked for, and the query (RFC 9111 section 2: at least the method and the whole target URI).
+// asked for, and the query (RFC 9111 section 2: at least the method and the whole target URI). It is written into the exchange's keyBuffer.
 func (x *Exchange) cacheKey() (key cache.Key) {
 	o := x.Operation
-	resource, query, _ := strings.Cut(x.upstreamTarget(), "?")
-	key.Group = resourceKey(o, resource)
-	rest := make([]byte, 0, 128+len(query))
+	b := append(append(x.keyBuffer[:0], o.Upstream...), 0)
+	b = x.appendTarget(b)
+	end := len(b)
+	query := 0
+	if i := bytes.IndexByte(b, '?'); i >= 0 {
+		end, query = i, i+1
+	}
+	rest := len(b)
 	for _, part := range [...]string{o.Contract.Digest, o.ID} {
-		rest = append(append(rest, part...), 0)
+		b = append(append(b, part...), 0)
 	}
 	if !o.policies.cache.Shared {
-		rest = append(append(append(append(rest, x.Principal.Kind...), 0), x.Principal.ID...), 0)
+		b = append(append(append(append(b, x.Principal.Kind...), 0), x.Principal.ID...), 0)
 	}
 	if service := x.service(); service != o.Upstream { // a canary's answers are for its callers
-		rest = append(rest, service...)
+		b = append(b, service...)
 	}
-	rest = append(rest, 0)
+	b = append(b, 0)
 	if x.HTTP != nil {
-		rest = x.HTTP.AppendOrigin(rest)
+		b = x.HTTP.AppendOrigin(b)
 	}
-	key.Rest = append(append(rest, 0), query...)
+	b = append(b, 0)
+	if query > 0 {
+		b = append(b, b[query:rest]...)
+	}
+	x.keyBuffer = b
+	key.Group, key.Rest = b[:end:end], b[rest:len(b):len(b)]
 	return key
 }
 
@@ -123,6 +141,10 @@ func (f askedFields) Field(name string) (value []byte, found bool) {
 		return []byte(x.Principal.Kind), true
 	case "fieldgate-protocol":
 		return []byte(x.Protocol.String()), true
+	case "accept":
+		if x.HTTP == nil {
+			return []byte(x.accepted()), true
+		}
 	}
 	if x.HTTP == nil || x.HTTP.Withholds([]byte(name)) {
 		return nil, false
@@ -153,12 +175,25 @@ func (o *Operation) variesKnown(fields []cache.Field) bool {
 }
 
 // answerCached answers from the cache; 304 where the caller has the answer already (RFC 9110 section 13.1).
-func (x *Exchange) answerCached(stored *cache.Answer, now time.Time) *fieldgate.Problem {
-	x.answer(answerFrom(stored.Status, stored.Fields, stored.Body))
-	x.Answer.Fields = append(x.Answer.Fields, AnswerField{Name: "Age", Value: strconv.Itoa(int(stored.Age(now) / time.Second))},
-		AnswerField{Name: "Cache-Status", Value: "fieldgate; hit"}) // RFC 9111 section 5.1, RFC 9211
-	if x.Operation.policies.response != nil { // stored is what the service said
-		if problem := x.transformAnswer(); problem != nil {
+func (p *Pipeline) answerCached(x *Exchange, stored *cache.Answer, now time.Time) *fieldgate.Problem {
+	x.answer(answerFrom(stored.Status, stored.Fields, stored.Body, x.HTTP != nil || x.Operation.rewritesAnswers()))
+	age := stored.Age(now)
+	if x.HTTP != nil {
+		x.Answer.Fields = append(x.Answer.Fields, AnswerField{Name: "Age", Value: strconv.Itoa(int(age / time.Second))},
+			AnswerField{Name: "Cache-Status", Value: "fieldgate; hit"}) // RFC 9111 section 5.1, RFC 9211
+	} else if x.Answer.MaxAge > 0 { // for who is not told the age
+		x.Answer.MaxAge = max(x.Answer.MaxAge-age, time.Second)
+	}
+	if problem := x.translateAnswer(); problem != nil { // stored is what the service said
+		return problem
+	}
+	if x.Operation.rewritesAnswers() {
+		if x.Operation.policies.response != nil {
+			if problem := x.transformAnswer(); problem != nil {
+				return problem
+			}
+		}
+		if problem := p.projectAnswer(x); problem != nil {
 			return problem
 		}
 	} else if !x.toCBOR && x.notModified(stored) {
@@ -203,6 +238,7 @@ func (p *Pipeline) revalidate(x *Exchange, answer *cache.Answer) {
 	call, problem := p.newCall(x, service)
 	x.revalidating = false
 	o, key, fields := x.Operation, x.cached.key, x.copyFields()
+	key.Group, key.Rest = bytes.Clone(key.Group), bytes.Clone(key.Rest) // which the exchange writes anew
 	go func() {
 		defer func() { <-p.revalidations }()
 		defer answer.Release()
@@ -230,7 +266,7 @@ func (o *Operation) refuses(response *upstream.Response) bool {
 	if !o.checksAnswers() || o.Policies.Answers != fieldgate.AnswersEnforced {
 		return false
 	}
-	x := Exchange{Operation: o, Method: fieldgate.MethodGet, Answer: answerFrom(response.Status, response.Fields, response.Body)}
+	x := Exchange{Operation: o, Method: fieldgate.MethodGet, Answer: answerFrom(response.Status, response.Fields, response.Body, true)}
 	return x.brokenAnswer() != ""
 }
 
@@ -250,7 +286,9 @@ func (x *Exchange) copyFields() copiedFields {
 		value, _ := askedFields{x}.Field(name)
 		add([]byte(name), value)
 	}
-	if x.HTTP != nil {
+	if x.HTTP == nil {
+		add([]byte("accept"), []byte(x.accepted()))
+	} else {
 		x.HTTP.Each(func(name, _ []byte) {
 			lower := bytes.ToLower(name)
 			value, _ := x.HTTP.Field(string(lower)) // all lines of it
@@ -263,12 +301,14 @@ func (x *Exchange) copyFields() copiedFields {
 // AppendValidators appends field lines that make the request to the service conditional, because a stored answer is stale (RFC 9111
 // section 4.3.1). Without one, or where the caller has conditions of its own, there are none.
 func (x *Exchange) AppendValidators(dst []byte) []byte {
-	stale := x.cached.stale
-	if stale == nil || x.conditional() {
+	switch {
+	case x.cached == nil || x.cached.stale == nil:
+		return dst
+	case x.conditional():
 		x.cached.stale = nil
 		return dst
 	}
-	return appendValidators(dst, stale)
+	return appendValidators(dst, x.cached.stale)
 }
 
 func appendValidators(dst []byte, stale *cache.Answer) []byte {
@@ -290,68 +330,6 @@ func (x *Exchange) conditional() bool {
 		_, found := x.HTTP.Field(name)
 		return found
 	})
-}
-
-// Caches says whether a front that calls the upstream itself has to hand the answer to KeepHead, and its content to KeepContent.
-func (x *Exchange) Caches() bool { return x.cached != nil }
-
-// KeepHead begins to keep an answer, if it may be kept. It says whether the exchange is answered instead: the service has found
-// the stored answer to hold.
-func (p *Pipeline) KeepHead(x *Exchange, status int, fields []cache.Field) (answered bool, problem *fieldgate.Problem) {
-	c, policy, now := x.cached, x.Operation.policies.cache, time.Now()
-	if status == 304 && c.stale != nil {
-		return true, x.answerCached(p.Cache.Refresh(&c.key, policy, askedFields{x}, c.stale, fields, now), now)
-	}
-	c.keep = x.Method == fieldgate.MethodGet && cache.Keeps(policy, askedFields{x}, status, fields, now) && x.Operation.variesKnown(fields)
-	c.status, c.fields = status, fields
-	return false, nil
-}
-
-// Keeping says whether content of the answer is wanted.
-func (x *Exchange) Keeping() bool { return x.cached != nil && x.cached.keep }
-
-// KeepContent takes a piece of the answer's content. Content that grows too large, or that there is no room to gather, is not kept.
-func (p *Pipeline) KeepContent(x *Exchange, piece []byte) {
-	if !x.Keeping() {
-		return
-	}
-	c := x.cached
-	need, most := len(c.body)+len(piece), p.Cache.Most()
-	if need > most {
-		p.keepNothing(c)
-		return
-	}
-	if need > cap(c.body) {
-		size := min(max(need, 2*cap(c.body)), most)
-		if p.gathered.Add(int64(size-cap(c.body))) > maxGathered {
-			p.gathered.Add(int64(cap(c.body) - size))
-			p.keepNothing(c)
-			return
-		}
-		c.body = append(make([]byte, 0, size), c.body...)
-	}
-	c.body = append(c.body, piece...)
-}
-
-// KeepEnd stores the answer, of which all has come.
-func (p *Pipeline) KeepEnd(x *Exchange) {
-	if !x.Keeping() {
-		return
-	}
-	c := x.cached
-	p.store(x, bytes.Clone(c.body))
-	p.keepNothing(c)
-}
-
-func (p *Pipeline) store(x *Exchange, body []byte) {
-	c := x.cached
-	p.Cache.Store(&c.key, x.Operation.policies.cache, askedFields{x}, c.status, c.fields, body, time.Now())
-}
-
-// keepNothing gives up what was gathered.
-func (p *Pipeline) keepNothing(c *cached) {
-	p.gathered.Add(-int64(cap(c.body)))
-	c.keep, c.body = false, nil
 }
 
 // Forget drops stored answers of a resource that a caller has changed (RFC 9111 section 4.4): before the caller hears of it, so that it

@@ -8,6 +8,7 @@ import (
 	"fieldgate/contract/schema"
 	"fieldgate/gateway/cache"
 	"fieldgate/gateway/directory"
+	"fieldgate/gateway/users"
 )
 
 // FieldSource looks up header fields by lower-case name, several lines of one joined; fronts without header fields leave it nil.
@@ -49,11 +50,28 @@ type Exchange struct {
 	Retain      bool   // MQTT PUBLISH
 	ClientID    string // MQTT
 
+	// Place is where exchanges of one connection leave their Records one after the other; nil: they are not alike.
+	Place *Place
+
 	// Caller of a connection that was identified before (MQTT); nil: the identify stage looks Secret up.
 	Caller *Caller
 
+	// Grants of the connection that a message to publish comes by, with a Caller (MQTT); nil: nothing is kept of it.
+	Grants *Grants
+
+	// OnRamp is that of the listener that a request over CoAP came by; nil: it has none.
+	OnRamp *CoAPOnRamp
+
 	// Set by the front between Begin and Check when Buffered.
 	Body []byte
+
+	// Set by the front before Forward, where it cannot be among Fields. HopLimit is how many hops the service may make of a request over CoAP
+	// (RFC 8768); 0: nobody counts. Conditions are field lines, each ending in CRLF, that make the call of the service conditional (RFC 9110
+	// section 13.1); a call that reads goes without them when its answer is to be kept or rewritten.
+	// Accept is the media type that a caller over CoAP asks for; empty: any.
+	HopLimit   uint8
+	Conditions []byte
+	Accept     string
 
 	// Set by the pipeline.
 	Operation *Operation // nil until matched
@@ -62,27 +80,37 @@ type Exchange struct {
 	Findings  fieldgate.Findings
 	Limit     LimitState // of the tightest limit, for RateLimit fields; zero when the operation has none
 	Answer    Answer
-	Vary      string // names of the request's fields that decided, for the Vary field of the answer (RFC 9110 section 12.5.5); mostly empty
+	Vary      string // names of the request's fields by which the operation was chosen; mostly empty
 	Copy      Copy   // nil unless the exchange is captured; the front gives it fields, and content that it streams
 
 	// Counted by the front where it streams, by the pipeline where it buffers.
 	BytesIn, BytesOut uint64
 	UpstreamTime      time.Duration
 
-	// Detail is put into the Record: where and what an invalid payload breaks.
+	// Detail is put into the Record: where and what an invalid payload breaks, or how the request broke its protocol.
 	Detail string
 
-	trace
-	answered bool     // Answer is made before anything is forwarded
-	cached   *cached  // what it has to do with the cache; nil: nothing
-	command  *command // begun, with an idempotency key
+	// ProblemStatus is set by a front that answers a problem with a more precise status than the problem's; 0: with that.
+	ProblemStatus int
 
+	trace
+	answered bool      // Answer is made before anything is forwarded
+	cached   *cached   // what it has to do with the cache; nil: nothing
+	gathered *gathered // the answer that is relayed, since its head came, if anybody needs a copy
+	command  *command  // begun, with an idempotency key
+
+	durable chan error // tells when the message that was published cannot be lost; nil: none was
+
+	byAccept     bool // the form of the answer depends on the Accept field
 	revalidating bool // the call that is made is for the cache
 	preflight    bool // of CORS
+	heard        bool // it is about a message to be heard, not about a subscription
 	carriedOut   bool // the service has done what was asked, whatever becomes of its answer
+	unanswered   bool // the service may have done it, and did not say
 
 	tap      *Tap
 	program  *Program
+	granted  *grant // of Grants, that the exchange passed by, or made
 	number   uint64
 	schema   *schema.Schema // that the body was checked by
 	encoding encoding       // of the body
@@ -94,8 +122,11 @@ type Exchange struct {
 	values   [fieldgate.MaxParameters][]byte    // by the operation's parameter number; nil: absent
 	ownID    [fieldgate.MaxIdentifierBytes]byte // storage of the value of bound parameters
 	record   fieldgate.Record                   // storage of what Finish hands over
-	route    string                             // of the last Record that had one; outlives Reset
 	finished bool
+
+	ownCached cached // storage of cached
+	keyBuffer []byte // storage of its key; outlives Reset
+	route     string // of the last Record that had one; outlives Reset
 }
 
 // Answer is what goes back to the caller when there is no problem.
@@ -109,6 +140,15 @@ type Answer struct {
 	Fields      []AnswerField // further end-to-end fields, for HTTP
 }
 
+// size is about how many bytes it takes.
+func (a *Answer) size() int {
+	size := len(a.Body) + len(a.Location)
+	for _, f := range a.Fields {
+		size += len(f.Name) + len(f.Value)
+	}
+	return size
+}
+
 // AnswerField is one header field of a buffered answer.
 type AnswerField = cache.Field
 
@@ -119,10 +159,21 @@ type Caller struct {
 	Hash fieldgate.CredentialHash
 	Kind fieldgate.PrincipalKind
 	ID   string // of foreign callers the name that they claim
+
+	OnRamp *OnRamp     // by which it came; nil: by no on-ramp
+	user   *users.User // of the on-ramp that it has shown to be; nil: none
+}
+
+// CallerRef is the caller in the Directory; 0: nobody that it knows, or not looked up.
+func (x *Exchange) CallerRef() directory.Ref {
+	if x.caller == nil {
+		return 0
+	}
+	return x.caller.Ref
 }
 
 // Reset makes the Exchange ready for the next use.
-func (x *Exchange) Reset() { *x = Exchange{route: x.route} }
+func (x *Exchange) Reset() { *x = Exchange{route: x.route, keyBuffer: x.keyBuffer} }
 
 // Buffered says whether the front has to read the whole body and hand it to Check and Forward. Otherwise it may stream.
 func (x *Exchange) Buffered() bool { return x.Operation.buffered || x.toCBOR }
@@ -140,8 +191,20 @@ func (x *Exchange) Fail(problem *fieldgate.Problem) {
 		return
 	}
 	x.Problem = problem
+	x.land()
 	x.Findings |= findingOf(problem.Code)
+	if problem.Code == fieldgate.ProblemBadRequest && x.Detail == "" {
+		x.Detail = problem.Detail // no contract or rule says more
+	}
 	x.decide(problem)
+}
+
+// FailBy is Fail for a rule that the front carries out itself.
+func (x *Exchange) FailBy(rule string, problem *fieldgate.Problem) {
+	if x.Problem == nil {
+		x.rule = ruleText(rule)
+	}
+	x.Fail(problem)
 }
 
 func findingOf(code fieldgate.ProblemCode) fieldgate.Findings {
@@ -150,7 +213,7 @@ func findingOf(code fieldgate.ProblemCode) fieldgate.Findings {
 		return fieldgate.FindingMalformed
 	case fieldgate.ProblemUnauthenticated:
 		return fieldgate.FindingUnauthenticated
-	case fieldgate.ProblemForbidden:
+	case fieldgate.ProblemForbidden, fieldgate.ProblemQoS, fieldgate.ProblemRetain:
 		return fieldgate.FindingForbidden
 	case fieldgate.ProblemNotOwner:
 		return fieldgate.FindingNotOwner

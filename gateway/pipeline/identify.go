@@ -34,13 +34,21 @@ func (p *Pipeline) Identify(username, secret []byte) (*Caller, *fieldgate.Proble
 
 // Valid says whether a caller's credential still stands: a problem when it was revoked or the device quarantined since.
 func (p *Pipeline) Valid(caller *Caller) *fieldgate.Problem {
-	if caller.Ref == 0 {
-		return nil
-	}
-	if p.Directory.Lookup(&caller.Hash) != caller.Ref {
+	if !p.stands(caller) {
 		return errWrongCredential
 	}
 	return p.stateProblem(caller)
+}
+
+// stands says whether what let the caller in would let it in now.
+func (p *Pipeline) stands(caller *Caller) bool {
+	switch {
+	case caller.OnRamp != nil && caller.Hash == fieldgate.CredentialHash{}:
+		return caller.OnRamp.holds(p, caller)
+	case caller.Ref != 0:
+		return p.Directory.Holds(caller.Ref, &caller.Hash)
+	}
+	return true
 }
 
 var (
@@ -74,10 +82,14 @@ func (p *Pipeline) lookupInto(secret []byte, caller *Caller) bool {
 }
 
 func (p *Pipeline) stateProblem(caller *Caller) *fieldgate.Problem {
-	if caller.Ref == 0 {
+	ref := caller.Ref
+	if ref == 0 && caller.OnRamp != nil && caller.ID != "" { // nobody goes on under the name of a device that was stopped
+		ref = p.Directory.Find(fieldgate.PrincipalDevice, caller.ID)
+	}
+	if ref == 0 {
 		return nil
 	}
-	switch p.Directory.State(caller.Ref) {
+	switch p.Directory.State(ref) {
 	case fieldgate.StateQuarantined:
 		return errQuarantined
 	case fieldgate.StateRevoked:
@@ -99,15 +111,17 @@ func (p *Pipeline) recognise(x *Exchange) {
 func identify(p *Pipeline, x *Exchange) *fieldgate.Problem {
 	if x.Caller != nil {
 		x.setCaller(p, x.Caller)
-		if x.Caller.Ref != 0 && p.Directory.Lookup(&x.Caller.Hash) != x.Caller.Ref {
+		if !p.stands(x.Caller) {
 			return errWrongCredential
+		}
+		if x.Protocol != fieldgate.ProtocolMQTT { // where CONNECT was asked
+			if problem := p.agree(x.Caller, x.credential(), x.Operation.PassThrough); problem != nil {
+				return problem
+			}
 		}
 		return x.demandCredential()
 	}
-	secret := x.Secret
-	if len(secret) == 0 {
-		secret = x.keyField()
-	}
+	secret := x.credential()
 	switch {
 	case len(secret) == 0:
 		x.own.Kind = fieldgate.PrincipalAnonymous
@@ -119,6 +133,22 @@ func identify(p *Pipeline, x *Exchange) *fieldgate.Problem {
 	}
 	x.setCaller(p, &x.own)
 	return x.demandCredential()
+}
+
+// identifyOwn finds out who asks for a resource of the gateway's own.
+func (p *Pipeline) identifyOwn(x *Exchange) *fieldgate.Problem {
+	caller := x.Caller
+	switch {
+	case caller != nil && caller.Ref != 0:
+	case len(x.Secret) == 0:
+		return errNoCredential
+	case !p.lookupInto(x.Secret, &x.own):
+		return errWrongCredential
+	default:
+		caller = &x.own
+	}
+	x.setCaller(p, caller)
+	return p.Valid(caller)
 }
 
 // demandCredential refuses callers that are nobody we know, unless the operation is for them.
@@ -136,6 +166,14 @@ func (x *Exchange) setCaller(p *Pipeline, caller *Caller) {
 		return
 	}
 	x.Principal = fieldgate.Principal{Kind: caller.Kind, ID: caller.ID}
+}
+
+// credential is what the request itself carries.
+func (x *Exchange) credential() []byte {
+	if len(x.Secret) > 0 {
+		return x.Secret
+	}
+	return x.keyField()
 }
 
 // keyField is the credential in one of the header fields that the contract's apiKey schemes name.

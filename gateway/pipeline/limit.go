@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math"
+	"math/bits"
+	"strconv"
 	"sync/atomic"
 	"time"
 
 	"fieldgate"
+	"fieldgate/gateway/clock"
 )
 
 // LimitState tells a caller where it stands with the tightest limit of an operation (RateLimit header fields).
@@ -51,23 +54,41 @@ type linkedLimit struct {
 }
 
 func linkLimit(limit fieldgate.Limit, salt uint64) linkedLimit {
-	interval := int64(limit.Period) / int64(limit.Count)
-	return linkedLimit{Limit: limit, salt: salt, interval: interval, tolerance: interval * int64(limit.Burst-1),
-		refusal: fmt.Sprintf("At most %d in %v for each %s.", limit.Count, limit.Period, limit.Key), rule: limitRule(&limit)}
+	linked := linkedLimit{Limit: limit, salt: salt, rule: limitRule(&limit)}
+	linked.interval = int64(limit.Period) / int64(limit.Count)
+	linked.tolerance = linked.interval * int64(limit.Burst-1)
+	amount := strconv.Itoa(limit.Count)
+	if limit.Bytes {
+		linked.tolerance = linked.cost(limit.Burst) - 1
+		amount = fieldgate.SizeText(int64(limit.Count))
+	}
+	linked.refusal = fmt.Sprintf("At most %s %s for each %s.", amount, limit.EachPeriod(), limit.Key)
+	return linked
 }
 
-// take counts one exchange. It says how long to wait when there is none left.
-func (l *limiter) take(limit *linkedLimit, key uint64, now time.Duration) (state LimitState, wait time.Duration) {
+// cost is the time that so many bytes take at the steady rate.
+func (limit *linkedLimit) cost(bytes int) int64 {
+	high, low := bits.Mul64(uint64(bytes), uint64(limit.Period))
+	if high >= uint64(limit.Count) {
+		return math.MaxInt64 / 4
+	}
+	quotient, _ := bits.Div64(high, low, uint64(limit.Count))
+	return int64(min(quotient, math.MaxInt64/4))
+}
+
+// take counts one exchange that takes so long at the steady rate. It says how far ahead of that rate the key is then, and how long to wait
+// when nothing is left. What takes more than is left passes, and the rest is owed: so content larger than a burst gets through, too.
+func (l *limiter) take(limit *linkedLimit, key uint64, cost int64, now time.Duration) (ahead int64, wait time.Duration) {
 	at := int64(now)
 	slot := l.slot(key^limit.salt, at)
 	for {
 		old := slot.Load()
 		arrival := max(old, at)
 		if ahead := arrival - at; ahead > limit.tolerance {
-			return limit.state(ahead), time.Duration(ahead - limit.tolerance)
+			return ahead, time.Duration(ahead - limit.tolerance)
 		}
-		if slot.CompareAndSwap(old, arrival+limit.interval) {
-			return limit.state(arrival + limit.interval - at), 0
+		if slot.CompareAndSwap(old, arrival+cost) {
+			return arrival + cost - at, 0
 		}
 	}
 }
@@ -108,20 +129,34 @@ func (l *limiter) slot(key uint64, now int64) *atomic.Int64 {
 
 var limitSeed = maphash.MakeSeed()
 
-// limit is the stage: is there room within every rate limit?
+// limit is the stage: is there room for one more exchange within every rate limit and quota?
 func limit(p *Pipeline, x *Exchange) *fieldgate.Problem {
-	now := clock()
 	for i := range x.Operation.limits {
 		linked := &x.Operation.limits[i]
-		state, wait := p.limits.take(linked, x.limitKey(linked.Key), now)
-		if i == 0 || state.Remaining < x.Limit.Remaining {
+		ahead, wait := p.limits.take(linked, x.limitKey(linked.Key), linked.interval, clock.Of(x.Started))
+		if state := linked.state(ahead); i == 0 || state.Remaining < x.Limit.Remaining {
 			x.Limit = state
 		}
 		if wait > 0 {
-			return x.by(linked.rule, &fieldgate.Problem{Code: fieldgate.ProblemRateLimited, Detail: linked.refusal, RetryAfter: wait})
+			return x.limited(linked, wait)
 		}
 	}
-	return nil
+	return p.useQuotas(x, false, 1)
+}
+
+// limitBytes is the stage, once the body is there: is there room for as many bytes?
+func limitBytes(p *Pipeline, x *Exchange) *fieldgate.Problem {
+	for i := range x.Operation.byteLimits {
+		linked := &x.Operation.byteLimits[i]
+		if _, wait := p.limits.take(linked, x.limitKey(linked.Key), linked.cost(len(x.Body)), clock.Of(x.Started)); wait > 0 {
+			return x.limited(linked, wait)
+		}
+	}
+	return p.useQuotas(x, true, int64(len(x.Body)))
+}
+
+func (x *Exchange) limited(by *linkedLimit, wait time.Duration) *fieldgate.Problem {
+	return x.by(by.rule, &fieldgate.Problem{Code: fieldgate.ProblemRateLimited, Detail: by.refusal, RetryAfter: wait})
 }
 
 func (x *Exchange) limitKey(by fieldgate.LimitKey) uint64 {

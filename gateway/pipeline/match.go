@@ -22,7 +22,7 @@ func (p *Pipeline) match(x *Exchange) *fieldgate.Problem {
 	case fieldgate.ProtocolMQTT:
 		return x.matchTopic()
 	case fieldgate.ProtocolCoAP:
-		return x.matchRoute(&x.program.coap)
+		return x.matchCoAP()
 	}
 	return x.matchSites()
 }
@@ -45,6 +45,15 @@ func (x *Exchange) matchSites() *fieldgate.Problem {
 		}
 	}
 	return x.matchRoute(&x.program.everySite)
+}
+
+// CoAPOperation is the operation that a CoAP request asks for; nil: no contract has it.
+func (p *Pipeline) CoAPOperation(method fieldgate.Method, path string) *Operation {
+	x := Exchange{Protocol: fieldgate.ProtocolCoAP, Method: method, Path: []byte(path), program: p.Program()}
+	if x.matchRoute(&x.program.coap) != nil {
+		return nil
+	}
+	return x.Operation
 }
 
 // site routes the paths of one host, or of CoAP.
@@ -128,6 +137,12 @@ func (x *Exchange) take(t *target, s *search) *fieldgate.Problem {
 
 // matchTopic finds the operation that a publish to the topic belongs to.
 func (x *Exchange) matchTopic() *fieldgate.Problem {
+	ramp := x.onRamp()
+	if ramp != nil {
+		if problem := x.mayPublish(ramp); problem != nil {
+			return problem
+		}
+	}
 	s := search{method: fieldgate.MethodPublish}
 	if t := x.program.topics.find(x.Path, &s); t != nil {
 		return x.take(t, &s)
@@ -138,5 +153,17 @@ func (x *Exchange) matchTopic() *fieldgate.Problem {
 			return nil
 		}
 	}
+	if ramp != nil {
+		x.Operation = ramp.operation
+		return nil
+	}
 	return errNotFound
+}
+
+// onRamp is that by which the caller came; nil: by none.
+func (x *Exchange) onRamp() *OnRamp {
+	if x.Caller == nil {
+		return nil
+	}
+	return x.Caller.OnRamp
 }

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"fieldgate"
+	"fieldgate/engine/bus"
 	"fieldgate/gateway/broker"
 	"fieldgate/gateway/cache"
 	"fieldgate/gateway/directory"
@@ -32,7 +33,10 @@ import (
 
 // Recorder takes in a copy of one Record for each exchange. It must not block.
 type Recorder interface {
-	Add(record *fieldgate.Record)
+	// Add takes in a copy of the Record of one exchange, and gives a ticket for Fold; 0: none.
+	Add(record *fieldgate.Record) (ticket uint64)
+	// Fold lets the Record of a ticket stand for one more exchange like it; no: that one is to be added.
+	Fold(ticket uint64, duration time.Duration, bytesIn, bytesOut uint64) bool
 }
 
 // Config is all that a Pipeline works with.
@@ -44,6 +48,8 @@ type Config struct {
 	Broker    *broker.Broker
 	Recorder  Recorder
 	Cache     *cache.Cache // nil: one of the default size
+	Bus       *bus.Bus     // by which gateways share what becomes of commands; nil: this one knows its own only
+	Quotas    *Quotas      // nil: of its own, in memory
 }
 
 // Pipeline is safe for concurrent use.
@@ -53,7 +59,16 @@ type Pipeline struct {
 	Broker    *broker.Broker
 	Cache     *cache.Cache
 
+	Devices  AskDevice // nil: there is no resource directory; set before the first exchange
+	Sessions Sessions  // of MQTT; nil: there are none; likewise
+
+	Unprojected atomic.Uint64 // messages and answers of which nothing could be taken for those who may not see all
+
+	observations  observations
 	commands      *commands
+	bus           *bus.Bus      // nil: nothing of commands is shared
+	repairs       chan struct{} // one token for each under way
+	flights       flights
 	revalidations chan struct{} // one token for each under way
 	gathered      atomic.Int64  // bytes of answers that are gathered to be kept
 
@@ -62,6 +77,7 @@ type Pipeline struct {
 	recorder Recorder
 	program  atomic.Pointer[Program]
 	limits   *limiter
+	quotas   *Quotas
 	number   atomic.Uint64 // of the newest exchange
 	timed    atomic.Int64  // when the newest exchange began whose stages are timed, in nanoseconds since 1970
 	tap      atomic.Pointer[Tap]
@@ -75,8 +91,15 @@ func New(config Config) *Pipeline {
 	if p.Cache = config.Cache; p.Cache == nil {
 		p.Cache = cache.New(cache.DefaultSize)
 	}
-	p.commands, p.revalidations = newCommands(), make(chan struct{}, maxRevalidations)
-	p.program.Store(&Program{})
+	p.commands, p.bus, p.repairs = newCommands(), config.Bus, make(chan struct{}, maxRepairs)
+	if p.quotas = config.Quotas; p.quotas == nil {
+		p.quotas = &Quotas{directory: p.Directory, used: make(map[quotaKey]*usage)}
+	}
+	p.observations.byName, p.observations.sessions = make(map[string]*observed), make(map[string][]*observed)
+	p.observations.program = make(chan struct{}, 1)
+	p.flights.byKey, p.flights.most = make(map[string]*flight), maxFlight
+	p.revalidations = make(chan struct{}, maxRevalidations)
+	p.program.Store(&Program{Serial: serials.Add(1)})
 	return p
 }
 
@@ -84,12 +107,26 @@ func New(config Config) *Pipeline {
 func (p *Pipeline) Program() *Program { return p.program.Load() }
 
 // Install puts a linked Snapshot into force for all exchanges that begin from now on. No connection is touched.
-func (p *Pipeline) Install(program *Program) { p.program.Store(program) }
+func (p *Pipeline) Install(program *Program) {
+	p.program.Store(program)
+	select {
+	case p.observations.program <- struct{}{}:
+	default:
+	}
+}
 
 // Begin runs the stages that need no body. It starts the exchange's clock unless the front has set x.Started.
 func (p *Pipeline) Begin(x *Exchange) *fieldgate.Problem {
 	p.start(x)
 	x.Enter(fieldgate.StageMatch)
+	var asOf uint32
+	if x.Grants != nil {
+		asOf = p.version(x.Caller) // before anything else is asked about it: a change meanwhile makes void what comes of it
+		if p.recall(x, asOf) {
+			x.offer()
+			return p.run(x, x.Operation.eachMessage)
+		}
+	}
 	problem := p.match(x)
 	x.offer()
 	if problem != nil {
@@ -101,7 +138,10 @@ func (p *Pipeline) Begin(x *Exchange) *fieldgate.Problem {
 		p.recognise(x) // who knocks at doors that do not exist is worth knowing
 		return problem
 	}
-	return p.run(x, x.Operation.beforeBody)
+	if problem = p.run(x, x.Operation.beforeBody); problem == nil && x.Grants != nil {
+		p.keepGrant(x, asOf)
+	}
+	return problem
 }
 
 // Check runs the stages that look at the body.

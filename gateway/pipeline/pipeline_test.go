@@ -30,14 +30,34 @@ type fixture struct {
 }
 
 type records struct {
-	mu   sync.Mutex
-	list []fieldgate.Record
+	mu      sync.Mutex
+	list    []fieldgate.Record
+	folds   bool
+	discard bool // for benchmarks
 }
 
-func (r *records) Add(record *fieldgate.Record) {
+func (r *records) Add(record *fieldgate.Record) (ticket uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.discard {
+		return 0
+	}
 	r.list = append(r.list, *record)
+	return uint64(len(r.list))
+}
+
+// Fold implements Recorder.
+func (r *records) Fold(ticket uint64, duration time.Duration, bytesIn, bytesOut uint64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.folds {
+		return false
+	}
+	record := &r.list[ticket-1]
+	record.Others = append(record.Others, uint32(duration/time.Microsecond))
+	record.BytesIn += bytesIn
+	record.BytesOut += bytesOut
+	return true
 }
 
 func (r *records) last() fieldgate.Record {
@@ -343,9 +363,9 @@ func TestLimiterNeverExceeds(t *testing.T) {
 	now, passed := time.Duration(0), 0
 	for range 10_000 {
 		now += 7 * time.Millisecond
-		if _, wait := l.take(&limit, 99, now); wait == 0 {
+		if _, wait := l.take(&limit, 99, limit.interval, now); wait == 0 {
 			passed++
-		} else if _, again := l.take(&limit, 99, now+wait); again != 0 {
+		} else if _, again := l.take(&limit, 99, limit.interval, now+wait); again != 0 {
 			t.Fatalf("after the time that it names (%v) there is still no room", wait)
 		} else {
 			now += wait
@@ -412,8 +432,8 @@ func TestMQTTPublishRules(t *testing.T) {
 		{"tracker/d7/status", body, 0, true, ""},
 		{"tracker/d7/status", "", 0, true, ""}, // removes the retained message
 		{"tracker/d7/status", "", 0, false, "invalid-payload"},
-		{"tracker/d7/status", body, 1, false, "forbidden"},
-		{"d/d7/telemetry", body, 1, true, "forbidden"},
+		{"tracker/d7/status", body, 1, false, "qos-not-allowed"},
+		{"d/d7/telemetry", body, 1, true, "retain-not-allowed"},
 		{"tracker/d8/status", body, 0, false, "not-owner"},
 		{"tracker/d7/status", "\xa2cseq\x07dtemp\xf9\x4d\x60", 0, false, ""},
 		{"tracker/d7/status", "\xa2cseq\x07dtemp\xf9\x64\x00", 0, false, "invalid-payload"}, // 1024 degrees
@@ -512,4 +532,5 @@ func BenchmarkPipeline(b *testing.B) {
 
 type discard struct{}
 
-func (discard) Add(*fieldgate.Record) {}
+func (discard) Add(*fieldgate.Record) uint64                    { return 0 }
+func (discard) Fold(uint64, time.Duration, uint64, uint64) bool { return false }

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,10 +18,11 @@ type policies struct {
 	cache    *cache.Policy
 	request  *transform
 	response *transform
+	privacy  *projections // nil: everybody sees all
 	redirect func(*Exchange) string
 }
 
-func (o *Operation) linkPolicies() error {
+func (o *Operation) linkPolicies(schemas *schemas) error {
 	if o.Policies == nil {
 		return nil
 	}
@@ -39,6 +41,9 @@ func (o *Operation) linkPolicies() error {
 	if linked.response, err = linkTransform(o.Policies.Response); err != nil {
 		return fmt.Errorf("transformation of answers: %w", err)
 	}
+	if linked.privacy, err = o.linkProjections(schemas); err != nil {
+		return err
+	}
 	if r := o.Policies.Redirect; r != nil {
 		linked.redirect = linkRedirect(o, r)
 	}
@@ -49,11 +54,13 @@ func (o *Operation) linkPolicies() error {
 // readsAnswers says whether answers of the upstream are needed whole, so that they cannot be streamed.
 func (o *Operation) readsAnswers() bool {
 	p := o.policies
-	return p != nil && (p.Answers != fieldgate.AnswersUnchecked || p.response != nil || p.Idempotency != nil)
+	return o.takesCBOR() || p != nil && (p.Answers == fieldgate.AnswersEnforced || p.response != nil || p.privacy != nil || p.Idempotency != nil)
 }
 
 // rewritesAnswers says whether callers get other answers than the upstream gives.
-func (o *Operation) rewritesAnswers() bool { return o.policies != nil && o.policies.response != nil }
+func (o *Operation) rewritesAnswers() bool {
+	return o.policies != nil && (o.policies.response != nil || o.policies.privacy != nil)
+}
 
 // readsRequests says whether a policy needs the request's content whole.
 func (o *Operation) readsRequests() bool {
@@ -64,7 +71,7 @@ func (o *Operation) readsRequests() bool {
 // Relays says whether a request whose content was read goes to the upstream as it came, and its answer to the caller likewise, so
 // that a front which can stream does both itself.
 func (o *Operation) Relays() bool {
-	return o.Upstream != "" && o.publish == nil && !o.readsAnswers() && (o.policies == nil || o.policies.request == nil)
+	return o.Upstream != "" && !o.ObservesService && o.publish == nil && !o.readsAnswers() && (o.policies == nil || o.policies.request == nil)
 }
 
 // Answered says that Begin has filled x.Answer already: nothing is to be read, checked or forwarded.
@@ -124,12 +131,25 @@ func parseDate(text string) (time.Time, error) {
 	return time.Parse(time.DateOnly, text)
 }
 
+// appendVary tells caches which fields of the request decided (RFC 9110 section 12.5.5).
+func (x *Exchange) appendVary(dst []byte) []byte {
+	switch {
+	case x.Vary == "" && x.byAccept:
+		return append(dst, "Vary: Accept\r\n"...)
+	case x.Vary == "":
+		return dst
+	}
+	dst = append(append(dst, "Vary: "...), x.Vary...)
+	if x.byAccept && !slices.Contains(strings.Split(x.Vary, ", "), "Accept") {
+		dst = append(dst, ", Accept"...)
+	}
+	return append(dst, "\r\n"...)
+}
+
 // AppendVersionFields appends the field lines that tell which fields of a request the version depends on, and a caller that the version
 // it uses is on its way out: Deprecation (RFC 9745), Sunset (RFC 8594) and a link to the successor (RFC 5829).
 func (x *Exchange) AppendVersionFields(dst []byte) []byte {
-	if x.Vary != "" {
-		dst = append(append(append(dst, "Vary: "...), x.Vary...), "\r\n"...)
-	}
+	dst = x.appendVary(dst)
 	if x.Findings&fieldgate.FindingDeprecated == 0 {
 		return dst
 	}
@@ -138,16 +158,30 @@ func (x *Exchange) AppendVersionFields(dst []byte) []byte {
 
 // appendSuccessor appends the link to the same operation of the version that follows.
 func (x *Exchange) appendSuccessor(dst []byte) []byte {
-	template := x.Operation.successor.Load()
-	if template == nil {
+	path := x.SuccessorPath(nil)
+	if path == nil {
 		return dst
 	}
-	dst = append(dst, "Link: <"...)
-	for level := range strings.SplitSeq(strings.TrimPrefix(*template, "/"), "/") {
-		dst = append(dst, '/')
-		dst = x.appendLevel(dst, level)
+	return append(append(append(dst, "Link: <"...), path...), ">; rel=\"successor-version\"\r\n"...)
+}
+
+// SuccessorPath appends the path of the same operation of the version that follows, over the exchange's protocol; nil: there is none.
+func (x *Exchange) SuccessorPath(dst []byte) []byte {
+	successor := x.Operation.successor.Load()
+	if successor == nil {
+		return nil
 	}
-	return append(dst, ">; rel=\"successor-version\"\r\n"...)
+	template := successor.http
+	if x.Protocol == fieldgate.ProtocolCoAP {
+		template = successor.coap
+	}
+	if template == "" {
+		return nil
+	}
+	for level := range strings.SplitSeq(strings.TrimPrefix(template, "/"), "/") {
+		dst = x.appendLevel(append(dst, '/'), level)
+	}
+	return dst
 }
 
 // linkVersionFields makes those of them once that are the same for all callers.
@@ -166,25 +200,30 @@ func (o *Operation) linkVersionFields() {
 	o.versionFields = lines
 }
 
+// successor is where the same operation of the version that follows is; empty: not over that protocol.
+type successor struct{ http, coap string }
+
 // linkSuccessors links deprecated operations to the same operation of the version that follows, where this program serves it.
 func (program *Program) linkSuccessors() {
 	type named struct{ api, version, operation string }
-	var paths map[named]string
+	var paths map[named]*successor
 	for _, o := range program.Operations {
-		if o.Contract.State != fieldgate.LifecycleDeprecated || o.HTTP == nil || o.Contract.Successor == "" {
+		if o.Contract.State != fieldgate.LifecycleDeprecated || o.HTTP == nil && o.CoAP == nil || o.Contract.Successor == "" {
 			continue
 		}
 		if paths == nil {
-			paths = make(map[named]string, len(program.Operations))
+			paths = make(map[named]*successor, len(program.Operations))
 			for _, other := range program.Operations {
+				next := new(successor)
 				if other.HTTP != nil {
-					paths[named{other.Contract.API, other.Contract.Version, other.ID}] = other.HTTP.Path
+					next.http = other.HTTP.Path
 				}
+				if other.CoAP != nil {
+					next.coap = other.CoAP.Path
+				}
+				paths[named{other.Contract.API, other.Contract.Version, other.ID}] = next
 			}
 		}
-		o.successor.Store(nil)
-		if path, served := paths[named{o.Contract.API, o.Contract.Successor, o.ID}]; served {
-			o.successor.Store(&path)
-		}
+		o.successor.Store(paths[named{o.Contract.API, o.Contract.Successor, o.ID}])
 	}
 }

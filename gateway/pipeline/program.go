@@ -13,6 +13,7 @@ import (
 // Program is a Snapshot linked for execution. It is immutable.
 type Program struct {
 	Version    uint64
+	Serial     uint64       // tells programs apart without keeping them: who idles for days may remember one
 	Operations []*Operation // of all contracts
 
 	sites     map[string]*site // by host
@@ -23,6 +24,7 @@ type Program struct {
 
 	contracts     map[*fieldgate.Contract][]*Operation
 	caches        bool // some operation keeps answers
+	observes      bool // some operation's service is observed
 	anonymousMQTT bool // some MQTT operation lets callers in without a credential
 	foreignMQTT   bool // some pass-through API lets foreign credentials in over MQTT
 }
@@ -38,25 +40,32 @@ type filter struct {
 type Operation struct {
 	*fieldgate.Operation
 	Contract *fieldgate.Contract
+	serial   uint64 // likewise
 
-	beforeBody []step
-	withBody   []step
-	buffered   bool
-	rules      rules
-	policies   *policies // nil: none
+	beforeBody  []step
+	eachMessage []step // those of beforeBody that are left when the caller has a grant of the topic
+	withBody    []step
+	buffered    bool
 
-	versionFields []byte                 // field lines of a version on its way out
-	successor     atomic.Pointer[string] // path of the operation that follows it
+	lasting  []fieldgate.Stage // of the other steps of beforeBody, and before
+	fixed    bool              // the topic has all parameters, so that a message brings no values for them
+	rules    rules
+	policies *policies // nil: none
+
+	versionFields []byte                    // field lines of a version on its way out
+	successor     atomic.Pointer[successor] // the operation that follows it
 	limits        []linkedLimit
+	byteLimits    []linkedLimit
+	quotas        []linkedQuota
 	parameters    []linkedParameter
 	request       []linkedMedia
 	queried       bool     // a parameter may stand in the query
 	offers        *offers  // nil: the contract does not say what success is answered with
 	answers       *answers // nil: nothing is held against them
-	mock          Answer
-	publish       *target // topic that calls are heard on
-	name          string  // API, version and operation, for upstreams
-	subscribe     *target // topic that subscribers of the operation hear
+	mocks         []Answer // what is answered without an upstream, by media type; one at least
+	publish       *target  // topic that calls are heard on
+	name          string   // API, version and operation, for upstreams
+	subscribe     *target  // topic that subscribers of the operation hear
 	messages      *Messages
 }
 
@@ -64,12 +73,14 @@ type Operation struct {
 type step struct {
 	stage fieldgate.Stage
 	run   func(p *Pipeline, x *Exchange) *fieldgate.Problem
+	// lasting: of a message, the answer is the same as long as program, caller and topic are.
+	lasting bool
 }
 
 // Link compiles a Snapshot. Contracts that the previous program (nil: none) holds too are taken over as they are, so that a
 // publish costs what the published contract costs. An error names the contract and the operation.
 func Link(snapshot *fieldgate.Snapshot, previous *Program) (*Program, error) {
-	program := &Program{Version: snapshot.Version, sites: make(map[string]*site), contracts: make(map[*fieldgate.Contract][]*Operation, len(snapshot.Contracts))}
+	program := &Program{Version: snapshot.Version, Serial: serials.Add(1), sites: make(map[string]*site), contracts: make(map[*fieldgate.Contract][]*Operation, len(snapshot.Contracts))}
 	for _, contract := range snapshot.Contracts {
 		var operations []*Operation
 		if previous != nil {
@@ -84,6 +95,7 @@ func Link(snapshot *fieldgate.Snapshot, previous *Program) (*Program, error) {
 		program.contracts[contract] = operations
 		program.Operations = append(program.Operations, operations...)
 		for _, operation := range operations {
+			program.observes = program.observes || operation.ObservesService
 			program.caches = program.caches || operation.policies != nil && operation.policies.cache != nil
 			if err := program.add(operation); err != nil {
 				return nil, fmt.Errorf("%s %s, operation %s: %w", contract.API, contract.Version, operation.ID, err)
@@ -99,6 +111,8 @@ func Link(snapshot *fieldgate.Snapshot, previous *Program) (*Program, error) {
 	return program, nil
 }
 
+var serials atomic.Uint64
+
 func linkContract(contract *fieldgate.Contract) ([]*Operation, error) {
 	schemas, err := newSchemas(contract)
 	if err != nil {
@@ -106,7 +120,7 @@ func linkContract(contract *fieldgate.Contract) ([]*Operation, error) {
 	}
 	operations := make([]*Operation, len(contract.Operations))
 	for i := range contract.Operations {
-		operation := &Operation{Operation: &contract.Operations[i], Contract: contract}
+		operation := &Operation{Operation: &contract.Operations[i], Contract: contract, serial: serials.Add(1)}
 		operation.name = fieldValue(contract.API + " " + contract.Version + " " + operation.ID)
 		if err := operation.link(schemas); err != nil {
 			return nil, fmt.Errorf("%s %s, operation %s: %w", contract.API, contract.Version, operation.ID, err)
@@ -146,7 +160,15 @@ func (o *Operation) link(schemas *schemas) error {
 		if l.Count < 1 || l.Burst < 1 || l.Period <= 0 {
 			return fmt.Errorf("limit %d: count, burst and period must be positive", i)
 		}
-		o.limits = append(o.limits, linkLimit(l, maphash.String(limitSeed, fmt.Sprint(o.Contract.API, "\x00", o.ID, "\x00", i))))
+		linked := linkLimit(l, maphash.String(limitSeed, fmt.Sprint(o.Contract.API, "\x00", o.ID, "\x00", i)))
+		if l.Bytes {
+			o.byteLimits = append(o.byteLimits, linked)
+		} else {
+			o.limits = append(o.limits, linked)
+		}
+	}
+	for _, q := range o.Quotas {
+		o.quotas = append(o.quotas, linkQuota(q, o.Contract, o.ID))
 	}
 	if o.MQTT != nil && !o.PassThrough {
 		t := newTarget(o, o.MQTT.Topic)
@@ -159,8 +181,11 @@ func (o *Operation) link(schemas *schemas) error {
 	if err := o.linkMessages(schemas); err != nil {
 		return err
 	}
-	o.mock = mockAnswer(o.Operation)
-	if err := o.linkPolicies(); err != nil {
+	var err error
+	if o.mocks, err = mockAnswers(o.Operation, schemas); err != nil {
+		return err
+	}
+	if err := o.linkPolicies(schemas); err != nil {
 		return err
 	}
 	o.linkVersionFields()
@@ -175,34 +200,46 @@ func (o *Operation) linkStages() {
 	checkedParameters := anyOf(o.parameters, func(p linkedParameter) bool { return p.schema != nil || p.Required || p.In != fieldgate.InPath })
 	use := func(steps *[]step, needed bool, stage fieldgate.Stage, run func(*Pipeline, *Exchange) *fieldgate.Problem) {
 		if needed {
-			*steps = append(*steps, step{stage, run})
+			*steps = append(*steps, step{stage: stage, run: run})
+		}
+	}
+	lasting := func(needed bool, stage fieldgate.Stage, run func(*Pipeline, *Exchange) *fieldgate.Problem) {
+		if needed {
+			o.beforeBody = append(o.beforeBody, step{stage, run, true})
 		}
 	}
 	if o.Contract.State == fieldgate.LifecycleRetired {
-		o.beforeBody = []step{{fieldgate.StageAdmit, retired}}
+		o.beforeBody = []step{{stage: fieldgate.StageAdmit, run: retired}}
 		return
 	}
-	use(&o.beforeBody, o.PassThrough, fieldgate.StageMatch, undocumented)
-	use(&o.beforeBody, o.Contract.State == fieldgate.LifecycleDeprecated, fieldgate.StageMatch, deprecated)
+	lasting(o.PassThrough, fieldgate.StageMatch, undocumented)
+	lasting(o.Contract.State == fieldgate.LifecycleDeprecated, fieldgate.StageMatch, deprecated)
 	opens := o.HTTP != nil && (o.HTTP.WebSocket || o.subscribe != nil)
 	use(&o.beforeBody, opens && o.policies != nil && o.policies.cors != nil, fieldgate.StageAdmit, checkOrigin)
-	use(&o.beforeBody, true, fieldgate.StageIdentify, identify)
-	use(&o.beforeBody, true, fieldgate.StageAdmit, admitState)
-	use(&o.beforeBody, true, fieldgate.StageAdmit, admitKind)
-	use(&o.beforeBody, elsewhere, fieldgate.StageAdmit, readBound)
-	use(&o.beforeBody, bound, fieldgate.StageAdmit, own)
+	lasting(true, fieldgate.StageIdentify, identify)
+	lasting(true, fieldgate.StageAdmit, admitState)
+	lasting(true, fieldgate.StageAdmit, admitKind)
+	lasting(elsewhere, fieldgate.StageAdmit, readBound)
+	lasting(bound, fieldgate.StageAdmit, own)
 	use(&o.beforeBody, o.MQTT != nil && !o.PassThrough, fieldgate.StageAdmit, admitMessage)
-	use(&o.beforeBody, len(o.limits) > 0, fieldgate.StageLimit, limit)
-	use(&o.beforeBody, checkedParameters, fieldgate.StageCheck, checkParameters)
+	quotaOf := func(bytes bool) bool {
+		return slices.ContainsFunc(o.quotas, func(q linkedQuota) bool { return q.Bytes == bytes })
+	}
+	byBytes := len(o.byteLimits) > 0 || quotaOf(true)
+	use(&o.beforeBody, len(o.limits) > 0 || quotaOf(false), fieldgate.StageLimit, limit)
+	lasting(checkedParameters, fieldgate.StageCheck, checkParameters)
 	use(&o.beforeBody, o.offers != nil && o.HTTP != nil, fieldgate.StageCheck, negotiate)
 	use(&o.beforeBody, o.policies != nil && o.policies.redirect != nil, fieldgate.StageForward, redirect)
 	use(&o.beforeBody, o.policies != nil && o.policies.cache != nil, fieldgate.StageForward, cacheLookup)
 
+	o.linkGrants()
+
 	use(&o.withBody, !o.PassThrough, fieldgate.StageCheck, checkSize)
+	use(&o.withBody, byBytes, fieldgate.StageLimit, limitBytes)
 	use(&o.withBody, !o.PassThrough, fieldgate.StageCheck, checkBody)
 	use(&o.withBody, o.policies != nil && o.policies.Idempotency != nil, fieldgate.StageForward, idempotency)
 	// Without an upstream the answer is made here; with a topic the body is needed twice; a schema needs it whole.
-	o.buffered = !o.PassThrough && (o.Upstream == "" || o.publish != nil || o.checksBody() || o.readsRequests())
+	o.buffered = !o.PassThrough && (o.Upstream == "" || o.publish != nil || o.checksBody() || o.readsRequests() || byBytes || o.takesCBOR() || o.ObservesService)
 }
 
 func (o *Operation) checksBody() bool {

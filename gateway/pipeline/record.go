@@ -12,18 +12,25 @@ func (p *Pipeline) Finish(x *Exchange) {
 	if x.finished || x.number == 0 {
 		return
 	}
-	record := p.complete(x)
-	p.recorder.Add(record)
-	p.logAccess(x)
-	if x.Copy != nil {
-		x.Copy.Finish(x, record)
+	p.complete(x)
+	if !p.fold(x) {
+		record := x.makeRecord()
+		ticket := p.recorder.Add(record)
+		if x.Place != nil {
+			x.Place.put(x, ticket)
+		}
+		if x.Copy != nil {
+			x.Copy.Finish(x, record)
+		}
 	}
+	p.logAccess(x)
 }
 
 // Hold takes the place of Finish for an exchange that goes on when its front has given up all that it holds of it: a WebSocket of which
 // thousands idle. The Record goes to Release when the exchange has ended. An exchange that is captured cannot be held.
 func (p *Pipeline) Hold(x *Exchange) *fieldgate.Record {
-	record := *p.complete(x)
+	p.complete(x)
+	record := *x.makeRecord()
 	p.logAccess(x)
 	return &record
 }
@@ -35,16 +42,20 @@ func (p *Pipeline) Release(record *fieldgate.Record) {
 	p.recorder.Add(record)
 }
 
-// complete ends the exchange and makes its Record.
-func (p *Pipeline) complete(x *Exchange) *fieldgate.Record {
+// complete ends the exchange.
+func (p *Pipeline) complete(x *Exchange) {
 	x.finished = true
 	if x.command != nil {
 		p.finishCommand(x)
 	}
-	if x.Keeping() { // it was cut
-		p.keepNothing(x.cached)
+	if x.gathered != nil { // it was cut
+		p.dropGathered(x)
 	}
+	x.land()
 	x.Enter(fieldgate.StageRecord) // and whatever stage is under way ends
+}
+
+func (x *Exchange) makeRecord() *fieldgate.Record {
 	record := &x.record
 	*record = fieldgate.Record{
 		Time: x.Started, Duration: time.Since(x.Started), Upstream: x.UpstreamTime,
@@ -78,9 +89,12 @@ func (x *Exchange) routeText() string {
 	return x.route
 }
 
-// Status is the exchange's status in HTTP's numbers.
+// Status is the status that the caller was answered with, in HTTP's numbers.
 func (x *Exchange) Status() int {
 	if x.Problem != nil {
+		if x.ProblemStatus != 0 {
+			return x.ProblemStatus
+		}
 		return x.Problem.Status()
 	}
 	return x.Answer.Status
@@ -102,11 +116,39 @@ func (p *Pipeline) Own(x *Exchange) {
 	p.Finish(x)
 }
 
+// BeginOwn takes the place of Begin for a resource of the gateway's own, which every caller with a credential may ask for.
+func (p *Pipeline) BeginOwn(x *Exchange) *fieldgate.Problem {
+	p.start(x)
+	x.Enter(fieldgate.StageIdentify)
+	if problem := p.identifyOwn(x); problem != nil {
+		x.Fail(problem)
+		return problem
+	}
+	x.Leave()
+	return nil
+}
+
 // Malformed records what was refused before an Exchange could begin: bytes that broke their protocol, a connection that was
 // not let in.
 func (p *Pipeline) Malformed(x *Exchange, problem *fieldgate.Problem) {
+	p.Refuse(x, problem)
+	p.Finish(x)
+}
+
+// Refuse takes the place of Begin for an exchange that the front refuses whatever the contracts say.
+func (p *Pipeline) Refuse(x *Exchange, problem *fieldgate.Problem) {
 	p.start(x)
 	p.recognise(x)
 	x.Fail(problem)
-	p.Finish(x)
+}
+
+// Attribute says whose exchange it is where it was refused before the pipeline asked: the Caller's, if it has one.
+func (p *Pipeline) Attribute(x *Exchange) {
+	switch {
+	case x.Caller == nil || x.Principal.Kind != "":
+	case x.Caller.Ref != 0:
+		x.Principal = p.Directory.Principal(x.Caller.Ref)
+	default:
+		x.Principal = fieldgate.Principal{Kind: x.Caller.Kind, ID: x.Caller.ID}
+	}
 }

@@ -68,9 +68,13 @@ func limitRule(limit *fieldgate.Limit) string {
 	if !ok {
 		period = limit.Period.String()
 	}
-	rule := fmt.Sprintf("rate %d/%s per %s", limit.Count, period, limit.Key)
+	amount := strconv.Itoa
+	if limit.Bytes {
+		amount = func(n int) string { return fieldgate.SizeText(int64(n)) }
+	}
+	rule := fmt.Sprintf("rate %s/%s per %s", amount(limit.Count), period, limit.Key)
 	if limit.Burst != limit.Count {
-		rule += fmt.Sprintf(", burst %d", limit.Burst)
+		rule += ", burst " + amount(limit.Burst)
 	}
 	return ruleText(rule)
 }

@@ -69,6 +69,11 @@ func (p *Pipeline) subscribe(x *Exchange) (qos byte, problem *fieldgate.Problem)
 		return 1, nil
 	}
 	x.Enter(fieldgate.StageMatch)
+	if x.Caller.OnRamp != nil {
+		if problem := x.mayAsk(x.Caller.OnRamp); problem != nil {
+			return 0, problem
+		}
+	}
 	// The operation that lets the caller in wins; what the first one said is the answer when none does.
 	found := x.program.topics.offered(x.Path, nil)
 	var first struct {
@@ -99,6 +104,10 @@ func (p *Pipeline) subscribe(x *Exchange) (qos byte, problem *fieldgate.Problem)
 			x.Operation = f.operation
 			return f.operation.MQTT.QoS, x.runStages(p, f.operation)
 		}
+	}
+	if ramp := x.Caller.OnRamp; ramp != nil {
+		x.Operation = ramp.operation
+		return ramp.operation.MQTT.QoS, x.runStages(p, ramp.operation)
 	}
 	return 0, x.by("no route", errFilter)
 }
@@ -177,6 +186,9 @@ func (x *Exchange) runStages(p *Pipeline, operation *Operation) *fieldgate.Probl
 	x.Operation = operation
 	for i := range operation.beforeBody {
 		step := &operation.beforeBody[i]
+		if x.spares(step.stage) {
+			continue
+		}
 		x.Enter(step.stage)
 		if problem := step.run(p, x); problem != nil {
 			return problem

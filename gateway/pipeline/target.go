@@ -3,21 +3,25 @@ package pipeline
 import (
 	"bytes"
 	"strings"
+	"unicode/utf8"
 
 	"fieldgate"
 )
 
 // upstreamTarget is the path and query that the upstream sees: over HTTP the caller's own, otherwise those of the operation's
-// HTTP binding with the parameters filled in.
-func (x *Exchange) upstreamTarget() string {
-	if x.Protocol == fieldgate.ProtocolHTTP || x.Operation.PassThrough {
-		if len(x.Query) == 0 {
-			return string(x.Path)
+// HTTP binding with the parameters filled in. Of an operation without one it is what the caller named.
+func (x *Exchange) upstreamTarget() string { return string(x.appendTarget(make([]byte, 0, 128))) }
+
+// appendTarget appends what upstreamTarget is.
+func (x *Exchange) appendTarget(target []byte) []byte {
+	if x.Protocol == fieldgate.ProtocolHTTP || x.Operation.PassThrough || x.Operation.HTTP == nil {
+		target = append(target, x.Path...)
+		if len(x.Query) > 0 {
+			target = append(append(target, '?'), x.Query...)
 		}
-		return string(x.Path) + "?" + string(x.Query)
+		return target
 	}
 	o := x.Operation
-	target := make([]byte, 0, 128)
 	for level := range strings.SplitSeq(strings.TrimPrefix(o.HTTP.Path, "/"), "/") {
 		target = x.appendLevel(append(target, '/'), level)
 	}
@@ -35,8 +39,37 @@ func (x *Exchange) upstreamTarget() string {
 		}
 		mark = '&'
 	}
-	return string(target)
+	return target
 }
+
+// checkTarget refuses values that would make another path of the operation's than the one that was matched and checked: HTTP fronts see to that
+// themselves, but a topic level may be "..", and a query hold anything (RFC 3986 section 3.3).
+func (x *Exchange) checkTarget() *fieldgate.Problem {
+	if x.Protocol == fieldgate.ProtocolHTTP || x.Operation.PassThrough || x.Operation.HTTP == nil {
+		return nil
+	}
+	for level := range strings.SplitSeq(strings.TrimPrefix(x.Operation.HTTP.Path, "/"), "/") {
+		_, name, _, variable := cutParameter(level)
+		if !variable {
+			continue
+		}
+		filled := x.appendLevel(nil, level)
+		decoded, ok := percentDecoded(filled, false)
+		if !ok || !isSegment(decoded) || bytes.ContainsAny(filled, "?#") {
+			return x.by(ruleText("parameter "+name), &fieldgate.Problem{Code: fieldgate.ProblemInvalidParameter, Detail: errSegment, Pointer: name})
+		}
+	}
+	return nil
+}
+
+// isSegment says whether a path may have it between two slashes so that no two programs read it differently.
+func isSegment(decoded []byte) bool {
+	plain, _, _ := bytes.Cut(decoded, []byte{';'}) // some take what follows for parameters
+	return len(decoded) > 0 && string(plain) != "." && string(plain) != ".." && utf8.Valid(decoded) &&
+		!bytes.ContainsFunc(decoded, func(r rune) bool { return r < ' ' || r == 0x7f || r == '/' || r == '\\' })
+}
+
+const errSegment = `A value in a path is neither empty nor "." nor "..", and has no "/", "\" or control character in it.`
 
 // appendLevel appends a level of a path template with the parameter filled in.
 func (x *Exchange) appendLevel(dst []byte, level string) []byte {

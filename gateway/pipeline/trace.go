@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"fieldgate"
+	"fieldgate/gateway/clock"
 )
 
 // timedApart is how long after one exchange began whose stages are timed the next is timed, too. Reading the clock at each stage
@@ -28,11 +29,6 @@ func (p *Pipeline) isTimed(began time.Time) bool {
 	return (at-last >= int64(timedApart) || at < last) && p.timed.CompareAndSwap(last, at)
 }
 
-var clockStart = time.Now()
-
-// clock is a monotonic time. It costs half of what time.Now does.
-func clock() time.Duration { return time.Since(clockStart) }
-
 // Enter notes that a stage begins, and that the one before, if one is under way, has ended. Fronts call it only where they forward an
 // exchange themselves. StageNone: none begins.
 func (t *trace) Enter(stage fieldgate.Stage) {
@@ -40,7 +36,7 @@ func (t *trace) Enter(stage fieldgate.Stage) {
 		return
 	}
 	if t.timed {
-		now := clock()
+		now := clock.Now()
 		if t.under != fieldgate.StageNone {
 			t.times[t.under] = t.times[t.under].Add(now - t.since)
 		}
@@ -79,7 +75,8 @@ func (x *Exchange) stageOf(code fieldgate.ProblemCode) fieldgate.Stage {
 		return fieldgate.StageMatch
 	case fieldgate.ProblemUnauthenticated:
 		return fieldgate.StageIdentify
-	case fieldgate.ProblemForbidden, fieldgate.ProblemNotOwner, fieldgate.ProblemQuarantined, fieldgate.ProblemGone:
+	case fieldgate.ProblemForbidden, fieldgate.ProblemNotOwner, fieldgate.ProblemQuarantined, fieldgate.ProblemGone,
+		fieldgate.ProblemQoS, fieldgate.ProblemRetain:
 		return fieldgate.StageAdmit
 	case fieldgate.ProblemRateLimited:
 		return fieldgate.StageLimit

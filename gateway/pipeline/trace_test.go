@@ -243,15 +243,20 @@ func TestTimedApart(t *testing.T) {
 
 func TestRuleTexts(t *testing.T) {
 	for _, c := range []struct {
-		limit fieldgate.Limit
-		want  string
+		limit         fieldgate.Limit
+		want, refusal string
 	}{
-		{fieldgate.Limit{Count: 20, Burst: 20, Period: time.Minute, Key: fieldgate.LimitPrincipal}, "rate 20/min per principal"},
-		{fieldgate.Limit{Count: 6, Burst: 2, Period: 24 * time.Hour, Key: fieldgate.LimitOperation}, "rate 6/day per operation, burst 2"},
-		{fieldgate.Limit{Count: 1, Burst: 1, Period: 90 * time.Second, Key: fieldgate.LimitSource}, "rate 1/1m30s per source"},
+		{fieldgate.Limit{Count: 20, Burst: 20, Period: time.Minute, Key: fieldgate.LimitPrincipal}, "rate 20/min per principal", "At most 20 a minute for each principal."},
+		{fieldgate.Limit{Count: 6, Burst: 2, Period: 24 * time.Hour, Key: fieldgate.LimitOperation}, "rate 6/day per operation, burst 2", "At most 6 a day for each operation."},
+		{fieldgate.Limit{Count: 10, Burst: 10, Period: time.Second, Key: fieldgate.LimitSource}, "rate 10/s per source", "At most 10 a second for each source."},
+		{fieldgate.Limit{Count: 100, Burst: 100, Period: time.Hour, Key: fieldgate.LimitSource}, "rate 100/h per source", "At most 100 an hour for each source."},
+		{fieldgate.Limit{Count: 1, Burst: 1, Period: 90 * time.Second, Key: fieldgate.LimitSource}, "rate 1/1m30s per source", "At most 1 in 90 s for each source."},
 	} {
 		if got := limitRule(&c.limit); got != c.want {
 			t.Errorf("got %q, want %q", got, c.want)
+		}
+		if got := linkLimit(c.limit, 0).refusal; got != c.refusal {
+			t.Errorf("got %q, want %q", got, c.refusal)
 		}
 	}
 	for _, text := range []string{strings.Repeat("ä", 100), strings.Repeat("x", 127) + "€", "\x80" + strings.Repeat("\x80", 200)} {

@@ -6,6 +6,8 @@
 // and leaves a gap in the Records' numbers. A Record is in the outbox at once when the gateway was quiet, and otherwise 25
 // milliseconds after its exchange at the latest; until then mapped memory keeps it from a crash of the process. Batches that were sent and not acknowledged before a crash are sent
 // again with the same numbers.
+//
+// At high rates a Record costs more than many an exchange does. So exchanges that are alike share one while it waits (Fold).
 package recorder
 
 import (
@@ -13,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,9 +25,10 @@ import (
 )
 
 const (
-	batchInterval = 25 * time.Millisecond // Records of so long are written together
-	bufferRecords = 64 << 10              // about 20 MB
-	keepRecords   = 4 << 10               // a buffer that grew beyond this is not used again
+	batchInterval = 100 * time.Millisecond // Records of so long are written together, and alike exchanges of so long share one
+	bufferRecords = 64 << 10               // about 20 MB
+	keepRecords   = 4 << 10                // a buffer that grew beyond this is not used again
+	foldAbove     = 32                     // Records of one interval, some thousand a second: fewer have exchanges of their own each
 	retryInterval = time.Second
 	tidyInterval  = time.Second
 	lastEffort    = 3 * time.Second // to hand over what is left at the end
@@ -66,6 +70,8 @@ type Recorder struct {
 
 	mu        sync.Mutex
 	buffer    []fieldgate.Record
+	turn      uint64     // counts the buffers
+	others    []uint32   // room for those of Records in buffer
 	unwritten *unwritten // has a copy of buffer, and of records
 	skipped   uint64     // Records dropped after those in buffer
 
@@ -89,7 +95,7 @@ func Open(config Config) (*Recorder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("outbox %s: %w", config.Folder, err)
 	}
-	r := &Recorder{node: config.Node, epoch: o.epoch, sink: config.Sink, logger: config.Logger, outbox: o, first: 1,
+	r := &Recorder{node: config.Node, epoch: o.epoch, sink: config.Sink, logger: config.Logger, outbox: o, first: 1, turn: 1,
 		some: make(chan struct{}, 1), full: make(chan struct{}, 1), written: make(chan struct{}, 1)}
 	unwritten, left, err := openUnwritten(config.Folder, config.Node)
 	if err != nil {
@@ -130,15 +136,16 @@ func (r *Recorder) Close() {
 	r.outbox.close()
 }
 
-// Add takes in a copy of the Record.
-func (r *Recorder) Add(record *fieldgate.Record) {
+// Add takes in a copy of the Record, which stands for one exchange, and gives a ticket for Fold; 0: none.
+func (r *Recorder) Add(record *fieldgate.Record) (ticket uint64) {
 	r.mu.Lock()
 	if len(r.buffer) >= bufferRecords {
 		r.skipped++
 		r.mu.Unlock()
 		r.dropped.Add(1)
-		return
+		return 0
 	}
+	ticket = r.turn*bufferRecords + uint64(len(r.buffer))
 	r.buffer = append(r.buffer, *record)
 	r.unwritten.add(record)
 	waiting := len(r.buffer)
@@ -149,6 +156,37 @@ func (r *Recorder) Add(record *fieldgate.Record) {
 	case fieldgate.MaxBatchRecords:
 		wake(r.full)
 	}
+	return ticket
+}
+
+// Fold lets the Record of a ticket stand for one more exchange, like it but for its duration and bytes. It says no when that Record does not
+// wait any more, stands for many, or there are so few that each exchange may have one of its own: then the exchange is to be added.
+func (r *Recorder) Fold(ticket uint64, duration time.Duration, bytesIn, bytesOut uint64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if ticket/bufferRecords != r.turn || len(r.buffer) < foldAbove {
+		return false
+	}
+	index := int(ticket % bufferRecords)
+	record := &r.buffer[index]
+	switch len(record.Others) {
+	case fieldgate.MaxRecordOthers:
+		return false
+	case 0:
+		if len(r.others) < fieldgate.MaxRecordOthers {
+			r.others = make([]uint32, foldAbove*fieldgate.MaxRecordOthers)
+		}
+		record.Others, r.others = r.others[:0:fieldgate.MaxRecordOthers], r.others[fieldgate.MaxRecordOthers:]
+	}
+	fold(record, duration, bytesIn, bytesOut)
+	r.unwritten.fold(index, duration, bytesIn, bytesOut)
+	return true
+}
+
+func fold(record *fieldgate.Record, duration time.Duration, bytesIn, bytesOut uint64) {
+	record.Others = append(record.Others, uint32(min(max(duration, 0)/time.Microsecond, math.MaxUint32)))
+	record.BytesIn += bytesIn
+	record.BytesOut += bytesOut
 }
 
 // wake leaves a token in a channel of one place.
@@ -231,6 +269,7 @@ func (r *Recorder) writeAll() bool {
 	r.mu.Lock()
 	r.records, r.gap, r.next = r.buffer, r.skipped, 0
 	r.buffer, r.skipped = r.spare, 0
+	r.turn++
 	r.unwritten.turn(r.first + uint64(len(r.records)) + r.gap)
 	r.mu.Unlock()
 	r.spare = nil

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"fieldgate"
 )
@@ -16,7 +17,7 @@ import (
 // the other one are written to the outbox.
 //
 // A half begins with its head: how many bytes of entries there are, the epoch, the number of the first Record. An entry is the
-// length of a Record, its checksum, and the Record. The length of all entries is stored last, so that a Record that a kill
+// length of a Record, its checksum, and the Record; or, with foldMark in its length, one more exchange that a Record before stands for. The length of all entries is stored last, so that a Record that a kill
 // cut does not count; what a power cut left of the pages is told by the checksums. A nil one, of a disk that has no room for
 // the file, keeps nothing.
 type unwritten struct {
@@ -31,6 +32,8 @@ const (
 	halfHead      = 4 + 8 + 8
 	entryHead     = 4 + 4
 	maxEntry      = 16 << 10 // a Record with the longest texts is smaller
+	foldMark      = 1 << 31
+	foldBytes     = 4 + 8 + 8 + 8 // index, duration, bytes in and out
 )
 
 // openUnwritten maps the file, and gives the Records that an earlier run left in it. They are kept there until begin.
@@ -71,6 +74,8 @@ func (u *unwritten) read(half int, node string) fieldgate.RecordBatch {
 	entries = entries[:min(int(used), len(entries))]
 	for len(entries) > entryHead {
 		length := binary.LittleEndian.Uint32(entries)
+		folded := length&foldMark != 0
+		length &^= foldMark
 		if length > maxEntry || int(length) > len(entries)-entryHead {
 			break
 		}
@@ -78,14 +83,33 @@ func (u *unwritten) read(half int, node string) fieldgate.RecordBatch {
 		if crc32.Checksum(entry, castagnoli) != binary.LittleEndian.Uint32(entries[4:]) {
 			break
 		}
+		entries = entries[entryHead+length:]
+		if folded {
+			if !readFold(entry, batch.Records) {
+				break
+			}
+			continue
+		}
 		record, err := fieldgate.DecodeRecord(entry)
 		if err != nil {
 			break
 		}
 		batch.Records = append(batch.Records, record)
-		entries = entries[entryHead+length:]
 	}
 	return batch
+}
+
+// readFold adds the exchange of an entry to the Record that stands for it.
+func readFold(entry []byte, records []fieldgate.Record) bool {
+	if len(entry) != foldBytes {
+		return false
+	}
+	index := binary.LittleEndian.Uint32(entry)
+	if int(index) >= len(records) || len(records[index].Others) >= fieldgate.MaxRecordOthers {
+		return false
+	}
+	fold(&records[index], time.Duration(binary.LittleEndian.Uint64(entry[4:])), binary.LittleEndian.Uint64(entry[12:]), binary.LittleEndian.Uint64(entry[20:]))
+	return true
 }
 
 // begin empties both halves for the Records of an epoch.
@@ -123,16 +147,43 @@ func (u *unwritten) add(record *fieldgate.Record) {
 	if u == nil {
 		return
 	}
-	memory := u.bytes(u.half)
-	start := halfHead + int(binary.LittleEndian.Uint32(memory))
-	if u.full || start+entryHead+maxEntry > len(memory) {
-		u.full = true
+	if room := u.room(); room != nil {
+		u.enter(fieldgate.AppendRecord(room, record), 0)
+	}
+}
+
+// fold takes in that the Record of an index, counted from the first of the half, stands for one more exchange.
+func (u *unwritten) fold(index int, duration time.Duration, bytesIn, bytesOut uint64) {
+	if u == nil {
 		return
 	}
-	entry := fieldgate.AppendRecord(memory[start+entryHead:start+entryHead:start+entryHead+maxEntry], record)
-	binary.LittleEndian.PutUint32(memory[start:], uint32(len(entry)))
-	binary.LittleEndian.PutUint32(memory[start+4:], crc32.Checksum(entry, castagnoli))
-	binary.LittleEndian.PutUint32(memory, uint32(start-halfHead+entryHead+len(entry)))
+	if room := u.room(); room != nil {
+		entry := binary.LittleEndian.AppendUint32(room, uint32(index))
+		entry = binary.LittleEndian.AppendUint64(entry, uint64(duration))
+		entry = binary.LittleEndian.AppendUint64(entry, bytesIn)
+		u.enter(binary.LittleEndian.AppendUint64(entry, bytesOut), foldMark)
+	}
+}
+
+// room is where the next entry may stand; nil when there is none any more.
+func (u *unwritten) room() []byte {
+	memory := u.bytes(u.half)
+	start := halfHead + int(binary.LittleEndian.Uint32(memory)) + entryHead
+	if u.full || start+maxEntry > len(memory) {
+		u.full = true
+		return nil
+	}
+	return memory[start : start : start+maxEntry]
+}
+
+// enter counts an entry that stands in the room.
+func (u *unwritten) enter(entry []byte, mark uint32) {
+	memory := u.bytes(u.half)
+	used := binary.LittleEndian.Uint32(memory)
+	head := memory[halfHead+used:]
+	binary.LittleEndian.PutUint32(head, uint32(len(entry))|mark)
+	binary.LittleEndian.PutUint32(head[4:], crc32.Checksum(entry, castagnoli))
+	binary.LittleEndian.PutUint32(memory, used+entryHead+uint32(len(entry)))
 }
 
 func (u *unwritten) close() {

@@ -17,9 +17,11 @@ type Conn struct {
 	raw     syscall.RawConn
 	in, out transfer
 	look    func(fd uintptr)
+	try     func(fd uintptr)
 	ask     func(fd uintptr) bool
 	quiet   bool
-	asked   bool // what Ask had to write
+	asked   bool          // what Ask had to write
+	way     io.ReadWriter // instead of the socket; nil: none
 }
 
 // transfer is the read or write under way.
@@ -38,11 +40,15 @@ func New(tcp *net.TCPConn) net.Conn {
 	}
 	c := &Conn{TCPConn: tcp, raw: raw}
 	c.in.step, c.out.step, c.look, c.ask = c.readStep, c.writeStep, c.lookStep, c.askStep
+	c.try = func(fd uintptr) { c.writeStep(fd) }
 	return c
 }
 
 // Read is net.Conn's.
 func (c *Conn) Read(p []byte) (int, error) {
+	if c.way != nil {
+		return c.way.Read(p)
+	}
 	if len(p) == 0 {
 		return 0, nil
 	}
@@ -63,6 +69,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // Write is net.Conn's.
 func (c *Conn) Write(p []byte) (int, error) {
+	if c.way != nil {
+		return c.way.Write(p)
+	}
 	if len(p) == 0 {
 		return 0, nil
 	}
@@ -75,6 +84,22 @@ func (c *Conn) Write(p []byte) (int, error) {
 	}
 	return t.n, err
 }
+
+// TryWrite writes what the socket takes of p without waiting. To be called while nobody writes.
+func (c *Conn) TryWrite(p []byte) (int, error) {
+	t := &c.out
+	t.buf, t.n, t.fail = p, 0, 0
+	err := c.raw.Control(c.try) // not Write: a deadline may have passed
+	t.buf = nil
+	if err == nil && t.fail != 0 {
+		err = failure("send", t.fail)
+	}
+	return t.n, err
+}
+
+// Divert has all that Read and Write are asked for from now on go another way: so TLS above the connection can be led over a socket that
+// somebody else serves. To be called while nobody reads or writes.
+func (c *Conn) Divert(way io.ReadWriter) { c.way = way }
 
 // Quiet looks, without waiting, whether the connection is open and has nothing to read. To be called by the one that reads.
 func (c *Conn) Quiet() bool {

@@ -22,6 +22,9 @@ func (c *Conn) Ask(p []byte) (n int, quiet bool, err error) {
 	return n, true, err
 }
 
+// TryWrite writes nothing: package net would wait.
+func (c *Conn) TryWrite([]byte) (int, error) { return 0, nil }
+
 // Quiet looks, without waiting, whether the connection is open and has nothing to read.
 func (c *Conn) Quiet() bool {
 	raw, err := c.SyscallConn()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fieldgate/gateway/pipeline"
+	"fieldgate/protocol/h1"
 )
 
 // copyBuffer is what each direction of Copy reads at once.
@@ -21,9 +22,16 @@ type Ending struct {
 }
 
 // Copy passes a WebSocket through between connections of any kind, with a goroutine for each direction, and returns when both have
-// ended and are closed. It begins with what was read already.
-func Copy(toClient, toService net.Conn, readFromClient, readFromService []byte, messages *pipeline.Messages, revoked, draining Ending) End {
+// ended and are closed. It begins with what was read already. A WebSocket in which nobody says anything for that long is closed (0: never).
+func Copy(toClient, toService net.Conn, readFromClient, readFromService []byte, messages *pipeline.Messages, patience time.Duration, revoked, draining Ending) End {
 	c := new(copying)
+	c.heard.Store(time.Now().UnixNano())
+	var idles <-chan time.Time
+	if patience > 0 {
+		ticker := time.NewTicker(max(patience/8, time.Millisecond))
+		defer ticker.Stop()
+		idles = ticker.C
+	}
 	for i, link := range []net.Conn{toClient, toService} {
 		c.ends[i].link = link
 		c.ends[i].says = newSpeech(i, messages)
@@ -51,6 +59,10 @@ func Copy(toClient, toService net.Conn, readFromClient, readFromService []byte, 
 		case <-draining.When:
 			c.close(draining.Code, draining.Reason)
 			draining.When = nil
+		case now := <-idles:
+			if now.Sub(time.Unix(0, c.heard.Load())) >= patience {
+				c.close(h1.CloseGoingAway, silent)
+			}
 		case met := <-done:
 			if met != nil {
 				fault = met
@@ -77,9 +89,10 @@ func Copy(toClient, toService net.Conn, readFromClient, readFromService []byte, 
 // copying is a Copy under way.
 type copying struct {
 	ends    [2]endpoint
-	closing atomic.Bool // what comes is dropped
-	half    atomic.Bool // one side has ended
-	refusal sync.Mutex  // of end
+	closing atomic.Bool  // what comes is dropped
+	half    atomic.Bool  // one side has ended
+	heard   atomic.Int64 // when somebody said something last, in nanoseconds since 1970
+	refusal sync.Mutex   // of end
 	end     End
 }
 
@@ -127,6 +140,7 @@ func (c *copying) move(from int, data []byte) {
 			target.writing.Unlock()
 			return
 		}
+		c.heard.Store(time.Now().UnixNano())
 		data = buf[:n]
 	}
 }

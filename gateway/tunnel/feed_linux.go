@@ -4,28 +4,23 @@ package tunnel
 
 import (
 	"bytes"
-	"net"
 	"time"
 
 	"fieldgate/protocol/h1"
 )
 
 // TakeFeed serves a feed's messages to a client as Take passes bytes: its connection is duplicated, and stays the caller's to close.
-func (r *Relay) TakeFeed(toClient *net.TCPConn, readFromClient []byte, feed Feed) (*Tunnel, error) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	if len(r.loops) == 0 {
-		return nil, net.ErrClosed
-	}
-	fd, err := duplicate(toClient)
-	if err != nil {
+func (r *Relay) TakeFeed(toClient Link, readFromClient []byte, feed Feed) (*Tunnel, error) {
+	t := &Tunnel{owner: feed, feed: feed, ping: time.Now().Add(pingEvery)}
+	says := speech{inspector: &inspector{max: maxFeedMessage, fromClient: true}}
+	if err := t.join(client, toClient, says); err != nil {
 		return nil, err
 	}
-	t := &Tunnel{owner: feed, feed: feed, ping: time.Now().Add(pingEvery)}
-	t.sides[client] = side{fd: int32(fd), rest: bytes.Clone(readFromClient), says: speech{inspector: &inspector{max: maxFeedMessage, fromClient: true}}}
+	t.sides[client].rest = bytes.Clone(readFromClient)
 	t.sides[service] = side{fd: none}
-	t.loop = r.loops[fd%len(r.loops)]
-	t.loop.do(t, func() { t.loop.open(t) })
+	if err := r.enter(t); err != nil {
+		return nil, err
+	}
 	return t, nil
 }
 

@@ -43,7 +43,7 @@ func fed(t *testing.T, read string) (far *net.TCPConn, tunnel *Tunnel, feed *mes
 	t.Helper()
 	far, near := pair(t)
 	feed = &messages{ends: make(ends, 1)}
-	tunnel, err := running(t).TakeFeed(near, []byte(read), feed)
+	tunnel, err := running(t).TakeFeed(Link{TCP: near}, []byte(read), feed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,11 +134,11 @@ func TestFeedWaitsForItsClient(t *testing.T) {
 // A silent client is asked whether it is there, and ended if it is not.
 func TestFeedAsksForItsClient(t *testing.T) {
 	far, tunnel, feed := fed(t, "")
-	tunnel.loop.do(tunnel, func() { tunnel.ping = longAgo })
+	tunnel.loop.do(tunnel, func() { tunnel.ping = time.Unix(1, 0) })
 	expect(t, far, served(0x89, ""))
 	io.WriteString(far, frame(0x8a, "")+frame(0x89, ""))
 	expect(t, far, served(0x8a, ""))
-	tunnel.loop.do(tunnel, func() { tunnel.by = longAgo })
+	tunnel.loop.do(tunnel, func() { tunnel.by = time.Unix(1, 0) })
 	if _, err := far.Read(make([]byte, 1)); err != io.EOF && !errors.Is(err, syscall.ECONNRESET) {
 		t.Error(err)
 	}

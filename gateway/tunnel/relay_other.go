@@ -6,7 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
+	"time"
 
 	"fieldgate/gateway/pipeline"
 )
@@ -27,12 +27,12 @@ func (r *Relay) Run(ctx context.Context) error {
 type Tunnel struct{}
 
 // Take always fails.
-func (r *Relay) Take(toClient, toService *net.TCPConn, readFromClient, readFromService []byte, messages *pipeline.Messages, owner Owner) (*Tunnel, error) {
+func (r *Relay) Take(toClient, toService Link, readFromClient, readFromService []byte, messages *pipeline.Messages, idle time.Duration, owner Owner) (*Tunnel, error) {
 	return nil, errors.ErrUnsupported
 }
 
 // TakeFeed always fails.
-func (r *Relay) TakeFeed(toClient *net.TCPConn, readFromClient []byte, feed Feed) (*Tunnel, error) {
+func (r *Relay) TakeFeed(toClient Link, readFromClient []byte, feed Feed) (*Tunnel, error) {
 	return nil, errors.ErrUnsupported
 }
 

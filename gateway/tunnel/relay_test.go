@@ -54,11 +54,13 @@ func allMeans(t testing.TB) []means {
 	relay := running(t)
 	return []means{{"relay", func(t testing.TB, near [2]*net.TCPConn, read [2]string, messages *pipeline.Messages) (ends, func(int, string)) {
 		return join(t, relay, near, read, messages)
+	}}, {"relay over TLS", func(t testing.TB, near [2]*net.TCPConn, read [2]string, messages *pipeline.Messages) (ends, func(int, string)) {
+		return joinSecured(t, relay, near, read, messages, 0)
 	}}, {"copy", func(t testing.TB, near [2]*net.TCPConn, read [2]string, messages *pipeline.Messages) (ends, func(int, string)) {
 		ended, when := make(ends, 1), make(chan struct{})
 		go func() {
 			revoked := Ending{When: when, Code: h1.ClosePolicy, Reason: "revoked"} // what all tests end with
-			ended <- Copy(near[0], near[1], []byte(read[0]), []byte(read[1]), messages, revoked, Ending{})
+			ended <- Copy(near[0], near[1], []byte(read[0]), []byte(read[1]), messages, 0, revoked, Ending{})
 		}()
 		return ended, func(int, string) { close(when) }
 	}}}
@@ -67,7 +69,7 @@ func allMeans(t testing.TB) []means {
 func join(t testing.TB, relay *Relay, near [2]*net.TCPConn, read [2]string, messages *pipeline.Messages) (ends, func(int, string)) {
 	t.Helper()
 	ended := make(ends, 1)
-	tunnel, err := relay.Take(near[0], near[1], []byte(read[0]), []byte(read[1]), messages, ended)
+	tunnel, err := relay.Take(Link{TCP: near[0]}, Link{TCP: near[1]}, []byte(read[0]), []byte(read[1]), messages, 0, ended)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -368,7 +370,7 @@ func TestDrain(t *testing.T) {
 		t.Errorf("%+v", end)
 	}
 	far[client], near[0] = pair(t)
-	if _, err := relay.Take(near[0], near[0], nil, nil, nil, ended); !errors.Is(err, net.ErrClosed) {
+	if _, err := relay.Take(Link{TCP: near[0]}, Link{TCP: near[0]}, nil, nil, nil, 0, ended); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("a relay that does not run took a tunnel: %v", err)
 	}
 }
@@ -434,7 +436,7 @@ func TestUnfinishedMessageIsNotHeldForEver(t *testing.T) {
 		far[i], near[i] = pair(t)
 	}
 	ended := make(ends, 1)
-	tunnel, err := relay.Take(near[0], near[1], nil, nil, messages, ended)
+	tunnel, err := relay.Take(Link{TCP: near[0]}, Link{TCP: near[1]}, nil, nil, messages, 0, ended)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -445,7 +447,7 @@ func TestUnfinishedMessageIsNotHeldForEver(t *testing.T) {
 	due := make(chan bool, 1)
 	tunnel.loop.do(tunnel, func() {
 		due <- !tunnel.by.IsZero() && !tunnel.by.After(time.Now().Add(stalled))
-		tunnel.sides[client].says.inspector.since = longAgo // as if it had taken long
+		tunnel.sides[client].says.inspector.since = time.Unix(1, 0) // as if it had taken long
 	})
 	if !<-due {
 		t.Error("it has no time to end by")
@@ -467,7 +469,7 @@ func TestIdleTunnelHoldsNothing(t *testing.T) {
 			far[i], near[i] = pair(t)
 		}
 		var err error
-		if tunnels[i], err = relay.Take(near[0], near[1], nil, nil, messages, make(ends, 1)); err != nil {
+		if tunnels[i], err = relay.Take(Link{TCP: near[0]}, Link{TCP: near[1]}, nil, nil, messages, 0, make(ends, 1)); err != nil {
 			t.Fatal(err)
 		}
 		near[0].Close()

@@ -2,7 +2,7 @@
 // contract says what those are.
 //
 // A Relay takes over the two sockets of a WebSocket after its upgrade and moves bytes between them in one goroutine for all, woken
-// by the kernel: a tunnel that idles has no goroutine and no buffer. It works on Linux and for plain TCP; Copy does the same with two
+// by the kernel: a tunnel that idles has no goroutine, and no buffer but what TLS keeps. It works on Linux; Copy does the same with two
 // goroutines for everything else. Either promises that nothing is read from one side that the other does not take (back-pressure),
 // that a side which ends lets the other one finish, that a tunnel which is ended by the gateway is told why where that is possible
 // between two frames (RFC 6455 §5.5.1), and that its Owner hears of the end once, when both sockets are closed.
@@ -12,6 +12,8 @@ package tunnel
 
 import (
 	"crypto/rand"
+	"crypto/tls"
+	"net"
 	"time"
 
 	"fieldgate/gateway/pipeline"
@@ -30,6 +32,12 @@ const (
 	// maxFeedMessage bounds what the client of a Feed may send; all of it is dropped.
 	maxFeedMessage = 4 << 10
 )
+
+// Link is one end of a WebSocket.
+type Link struct {
+	TCP *net.TCPConn
+	TLS *tls.Conn // above a socket.Conn of TCP; nil: there is none
+}
 
 // Owner hears of the end of a tunnel.
 type Owner interface {
@@ -58,6 +66,9 @@ const (
 	client = iota
 	service
 )
+
+// silent is what a WebSocket is told in which nobody has said anything for too long.
+const silent = "idle for too long"
 
 // speech is what one side says.
 type speech struct {

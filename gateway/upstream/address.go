@@ -19,7 +19,7 @@ import (
 type address struct {
 	endpoint
 	tls            *clientTLS      // nil: in the clear
-	http2          *http.Transport // nil: calls go over HTTP/1.1
+	http2          *http.Transport // nil: calls go over HTTP/1.1, or CoAP as the scheme says
 	connectTimeout time.Duration
 	maxOpen        int
 	maxWaiting     int
@@ -34,7 +34,7 @@ type address struct {
 	consecutive  atomic.Int32 // failures
 	calls        atomic.Uint64
 	failures     atomic.Uint64
-	ejectedUntil atomic.Int64 // in nanoseconds since clockStart as all times here; 0: not ejected
+	ejectedUntil atomic.Int64 // in nanoseconds on the clock as all times here; 0: not ejected
 
 	// With shared.mu held:
 	target      fieldgate.Target
@@ -54,6 +54,10 @@ type address struct {
 	idle    []*conn // the last one was used last
 	waiting []chan *conn
 	ended   bool // connections are not kept any more
+
+	// Of CoAP, with mu held:
+	links   []*coapLink // that are open; calls go over the last one
+	dialing *coapDial   // of the next one; nil: none is being opened
 }
 
 // weight is what the address counts for now; 0: it is not to be used.
@@ -95,27 +99,32 @@ func (a *address) connection(ctx context.Context, now, deadline time.Time, fresh
 			a.mu.Unlock()
 			return nil, errNoConnectionFree
 		}
-		turn := make(chan *conn, 1)
-		a.waiting = append(a.waiting, turn)
-		a.mu.Unlock()
-		return a.wait(ctx, turn, deadline)
+		c, err := a.wait(ctx, deadline)
+		switch {
+		case err != nil:
+			return nil, err
+		case c == nil:
+			return a.connect(ctx, deadline)
+		}
+		if now = time.Now(); c.usable(now) {
+			c.reused = true
+			return c, nil
+		}
+		a.discard(c)
+		fresh = false
 	}
 }
 
-// wait takes over a connection that another call gives back, or its place. It waits no longer than for a connection.
-func (a *address) wait(ctx context.Context, turn chan *conn, deadline time.Time) (*conn, error) {
+// wait takes over a connection that another call gives back, or the place of one (nil), no longer than it waits for a connection. It is
+// called with mu held, and releases it.
+func (a *address) wait(ctx context.Context, deadline time.Time) (*conn, error) {
+	turn := make(chan *conn, 1)
+	a.waiting = append(a.waiting, turn)
+	a.mu.Unlock()
 	timer := time.NewTimer(min(a.connectTimeout, time.Until(deadline)))
 	defer timer.Stop()
 	select {
 	case c := <-turn:
-		if c == nil {
-			return a.connect(ctx, deadline)
-		}
-		if now := time.Now(); !c.usable(now) {
-			a.discard(c)
-			return a.connection(ctx, now, deadline, false)
-		}
-		c.reused = true
 		return c, nil
 	case <-timer.C:
 	case <-ctx.Done():
@@ -202,4 +211,5 @@ func (a *address) closeIdle(before time.Time, ended bool) {
 	if ended && a.http2 != nil {
 		a.http2.CloseIdleConnections()
 	}
+	a.closeIdleLinks(before)
 }

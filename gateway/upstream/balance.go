@@ -103,7 +103,9 @@ func (u *Upstream) pick(p *pool, t int64, c *Choice, tried *tried) *address {
 func (u *Upstream) pickIn(l *level, t int64, key uint64, tried *tried) *address {
 	switch u.Config.Algorithm {
 	case fieldgate.AlgorithmLeastRequests:
-		return l.leastRequests(u.turn.Add(1), tried)
+		if a := l.leastRequests(u.turn.Add(1), tried); a != nil {
+			return a
+		}
 	case fieldgate.AlgorithmTwoChoices:
 		if a := l.ofTwo(tried, (*address).load, t); a != nil {
 			return a
@@ -160,7 +162,8 @@ func (l *level) next(turn uint64, tried *tried) *address {
 	return nil
 }
 
-// leastRequests looks at all addresses, from the one whose turn it is, so that those with equal loads come in turn.
+// leastRequests looks at all addresses, from the one whose turn it is, so that those with equal loads come in turn. It is nil when all were
+// tried, or just then count for nothing, since another pool is being made.
 func (l *level) leastRequests(turn uint64, tried *tried) *address {
 	var best *address
 	least := math.Inf(1)

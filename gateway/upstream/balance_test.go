@@ -36,7 +36,7 @@ func BenchmarkChoose(b *testing.B) {
 					var tried tried
 					a := u.choose(now, &c, &tried)
 					a.begin()
-					a.end(now, time.Millisecond, answered)
+					a.end(now, time.Millisecond, answered, cause{})
 				}
 			})
 		}
@@ -68,7 +68,7 @@ func spread(u *Upstream, now time.Time, n int, key func(i int) uint64) map[strin
 		a := u.choose(now, &Choice{Key: key(i)}, &tried)
 		a.begin()
 		counts[a.target.Address]++
-		a.end(now, time.Millisecond, answered)
+		a.end(now, time.Millisecond, answered, cause{})
 	}
 	return counts
 }
@@ -192,7 +192,7 @@ func TestPeakEWMA(t *testing.T) {
 				of++
 				took = slowly
 			}
-			a.end(now, took, answered)
+			a.end(now, took, answered, cause{})
 		}
 		return float64(of) / float64(n)
 	}
@@ -208,6 +208,23 @@ func TestPeakEWMA(t *testing.T) {
 	l.observe(int64(time.Second), time.Millisecond, true)
 	if got := l.mean(int64(time.Second)); got < 8000 {
 		t.Errorf("a quick failure made it look fast: %.0f µs", got)
+	}
+}
+
+// Who reads the latency is told what was seen, and nothing once that is a minute old or more; what balances falls all the while.
+func TestLatencyIsForgottenNotShrunk(t *testing.T) {
+	var l latency
+	if got := l.known(int64(time.Second)); got != 0 {
+		t.Errorf("nothing was answered, and it takes %.0f µs", got)
+	}
+	l.observe(0, 10*time.Millisecond, false)
+	for after, want := range map[time.Duration]float64{0: 10_000, 50 * time.Second: 10_000, 61 * time.Second: 0, 30 * 24 * time.Hour: 0} {
+		if got := l.known(int64(after)); got != want {
+			t.Errorf("after %v: got %.0f µs, want %.0f", after, got, want)
+		}
+	}
+	if got := l.mean(int64(50 * time.Second)); got > 100 {
+		t.Errorf("it is not tried again: %.0f µs", got)
 	}
 }
 
@@ -238,7 +255,7 @@ func TestHashStability(t *testing.T) {
 	before := owners(u, now)
 	gone := u.addresses()[3]
 	gone.begin()
-	gone.end(now, 0, unreachable)
+	gone.end(now, 0, unreachable, cause{})
 	if n := moved(before, owners(u, now), gone.target.Address); n == 0 || n > keys/10*3/2 {
 		t.Errorf("%d of %d keys moved when one of ten addresses failed", n, keys)
 	}
@@ -292,7 +309,7 @@ func TestSticky(t *testing.T) {
 		}
 	}
 	a.begin()
-	a.end(now, 0, unreachable)
+	a.end(now, 0, unreachable, cause{})
 	var next tried
 	if b := u.choose(now, choice, &next); b == a || (&Call{try: try{address: b}, Choice: *choice}).StickyCookie() == "" {
 		t.Error("the caller sticks to an address that is gone, or gets no new cookie")
@@ -347,7 +364,7 @@ func TestFailover(t *testing.T) {
 					number[members[i]] = g
 					if i >= group.healthy {
 						members[i].begin()
-						members[i].end(now, 0, unreachable)
+						members[i].end(now, 0, unreachable, cause{})
 					}
 				}
 				members = members[group.all:]
@@ -374,7 +391,7 @@ func TestFailover(t *testing.T) {
 	never := pretend(t, 2, fieldgate.Upstream{PanicPercent: -1})
 	for _, a := range never.addresses() {
 		a.begin()
-		a.end(time.Now(), 0, unreachable)
+		a.end(time.Now(), 0, unreachable, cause{})
 	}
 	var tried tried
 	if a := never.choose(time.Now(), &Choice{}, &tried); a != nil {
@@ -421,7 +438,7 @@ func TestSlowStart(t *testing.T) {
 		}
 		a := u.addresses()[0]
 		a.begin()
-		a.end(now, 0, unreachable)
+		a.end(now, 0, unreachable, cause{})
 		back := now.Add(5 * time.Second)
 		for _, step := range []struct {
 			after time.Duration
@@ -448,7 +465,7 @@ func TestChooseAllocatesNothing(t *testing.T) {
 			var tried tried
 			a := u.choose(now, &c, &tried)
 			a.begin()
-			a.end(now, time.Millisecond, answered)
+			a.end(now, time.Millisecond, answered, cause{})
 			_ = (&Call{try: try{address: a}, Choice: c}).StickyCookie()
 			c.Sticky = ""
 		}); n != 0 {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"fieldgate"
+	"fieldgate/gateway/clock"
 	"fieldgate/protocol/h1"
 )
 
@@ -20,7 +21,7 @@ const maxInterim = 8
 // answerLimits bound the head of an answer.
 var answerLimits = h1.Limits{}.WithDefaults()
 
-// Call is one exchange with an upstream, streamed, over HTTP/1.1 or HTTP/2:
+// Call is one exchange with an upstream, streamed, over HTTP/1.1 or HTTP/2, or translated into CoAP:
 //
 //	problem := call.Send(u)      // connect; head, and Content
 //	err := call.Write(buf, n)    // content that is streamed,
@@ -43,7 +44,9 @@ type Call struct {
 	Content             []byte // with Framing Length: all of the content; it is sent with the head
 	Timeout             time.Duration
 	Began               time.Time // when Timeout begins; zero: with Send
+	Until               time.Time // a deadline that caller and service keep themselves, after which no failure is the service's; zero: none
 	Idempotent          bool      // may be sent again when the connection broke before an answer
+	HopLimit            uint8     // how many proxies a call over CoAP may pass (RFC 8768); 0: 16
 	Waits               bool      // Answer follows Send at once, so that Send may wait for the answer to begin
 
 	Retry    *fieldgate.Retry // nil: only what was sent over a connection that broke while it was idle is sent again
@@ -70,9 +73,9 @@ type Call struct {
 
 // try is one exchange with one address.
 type try struct {
-	address *address // nil: there is no try
-	conn    *conn    // over HTTP/1.1, or
-	stream  *stream  // over HTTP/2
+	address *address         // nil: there is no try
+	conn    *conn            // over HTTP/1.1, or
+	other   protocolExchange // over HTTP/2 or CoAP
 
 	tryBy   time.Time // deadline
 	sentAt  time.Time
@@ -82,13 +85,31 @@ type try struct {
 
 	took    time.Duration // until the head of the answer
 	outcome outcome
+	cause   cause // of an outcome that is a failure
+}
+
+// protocolExchange is a try over another protocol than HTTP/1.1. It brings the answer into the shape that answers over HTTP/1.1 have, so that
+// whoever relays it sees no difference.
+type protocolExchange interface {
+	usedBefore() bool                         // the connection carried an exchange before
+	write(p []byte) error                     // a piece of the content
+	endContent(trailers h1.Fields) error      // that was written
+	stopContent()                             // makes a write under way return
+	endsBy(then time.Time) bool               // waits until then for the head of the answer, or a failure
+	head(method []byte) (*h1.Response, error) // waits for the head of the answer
+	content() *h1.Body                        // of the answer
+	extend(deadline time.Time)                // gives it another deadline
+	lastForever()                             // lifts the deadline
+	cut()                                     // ends it as a time-out; any goroutine may call it
+	end()                                     // gives up what is left of it; then nobody reads the call's content any more
 }
 
 // Handle reaches a Call under way from another goroutine. The zero value is ready.
 type Handle struct {
-	conn   atomic.Pointer[conn]
-	stream atomic.Pointer[stream]
-	cut    atomic.Bool
+	conn  atomic.Pointer[conn]
+	other atomic.Pointer[protocolExchange]
+	hedge atomic.Pointer[Handle] // of a try beside it
+	cut   atomic.Bool
 }
 
 // Cut ends the call that goes on at present, and those that follow: they fail with upstream-timeout. The
@@ -98,20 +119,39 @@ func (h *Handle) Cut() {
 	if link := h.conn.Load(); link != nil {
 		link.SetDeadline(pastDeadline)
 	}
-	if s := h.stream.Load(); s != nil {
-		s.cut()
+	if other := h.other.Load(); other != nil {
+		(*other).cut()
+	}
+	if hedge := h.hedge.Load(); hedge != nil {
+		hedge.Cut()
+	}
+}
+
+// beside makes Cut end another try too, or no more (nil).
+func (h *Handle) beside(hedge *Handle) {
+	if h == nil {
+		return
+	}
+	h.hedge.Store(hedge)
+	if hedge != nil && h.cut.Load() {
+		hedge.Cut()
 	}
 }
 
 func (h *Handle) isCut() bool { return h != nil && h.cut.Load() }
 
 // hold makes the handle reach that try, or none.
-func (h *Handle) hold(link *conn, s *stream) {
+func (h *Handle) hold(link *conn, other protocolExchange) {
 	if h == nil {
 		return
 	}
 	h.conn.Store(link)
-	h.stream.Store(s)
+	if other == nil {
+		h.other.Store(nil)
+	} else {
+		held := other // only this takes memory
+		h.other.Store(&held)
+	}
 	if h.cut.Load() {
 		h.Cut()
 	}
@@ -141,7 +181,7 @@ func (c *Call) inMemory() bool {
 
 // reused reports whether the try goes over a connection that carried an exchange before.
 func (c *Call) reused() bool {
-	return c.conn != nil && c.conn.reused || c.stream != nil && c.stream.reused
+	return c.conn != nil && c.conn.reused || c.other != nil && c.other.usedBefore()
 }
 
 // Send connects and sends the head, and Content.
@@ -167,7 +207,7 @@ func (c *Call) Send(u *Upstream) *fieldgate.Problem {
 	}
 	if err != nil {
 		c.uncount()
-		return problem(err)
+		return c.problem(err)
 	}
 	return nil
 }
@@ -212,16 +252,17 @@ func (c *Call) sendTo(a *address, now time.Time) (err error) {
 		c.tryBy = earlier(c.deadline, now.Add(c.Retry.PerTry))
 	}
 	a.begin()
-	if a.http2 != nil && c.Upgrade == nil {
-		c.stream, err = c.openStream(a, now)
-		c.sent = true
-		c.Handle.hold(nil, c.stream)
-	} else {
+	switch {
+	case a.scheme.CoAP():
+		err = c.openCoAP(a, now)
+	case a.http2 != nil && c.Upgrade == nil:
+		err = c.openStream(a, now)
+	default:
 		err = c.sendOver(a, now)
 	}
 	if err != nil {
 		if notConnected(err) && !errors.Is(err, context.Canceled) {
-			c.outcome = unreachable
+			c.outcome, c.cause = unreachable, cause{err: err, after: time.Since(now)}
 		}
 		c.abandon()
 	}
@@ -246,7 +287,7 @@ func (c *Call) sendOver(a *address, now time.Time) (err error) {
 func (c *Call) sendHead(now time.Time) error {
 	link := c.conn
 	link.heard.Store(false)
-	if err := link.endBy(now, c.tryBy); err != nil {
+	if err := c.stillCut(link.endBy(now, c.tryBy)); err != nil {
 		return err
 	}
 	out := h1.AppendRequestLine(link.out[:0], c.Method, c.Path, c.Query)
@@ -286,8 +327,8 @@ func (c *Call) Write(buf []byte, n int) error {
 		return c.sendErr
 	}
 	piece := buf[h1.ChunkRoom : h1.ChunkRoom+n]
-	if c.stream != nil {
-		c.sendErr = c.stream.write(piece)
+	if c.other != nil {
+		c.sendErr = c.other.write(piece)
 		return c.sendErr
 	}
 	if c.Framing == h1.Chunked {
@@ -304,8 +345,8 @@ func (c *Call) EndContent(trailers h1.Fields) error {
 		return c.sendErr
 	}
 	switch {
-	case c.stream != nil:
-		c.sendErr = c.stream.endContent(trailers)
+	case c.other != nil:
+		c.sendErr = c.other.endContent(trailers)
 	case c.Framing == h1.Chunked:
 		c.early = c.early || c.conn.answering()
 		_, c.sendErr = c.conn.Write(h1.AppendLastChunk(nil, trailers))
@@ -316,8 +357,8 @@ func (c *Call) EndContent(trailers h1.Fields) error {
 // StopContent ends the content where it is, so that a Write under way returns: the upstream has answered and need not take the
 // rest. Unlike the rest of Call it may be called while another goroutine writes.
 func (c *Call) StopContent() {
-	if c.stream != nil {
-		c.stream.pipe.CloseWithError(net.ErrClosed)
+	if c.other != nil {
+		c.other.stopContent()
 	} else {
 		c.conn.SetWriteDeadline(pastDeadline)
 	}
@@ -332,14 +373,28 @@ func (c *Call) Answer() *fieldgate.Problem {
 			err = c.head()
 		}
 	}
+	if err == nil && c.tryBy.Before(c.deadline) { // the answer has begun, and nothing will replace it
+		err = c.endBy(c.deadline)
+	}
 	if err != nil {
 		if c.inMemory() { // else somebody may be writing still, until End
 			c.abandon()
 		}
-		return problem(err)
+		return c.problem(err)
 	}
 	return nil
 }
+
+// problem is that of a try that failed and is not followed by another.
+func (c *Call) problem(err error) *fieldgate.Problem {
+	if c.outOfTime() {
+		return &fieldgate.Problem{Code: fieldgate.ProblemUpstreamTimeout, Cause: err}
+	}
+	return problem(err)
+}
+
+// outOfTime reports whether the caller's own deadline has passed.
+func (c *Call) outOfTime() bool { return !c.Until.IsZero() && !time.Now().Before(c.Until) }
 
 // head waits for the head of the answer to a try, and notes how that went.
 func (c *Call) head() (err error) {
@@ -353,22 +408,23 @@ func (c *Call) head() (err error) {
 }
 
 func (c *Call) note(err error) {
-	now := time.Now()
-	c.took = now.Sub(c.sentAt)
+	c.took = time.Since(c.sentAt)
 	switch {
-	case c.Handle.isCut() || errors.Is(err, context.Canceled):
+	case c.Handle.isCut() || errors.Is(err, context.Canceled) || err != nil && c.outOfTime():
 		c.outcome = cancelled
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		c.outcome = timedOut
+		c.outcome, c.cause = timedOut, cause{err: err, after: c.took}
+	case notConnected(err): // over CoAP, where only the answer to a message tells that nobody listens
+		c.outcome, c.cause = unreachable, cause{err: err, after: c.took}
 	case err != nil:
-		c.outcome = broken
+		c.outcome, c.cause = broken, cause{err: err}
 	case c.Response.Status >= 500:
-		c.outcome = failed
+		c.outcome, c.cause = failed, cause{status: c.Response.Status}
 	default:
 		c.outcome = answered
 	}
 	if l := c.upstream.load; l != nil && (c.outcome == answered || c.outcome == timedOut) {
-		l.answered(now, c.took)
+		l.answered(c.sentAt.Add(c.took), c.took)
 	}
 }
 
@@ -379,12 +435,12 @@ var errInterim = errors.New("too many interim responses, or a protocol switch th
 
 // readHead waits for the head until the deadline of the try.
 func (c *Call) readHead() error {
-	if c.stream != nil {
-		if err := c.stream.head(c.Method); err != nil {
-			return err
+	if c.other != nil {
+		response, err := c.other.head(c.Method)
+		if err == nil {
+			c.Response = response
 		}
-		c.Response = &c.stream.response
-		return nil
+		return err
 	}
 	link := c.conn
 	for i := range maxInterim {
@@ -414,34 +470,44 @@ func (c *Call) readHead() error {
 	return errInterim // RFC 9110 §15.2
 }
 
+// endBy gives the try under way another deadline.
+func (c *Call) endBy(deadline time.Time) error {
+	if c.other != nil {
+		c.other.extend(deadline)
+		return nil
+	}
+	return c.stillCut(c.conn.endBy(time.Now(), deadline))
+}
+
+// stillCut follows each change of the connection's deadline: a Cut that came before has to count.
+func (c *Call) stillCut(err error) error {
+	if err == nil && c.Handle.isCut() {
+		return c.conn.SetDeadline(pastDeadline)
+	}
+	return err
+}
+
 // Body is the content of the answer.
 func (c *Call) Body() *h1.Body {
-	if c.stream != nil {
-		return &c.stream.body
+	if c.other != nil {
+		return c.other.content()
 	}
 	return &c.conn.body
 }
 
 // Progress gives the upstream the whole time-out again, for content that may take longer than it. It may be called while content
 // is written and while it is read.
-func (c *Call) Progress() error {
-	if c.stream != nil {
-		c.stream.deadline.Reset(c.timeout())
-		return nil
-	}
-	now := time.Now()
-	return c.conn.endBy(now, now.Add(c.timeout()))
-}
+func (c *Call) Progress() error { return c.endBy(time.Now().Add(c.timeout())) }
 
 // Stream lifts the deadline, for answers that have no end of their own. The call is no load of the upstream any more, whatever it
 // lasts.
 func (c *Call) Stream() error {
 	c.uncount()
-	if c.stream != nil {
-		c.stream.deadline.Stop()
+	if c.other != nil {
+		c.other.lastForever()
 		return nil
 	}
-	return c.conn.noEnd()
+	return c.stillCut(c.conn.noEnd())
 }
 
 // Connection is the upgraded connection. Bytes that were read from it already are in Buffered of the reader.
@@ -464,8 +530,8 @@ func (c *Call) End() {
 		return
 	}
 	c.Handle.hold(nil, nil)
-	now := time.Now()
-	link.address.end(now, c.took, c.outcome)
+	now := clock.Time(clock.Now())
+	link.address.end(now, c.took, c.outcome, c.cause)
 	r := &link.response
 	// A Cut that is under way may still hold the connection.
 	reusable := c.Response != nil && c.sendErr == nil && !c.early && !c.Handle.isCut() && !r.Close && r.Status != http.StatusSwitchingProtocols &&
@@ -487,9 +553,9 @@ func (c *Call) abandon() {
 		return
 	}
 	c.Handle.hold(nil, nil)
-	c.address.end(time.Now(), c.took, c.outcome)
-	if c.stream != nil {
-		c.stream.end()
+	c.address.end(time.Now(), c.took, c.outcome, c.cause)
+	if c.other != nil {
+		c.other.end()
 	} else if c.conn != nil {
 		c.address.discard(c.conn)
 	}
@@ -498,8 +564,8 @@ func (c *Call) abandon() {
 
 // cutTry ends the try under way. Another goroutine than that of the call may do so as long as the call waits for its answer.
 func (t *try) cutTry() {
-	if t.stream != nil {
-		t.stream.cut()
+	if t.other != nil {
+		t.other.cut()
 	} else {
 		t.conn.SetDeadline(pastDeadline)
 	}
@@ -510,15 +576,20 @@ func (c *Call) Broke(err error) *fieldgate.Problem {
 	switch {
 	case c.Handle.isCut() || errors.Is(err, context.Canceled):
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		c.outcome = timedOut
+		c.outcome, c.cause = timedOut, cause{err: err, after: time.Since(c.sentAt)}
 	default:
-		c.outcome = broken
+		c.outcome, c.cause = broken, cause{err: err}
 	}
 	return Failure(err)
 }
 
 // Failure is the problem of an error that reading the answer's content gave.
 func Failure(err error) *fieldgate.Problem { return problem(err) }
+
+// Unsent says whether a Problem of a call means that no service has seen anything of the request.
+func Unsent(problem *fieldgate.Problem) bool {
+	return problem.Cause == nil || notConnected(problem.Cause) || errors.Is(problem.Cause, errNoConnectionFree)
+}
 
 // problem makes an error of a call a Problem: 503, 504 or 502.
 func problem(err error) *fieldgate.Problem {

@@ -44,13 +44,21 @@ func newLoad(config *fieldgate.Upstream) *load {
 
 var errShed = &fieldgate.Problem{Code: fieldgate.ProblemOverloaded, Detail: "The service behind this API has as many requests as it can carry.", RetryAfter: time.Second}
 
-// begin lets a call in, or says that it is not carried.
+// begin lets a call in, or says that it is not carried. One that is not is never counted: a crowd of them would take the places of those
+// that are.
 func (l *load) begin(priority fieldgate.Priority) *fieldgate.Problem {
-	n := l.underWay.Add(1)
-	if (l.max == 0 || n <= l.max) && (l.adaptive == nil || n <= l.adaptive.bound(priority)) {
-		return nil
+	most := int64(math.MaxInt64)
+	if l.max > 0 {
+		most = l.max
 	}
-	l.underWay.Add(-1)
+	if l.adaptive != nil {
+		most = min(most, l.adaptive.bound(priority))
+	}
+	for n := l.underWay.Load(); n < most; n = l.underWay.Load() {
+		if l.underWay.CompareAndSwap(n, n+1) {
+			return nil
+		}
+	}
 	if int(priority) < len(l.shed) {
 		l.shed[priority].Add(1)
 	}
@@ -76,7 +84,7 @@ type adaptive struct {
 	limit    atomic.Int64
 
 	count, sum, peak atomic.Int64 // of the window: calls, nanoseconds, most under way
-	windowEnd        atomic.Int64 // nanoseconds since clockStart
+	windowEnd        atomic.Int64 // nanoseconds on the clock
 
 	mu    sync.Mutex // of the step
 	exact float64    // the limit before rounding
@@ -113,7 +121,7 @@ func (a *adaptive) sample(now time.Time, took time.Duration, underWay int64) {
 	count := a.count.Add(1)
 	for peak := a.peak.Load(); underWay > peak && !a.peak.CompareAndSwap(peak, underWay); peak = a.peak.Load() {
 	}
-	at := int64(now.Sub(clockStart))
+	at := sinceStart(now)
 	if count < concurrencySamples || at < a.windowEnd.Load() || !a.mu.TryLock() {
 		return
 	}

@@ -5,12 +5,14 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"fieldgate"
+	"fieldgate/gateway/clock"
 )
 
 // Background calls are shed at 70 % of the limit, normal ones at 90 %, critical ones at the limit itself.
@@ -190,7 +192,7 @@ func TestAdaptiveForgets(t *testing.T) {
 
 func TestAdaptiveSamples(t *testing.T) {
 	a := newAdaptive(0, 0)
-	now := clockStart.Add(time.Hour)
+	now := clock.Time(time.Hour)
 	for range 1000 { // a window each
 		now = now.Add(concurrencyWindow / concurrencySamples)
 		a.sample(now, time.Millisecond, a.limit.Load())
@@ -200,5 +202,39 @@ func TestAdaptiveSamples(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(1000, func() { now = now.Add(time.Millisecond); a.sample(now, time.Millisecond, 1) }); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// Calls that are refused take no place from those that are let in, not even for a moment.
+func TestRefusedCallsTakeNoPlace(t *testing.T) {
+	l := newLoad(&fieldgate.Upstream{Adaptive: &fieldgate.Adaptive{Min: 10, Max: 10}})
+	for range 7 {
+		l.begin(fieldgate.PriorityBackground) // all that there is for them
+	}
+	var stop atomic.Bool
+	var crowd sync.WaitGroup
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(32))
+	for range 64 {
+		crowd.Go(func() {
+			for !stop.Load() {
+				if l.begin(fieldgate.PriorityBackground) == nil {
+					t.Error("a background call is let in beyond its bound")
+					return
+				}
+			}
+		})
+	}
+	refused := 0
+	for range 200_000 {
+		if l.begin(fieldgate.PriorityCritical) != nil {
+			refused++
+			continue
+		}
+		l.end()
+	}
+	stop.Store(true)
+	crowd.Wait()
+	if refused > 0 {
+		t.Errorf("%d critical calls were refused, with three places free", refused)
 	}
 }

@@ -17,7 +17,9 @@ func fillIn(config *fieldgate.Upstream) {
 	orDefault(&config.Overprovisioning, 1.4)
 	orDefault(&config.PanicPercent, 20)
 
-	orDefault(&config.Health.Path, "/")
+	if config.Health.Kind != fieldgate.HealthCoAP {
+		orDefault(&config.Health.Path, "/")
+	}
 	orDefault(&config.Health.Interval, 10*time.Second)
 	orDefault(&config.Health.Timeout, 2*time.Second)
 	orDefault(&config.Health.Healthy, 2)

@@ -55,7 +55,7 @@ func checkDiscovery(d fieldgate.Discovery) error {
 }
 
 // discover asks DNS for the addresses until ctx ends, each time when the last answer has lived its time. A failure, or an answer
-// without addresses, leaves the addresses as they are and is shown in the state.
+// without addresses, leaves the addresses as they are and is shown in the state. Where only one of A and AAAA failed, the other counts.
 func (u *Upstream) discover(ctx context.Context) {
 	for {
 		candidates, ttl, err := u.lookUp(ctx)
@@ -82,12 +82,15 @@ func (u *Upstream) found(candidates []candidate, err error) {
 	if u.successor.Load() != nil { // which asks for itself
 		return
 	}
+	u.problem = ""
 	if err != nil {
 		u.problem = err.Error()
+	}
+	if len(candidates) == 0 {
 		return
 	}
 	now := time.Now()
-	u.problem, u.discovered = "", now
+	u.discovered = now
 	u.setSource(discovered, candidates, now)
 }
 
@@ -163,7 +166,10 @@ func (u *Upstream) lookUp(ctx context.Context) ([]candidate, time.Duration, erro
 	if err == nil && len(l.candidates) == 0 {
 		err = fmt.Errorf("DNS has no address for %s", base.name)
 	}
-	return l.candidates, l.ttl, err
+	if err != nil {
+		return nil, 0, err
+	}
+	return l.candidates, l.ttl, l.partly
 }
 
 // lookup gathers the addresses that one round of questions finds.
@@ -171,6 +177,7 @@ type lookup struct {
 	base       endpoint
 	candidates []candidate
 	ttl        time.Duration // the shortest of all answers
+	partly     error         // why one of A and AAAA is missing
 }
 
 // services asks for SRV records (RFC 2782), then for the addresses of their targets.
@@ -222,14 +229,17 @@ func (l *lookup) fit() {
 	}
 }
 
-// hosts asks for A and AAAA records (RFC 1035 §3.4.1, RFC 3596) of the names, until one has any.
+// hosts asks for A and AAAA records (RFC 1035 §3.4.1, RFC 3596) of the names, until one has any. There are servers that fail for AAAA
+// records alone (RFC 4074): the addresses that are known will do then.
 func (l *lookup) hosts(ctx context.Context, r *resolver, names []string, port, authority string, target fieldgate.Target) error {
 	before := len(l.candidates)
 	for _, name := range names {
+		var failure error
 		for _, kind := range []uint16{dns.TypeA, dns.TypeAAAA} {
 			answer, err := r.ask(ctx, name, kind)
 			if err != nil {
-				return err
+				failure = err
+				continue
 			}
 			for _, record := range answer.Answer {
 				l.ttl = min(l.ttl, seconds(record))
@@ -241,8 +251,12 @@ func (l *lookup) hosts(ctx context.Context, r *resolver, names []string, port, a
 				}
 			}
 		}
-		if len(l.candidates) > before {
+		switch {
+		case len(l.candidates) > before:
+			l.partly = cmp.Or(l.partly, failure)
 			return nil
+		case failure != nil:
+			return failure
 		}
 	}
 	return nil
@@ -259,11 +273,7 @@ func (l *lookup) add(ip net.IP, port, authority string, target fieldgate.Target)
 	if host, _, err := net.SplitHostPort(authority); err == nil {
 		e.name = host
 	}
-	scheme := "http"
-	if e.https {
-		scheme = "https"
-	}
-	target.Address = (&url.URL{Scheme: scheme, Host: e.dial}).String()
+	target.Address = (&url.URL{Scheme: string(e.scheme), Host: e.dial}).String()
 	l.candidates = append(l.candidates, candidate{e, target})
 }
 

@@ -24,6 +24,7 @@ type dnsServer struct {
 	mu      sync.Mutex
 	records map[string][]string // by name and type; an absent name does not exist
 	rcode   int                 // of all answers, if not success
+	failing string              // type of record whose answers are SERVFAIL
 	asked   int
 }
 
@@ -62,6 +63,9 @@ func (d *dnsServer) ServeDNS(w dns.ResponseWriter, question *dns.Msg) {
 	answer := new(dns.Msg)
 	answer.SetRcode(question, d.rcode)
 	q := question.Question[0]
+	if dns.TypeToString[q.Qtype] == d.failing {
+		answer.Rcode = dns.RcodeServerFailure
+	}
 	for key, records := range d.records {
 		if strings.HasPrefix(key, strings.ToLower(q.Name)+" ") && answer.Rcode == dns.RcodeSuccess && key == strings.ToLower(q.Name)+" "+dns.TypeToString[q.Qtype] {
 			for _, text := range records {
@@ -173,7 +177,7 @@ func TestDiscoverServices(t *testing.T) {
 	if got := membersOf(u); !slices.Equal(got, want) || ttl != 30*time.Second {
 		t.Errorf("%v, for %v", got, ttl)
 	}
-	if a := u.addresses()[0]; a.authority != "a.test:9001" || a.name != "a.test" || !a.https {
+	if a := u.addresses()[0]; a.authority != "a.test:9001" || a.name != "a.test" || !a.scheme.Secure() {
 		t.Errorf("%+v", a.endpoint)
 	}
 }
@@ -272,6 +276,22 @@ func TestDiscoveryIsChecked(t *testing.T) {
 		{DNS: "http://a", Server: "dns.test:53"}, {DNS: "http://a", Server: "10.0.0.1"}} {
 		if _, err := NewSet([]fieldgate.Upstream{{Name: "x", Discovery: d}}); err == nil {
 			t.Errorf("%+v was accepted", d)
+		}
+	}
+}
+
+// There are DNS servers that fail for AAAA records (RFC 4074 §4), or for a time for one kind of record: the addresses of the other count.
+func TestDiscoveryWhereOneKindOfRecordFails(t *testing.T) {
+	d := newDNS(t)
+	u := d.upstream(t, fieldgate.Discovery{DNS: "http://ingest.test:9000"})
+	d.set(dns.RcodeSuccess, map[string][]string{"ingest.test. A": {"ingest.test. 30 IN A 10.0.0.1"}, "ingest.test. AAAA": {"ingest.test. 30 IN AAAA fd00::1"}})
+	for _, test := range []struct{ failing, want string }{{"AAAA", "http://10.0.0.1:9000 0 1"}, {"A", "http://[fd00::1]:9000 0 1"}} {
+		d.mu.Lock()
+		d.failing = test.failing
+		d.mu.Unlock()
+		once(t, u)
+		if got := membersOf(u); !slices.Equal(got, []string{test.want}) || u.problem == "" {
+			t.Errorf("%s fails: %v, %q", test.failing, got, u.problem)
 		}
 	}
 }

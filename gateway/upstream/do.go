@@ -26,6 +26,7 @@ type Request struct {
 	Body       []byte
 	Timeout    time.Duration // of the whole call; 0: the upstream's
 	Idempotent bool          // may be tried again on another connection after it was sent
+	HopLimit   uint8
 
 	// As those of Call.
 	Retry    *fieldgate.Retry
@@ -108,7 +109,7 @@ func newCall(request *Request) (*Call, *fieldgate.Problem) {
 	}
 	call := &Call{Method: []byte(request.Method), Path: []byte(request.Target), Fields: request.Lines, Content: request.Body,
 		Timeout: request.Timeout, Idempotent: request.Idempotent, Retry: request.Retry, Hedge: request.Hedge, Priority: request.Priority,
-		Choice: request.Choice}
+		Choice: request.Choice, HopLimit: request.HopLimit}
 	if request.Host != "" {
 		call.Host = []byte(request.Host)
 	}

@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 
 	"fieldgate"
 )
@@ -64,17 +66,25 @@ func pause(ctx context.Context, wait time.Duration) bool {
 	}
 }
 
-// checkAddress checks an address once, over a connection of its own: whether one can be had is part of the question.
-func (u *Upstream) checkAddress(ctx context.Context, a *address) error {
+// checkAddress checks an address once, over a connection of its own: whether one can be had is part of the question. An error is a
+// checkError.
+func (u *Upstream) checkAddress(ctx context.Context, a *address) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, u.Config.Health.Timeout)
 	defer cancel()
 	switch u.Config.Health.Kind {
 	case fieldgate.HealthHTTP:
-		return a.checkHTTP(ctx, &u.Config.Health)
+		err = a.checkHTTP(ctx, &u.Config.Health)
 	case fieldgate.HealthGRPC:
-		return a.checkGRPC(ctx, u.Config.Health.Service)
+		err = a.checkGRPC(ctx, u.Config.Health.Service)
+	case fieldgate.HealthCoAP:
+		err = a.checkCoAP(ctx, &u.Config.Health)
+	default:
+		err = a.checkTCP(ctx)
 	}
-	return a.checkTCP(ctx)
+	if err != nil {
+		return checkError(inWords(err, u.Config.Health.Timeout))
+	}
+	return nil
 }
 
 // checkTCP connects; of an address with TLS the handshake has to succeed too.
@@ -115,16 +125,20 @@ func (a *address) checkHTTP(ctx context.Context, check *fieldgate.HealthCheck) e
 	if _, err := io.CopyN(io.Discard, answer.Body, 64<<10); err != nil && err != io.EOF {
 		return err
 	}
+	return checkStatus(check, answer.StatusCode)
+}
+
+func checkStatus(check *fieldgate.HealthCheck, status int) error {
 	statuses := check.Statuses
 	if len(statuses) == 0 {
 		statuses = []fieldgate.StatusRange{{From: 200, To: 299}}
 	}
 	for _, r := range statuses {
-		if answer.StatusCode >= r.From && answer.StatusCode <= r.To {
+		if status >= r.From && status <= r.To {
 			return nil
 		}
 	}
-	return fmt.Errorf("the answer's status is %d", answer.StatusCode)
+	return checkError(answeredWith(status))
 }
 
 // checkGRPC asks grpc.health.v1.Health/Check.
@@ -140,11 +154,20 @@ func (a *address) checkGRPC(ctx context.Context, service string) error {
 	}
 	defer client.Close()
 	answer, err := grpc_health_v1.NewHealthClient(client).Check(ctx, &grpc_health_v1.HealthCheckRequest{Service: service})
-	if err != nil {
-		return err
+	switch code := status.Code(err); code {
+	case codes.OK:
+	case codes.DeadlineExceeded:
+		return context.DeadlineExceeded
+	case codes.Unavailable: // which hides why there is no connection, if there is none
+		if err := a.checkTCP(ctx); err != nil {
+			return err
+		}
+		fallthrough
+	default:
+		return checkError(statusWords(code))
 	}
 	if answer.Status != grpc_health_v1.HealthCheckResponse_SERVING {
-		return fmt.Errorf("the service says %s", answer.Status)
+		return checkError("the service says " + answer.Status.String())
 	}
 	return nil
 }
@@ -163,6 +186,9 @@ func (u *Upstream) checked(a *address, now time.Time, failure error) {
 	}
 	if (failure == nil) == (a.checkFailed == "") {
 		a.checks = 0
+		if failure != nil {
+			a.checkFailed = fmt.Sprintf("%.200s", failure) // which may be another one than before
+		}
 		return
 	}
 	a.checks++

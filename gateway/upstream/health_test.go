@@ -123,7 +123,7 @@ func TestHealthChecks(t *testing.T) {
 		why     string
 	}{
 		"http": {httpService(t), fieldgate.HealthCheck{Kind: fieldgate.HealthHTTP, Path: "/healthz", Host: "api.example",
-			Statuses: []fieldgate.StatusRange{{From: 200, To: 200}, {From: 207, To: 207}}}, "check: the answer's status is 500"},
+			Statuses: []fieldgate.StatusRange{{From: 200, To: 200}, {From: 207, To: 207}}}, "check: answered 500"},
 		"tcp":  {tcpService(t), fieldgate.HealthCheck{Kind: fieldgate.HealthTCP}, "refused"},
 		"grpc": {grpcService(t), fieldgate.HealthCheck{Kind: fieldgate.HealthGRPC, Service: "models.v1"}, "check: the service says NOT_SERVING"},
 	} {
@@ -151,8 +151,9 @@ func TestHealthChecks(t *testing.T) {
 			until(true)
 			test.service.down()
 			until(false)
-			if state := s.States()[0].Addresses[0]; !strings.Contains(state.Why, test.why) {
-				t.Errorf("%+v", state)
+			// The first check after a listener's end may have been in its backlog, and is reset; the next one says what is there now.
+			for !strings.Contains(s.States()[0].Addresses[0].Why, test.why) {
+				time.Sleep(time.Millisecond)
 			}
 			test.service.up()
 			until(true)

@@ -24,13 +24,14 @@ func (c *Call) hedgedHead() error {
 	if other == nil || !c.upstream.budget.take(now) {
 		return c.readHead()
 	}
+	c.upstream.budget.hedges.Add(1)
 	return c.race(other, now)
 }
 
 // readHeadUntil is readHead with an earlier end, after which readHead may go on.
 func (c *Call) readHeadUntil(late time.Time) error {
-	if c.stream != nil {
-		if !c.stream.endsBy(late) {
+	if c.other != nil {
+		if !c.other.endsBy(late) {
 			return os.ErrDeadlineExceeded
 		}
 		return c.readHead()
@@ -53,6 +54,8 @@ func (c *Call) race(other *address, now time.Time) error {
 	defer stop()
 	second := *c
 	second.Handle, second.Context = new(Handle), ctx
+	c.Handle.beside(second.Handle)
+	defer c.Handle.beside(nil)
 	first := c.try // for the other goroutine; the call's own is not changed before it has ended
 
 	const nobody, firstWon, secondWon = 0, 1, 2
@@ -81,9 +84,21 @@ func (c *Call) race(other *address, now time.Time) error {
 		second.abandon()
 		return err
 	}
+	c.upstream.budget.hedgesWon.Add(1)
 	c.outcome = cancelled // the first was only slow
+	c.overtaken(err)
 	c.abandon()
 	c.try, c.Response = second.try, second.Response
-	c.Handle.hold(c.conn, c.stream)
+	c.Handle.hold(c.conn, c.other)
 	return nil
+}
+
+// overtaken notes what is known of the first try: that it failed, or takes that long at the least.
+func (c *Call) overtaken(err error) {
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		c.note(err)
+		return
+	}
+	now := time.Now()
+	c.address.latency.observe(sinceStart(now), now.Sub(c.sentAt), true)
 }

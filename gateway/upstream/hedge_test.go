@@ -42,6 +42,9 @@ func TestHedge(t *testing.T) {
 	if slowRequests.Load() == 0 || fastRequests.Load() != 10 {
 		t.Errorf("%d requests to the slow address, %d to the fast one", slowRequests.Load(), fastRequests.Load())
 	}
+	if s := u.CallStats(); s.Hedges != uint64(slowRequests.Load()) || s.HedgesWon != s.Hedges {
+		t.Errorf("%d hedges are counted, %d of them won; there were %d", s.Hedges, s.HedgesWon, slowRequests.Load())
+	}
 	for _, a := range u.addresses() {
 		a.mu.Lock()
 		if a.dial == slow[len("http://"):] && a.open != 0 || len(a.idle) != a.open {
@@ -150,6 +153,30 @@ func TestHedgeOutlivesTheFirst(t *testing.T) {
 	}
 }
 
+// What a hedge overtook counts for what is known of it: that it failed, or that it was slower than that.
+func TestOvertakenTryCounts(t *testing.T) {
+	for _, fails := range []bool{true, false} {
+		first, _ := rawServer(t, func(_ int, link net.Conn, in *bufio.Reader) {
+			if readRequest(in); !fails {
+				in.ReadByte() // until the gateway gives up
+			}
+			time.Sleep(60 * time.Millisecond)
+		})
+		good, _ := answering(t, "good", 100*time.Millisecond)
+		u := newSet(t, fieldgate.Upstream{Addresses: []string{good, first}}) // the second is the first in turn
+		if _, err := u.Do(context.Background(), &Request{Method: "GET", Target: "/", Idempotent: true, Hedge: 10 * time.Millisecond}); err != nil {
+			t.Fatal(err)
+		}
+		a := u.addresses()[1]
+		if failures := a.failures.Load(); fails != (failures == 1) {
+			t.Errorf("it fails: %v, and %d failures are counted", fails, failures)
+		}
+		if slow := a.latency.mean(sinceStart(time.Now())); slow < 50_000 {
+			t.Errorf("it took more than 100 ms, and is held for as fast as %v µs", slow)
+		}
+	}
+}
+
 // A hedged call that is cut, or whose time is over, ends with both its tries.
 func TestHedgeIsCut(t *testing.T) {
 	release := make(chan struct{})
@@ -161,6 +188,16 @@ func TestHedgeIsCut(t *testing.T) {
 	time.AfterFunc(60*time.Millisecond, cancel)
 	if _, err := u.Do(ctx, &Request{Method: "GET", Target: "/", Idempotent: true, Hedge: 10 * time.Millisecond, Timeout: 20 * time.Second}); codeOf(err) != fieldgate.ProblemUpstreamTimeout {
 		t.Errorf("cancelled: %v", err)
+	}
+	failing, _ := rawServer(t, func(_ int, link net.Conn, in *bufio.Reader) { readRequest(in); time.Sleep(30 * time.Millisecond) })
+	for _, addresses := range [][]string{{failing, one}, {one, failing}} {
+		alone := newSet(t, fieldgate.Upstream{Addresses: addresses}) // the second is the first in turn
+		ctx, cancel := context.WithCancel(context.Background())
+		time.AfterFunc(100*time.Millisecond, cancel)
+		began := time.Now()
+		if _, err := alone.Do(ctx, &Request{Method: "GET", Target: "/", Idempotent: true, Hedge: 10 * time.Millisecond, Timeout: 20 * time.Second}); err == nil || time.Since(began) > 15*time.Second {
+			t.Errorf("cancelled while only the second is under way: %v after %v", err, time.Since(began))
+		}
 	}
 	if _, err := u.Do(context.Background(), &Request{Method: "GET", Target: "/", Idempotent: true, Hedge: 10 * time.Millisecond, Timeout: 80 * time.Millisecond}); codeOf(err) != fieldgate.ProblemUpstreamTimeout {
 		t.Errorf("too late: %v", err)

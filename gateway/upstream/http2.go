@@ -18,9 +18,8 @@ import (
 	"fieldgate/protocol/h1"
 )
 
-// HTTP/2 connections to an upstream are those of package net/http, one Transport for each address. A stream brings a call's
-// answer into the shape that answers over HTTP/1.1 have, so that whoever relays it sees no difference: an h1.Response, and
-// an h1.Body that ends with the stream.
+// HTTP/2 connections to an upstream are those of package net/http, one Transport for each address. A stream is a protocolExchange whose
+// h1.Body ends with it.
 
 const (
 	pingAfter   = 15 * time.Second // without a frame of the upstream
@@ -46,16 +45,25 @@ func newTransport(a *address) *http.Transport {
 
 var errNotHTTP2 = &connectError{errors.New("the upstream does not speak HTTP/2 over TLS (ALPN h2)")}
 
-// dialHTTP2 opens a connection that counts among those of the address. What it is asked to dial is the address.
+// dialHTTP2 opens a connection that counts among those of the address. What it is asked to dial is the address. While there is no
+// place for one it waits, and the call for which it does may get a connection that another one has opened.
 func (a *address) dialHTTP2(ctx context.Context, _, _ string) (net.Conn, error) {
 	a.mu.Lock()
-	full := a.open >= a.maxOpen
-	if !full {
+	switch {
+	case a.open < a.maxOpen:
 		a.open++
-	}
-	a.mu.Unlock()
-	if full {
+		a.mu.Unlock()
+	case len(a.waiting) >= a.maxWaiting:
+		a.mu.Unlock()
 		return nil, errNoConnectionFree
+	default:
+		c, err := a.wait(ctx, time.Now().Add(a.connectTimeout))
+		if err != nil {
+			return nil, err
+		}
+		if c != nil { // it spoke HTTP/1.1, to upgrade; its place is taken over
+			c.Close()
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.connectTimeout)
 	defer cancel()
@@ -114,7 +122,7 @@ type stream struct {
 
 // openStream sends the head of the call's request to an address. It returns when a connection has taken it, so that an address that
 // cannot be reached is found out here.
-func (c *Call) openStream(a *address, now time.Time) (*stream, error) {
+func (c *Call) openStream(a *address, now time.Time) error {
 	s := &stream{ended: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancelCause(c.context())
 	connected := make(chan struct{})
@@ -127,21 +135,23 @@ func (c *Call) openStream(a *address, now time.Time) (*stream, error) {
 	}}
 	s.request = c.http2Request(a, s).WithContext(httptrace.WithClientTrace(s.ctx, trace))
 	s.deadline = time.AfterFunc(c.tryBy.Sub(now), s.cut)
+	c.sent = true
 	go func() {
 		s.answer, s.err = a.http2.RoundTrip(s.request)
 		close(s.ended)
 	}()
 	select {
 	case <-connected:
-		return s, nil
 	case <-s.ended:
+		if s.err != nil { // otherwise it is answered already
+			err := s.failure(s.err, errNoAnswer)
+			s.end()
+			return err
+		}
 	}
-	if s.err == nil { // answered already
-		return s, nil
-	}
-	err := s.failure(s.err, errNoAnswer)
-	s.end()
-	return nil, err
+	c.other = s
+	c.Handle.hold(nil, s)
+	return nil
 }
 
 // http2Request is the call's request in net/http's shape, its content coming from s.
@@ -178,6 +188,13 @@ func (c *Call) http2Request(a *address, s *stream) *http.Request {
 		r.Body, r.ContentLength = s.memory, int64(len(c.Content))
 		if len(c.Content) == 0 {
 			r.Body = http.NoBody
+			break
+		}
+		// Without it the transport does not send content again that the upstream says it has not looked at (RFC 9113 §8.7).
+		r.GetBody = func() (io.ReadCloser, error) {
+			s.memory.Close()
+			s.memory = &memory{content: c.Content}
+			return s.memory, nil
 		}
 	default:
 		var in *io.PipeReader
@@ -222,7 +239,16 @@ func (s *stream) cut() {
 	}
 }
 
-// endsBy waits until then for the head of the answer, or a failure.
+func (s *stream) usedBefore() bool { return s.reused }
+
+func (s *stream) content() *h1.Body { return &s.body }
+
+func (s *stream) extend(deadline time.Time) { s.deadline.Reset(time.Until(deadline)) }
+
+func (s *stream) lastForever() { s.deadline.Stop() }
+
+func (s *stream) stopContent() { s.pipe.CloseWithError(net.ErrClosed) }
+
 func (s *stream) endsBy(then time.Time) bool {
 	timer := time.NewTimer(time.Until(then))
 	defer timer.Stop()
@@ -234,13 +260,12 @@ func (s *stream) endsBy(then time.Time) bool {
 	}
 }
 
-// head waits for the head of the answer.
-func (s *stream) head(method []byte) error {
+func (s *stream) head(method []byte) (*h1.Response, error) {
 	<-s.ended
 	if s.err != nil {
-		return s.failure(s.err, errNoAnswer)
+		return nil, s.failure(s.err, errNoAnswer)
 	}
-	return s.parse(method)
+	return &s.response, s.parse(method)
 }
 
 // failure is why the exchange failed: it was cut, or there was no connection, or else what broke it.
@@ -315,13 +340,11 @@ func (s *stream) Read(p []byte) (int, error) {
 	return 0, io.EOF
 }
 
-// write sends a piece of the content.
 func (s *stream) write(p []byte) error {
 	_, err := s.pipe.Write(p)
 	return err
 }
 
-// endContent ends the content that was written, with trailers.
 func (s *stream) endContent(trailers h1.Fields) error {
 	for i := range trailers {
 		s.request.Trailer.Add(string(trailers[i].Name), string(trailers[i].Value))
@@ -329,7 +352,6 @@ func (s *stream) endContent(trailers h1.Fields) error {
 	return s.pipe.Close()
 }
 
-// end gives up what is left of the exchange. When it returns nobody reads the call's content any more.
 func (s *stream) end() {
 	s.deadline.Stop()
 	s.cancel(context.Canceled)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -405,5 +406,86 @@ func BenchmarkCallHTTP2(b *testing.B) {
 		if _, err := get(u); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// A stream that the service resets on a connection in use is no connection that broke while idle for ever: it is sent once more at most.
+func TestHTTP2ResetStreamsAreNotRepeatedForEver(t *testing.T) {
+	var requests atomic.Int32
+	address, _ := http2Service(t, false, func(w http.ResponseWriter, r *http.Request) {
+		if requests.Add(1); r.URL.Path == "/abort" {
+			panic(http.ErrAbortHandler) // RST_STREAM; the connection stays
+		}
+	})
+	u := newHTTP2(t, fieldgate.Upstream{Addresses: []string{address}}, "")
+	if _, err := get(u); err != nil { // the connection has carried an exchange
+		t.Fatal(err)
+	}
+	requests.Store(0)
+	_, err := u.Do(context.Background(), &Request{Method: "GET", Target: "/abort", Idempotent: true, Timeout: time.Second})
+	if n := requests.Load(); codeOf(err) != fieldgate.ProblemUpstreamUnreachable || n > 2 {
+		t.Errorf("%v after %d requests", err, n)
+	}
+}
+
+// Calls that come while the connections which the address may have are being opened wait for them.
+func TestHTTP2CallsShareTheFirstConnection(t *testing.T) {
+	var links atomic.Int32
+	address, _ := http2Service(t, false, func(w http.ResponseWriter, r *http.Request) { links.Add(1) })
+	u := newHTTP2(t, fieldgate.Upstream{Addresses: []string{address}, MaxConnections: 1}, "")
+	var calls sync.WaitGroup
+	for range 20 {
+		calls.Go(func() {
+			if _, err := u.Do(context.Background(), &Request{Method: "POST", Target: "/", Body: []byte("x")}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	calls.Wait()
+}
+
+// What the service says that it has not looked at is sent again, whatever the method (RFC 9113 §8.7).
+func TestHTTP2UnprocessedRequestsAreSentAgain(t *testing.T) {
+	frame := func(kind, flags byte, stream uint32, payload ...byte) []byte {
+		head := []byte{0, 0, byte(len(payload)), kind, flags}
+		return append(binary.BigEndian.AppendUint32(head, stream), payload...)
+	}
+	const data, headers, rstStream, settings, goAway = 0, 1, 3, 4, 7
+	for name, refuse := range map[string]func(stream uint32) []byte{
+		"REFUSED_STREAM": func(stream uint32) []byte { return frame(rstStream, 0, stream, 0, 0, 0, 7) },
+		"GOAWAY":         func(stream uint32) []byte { return frame(goAway, 0, 0, make([]byte, 8)...) }, // no stream was processed
+	} {
+		t.Run(name, func(t *testing.T) {
+			var requests atomic.Int32
+			address, _ := rawServer(t, func(_ int, link net.Conn, in *bufio.Reader) {
+				io.CopyN(io.Discard, in, int64(len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")))
+				link.Write(frame(settings, 0, 0))
+				refused := make(map[uint32]bool)
+				for {
+					head := make([]byte, 9)
+					if _, err := io.ReadFull(in, head); err != nil {
+						return
+					}
+					if _, err := io.CopyN(io.Discard, in, int64(head[0])<<16|int64(head[1])<<8|int64(head[2])); err != nil {
+						return
+					}
+					stream, ended := binary.BigEndian.Uint32(head[5:]), head[4]&1 != 0
+					switch {
+					case head[3] == settings && !ended:
+						link.Write(frame(settings, 1, 0))
+					case head[3] == headers && requests.Add(1) == 1:
+						refused[stream] = true
+						link.Write(refuse(stream))
+					case (head[3] == headers || head[3] == data) && ended && !refused[stream]:
+						link.Write(frame(headers, 5, stream, 0x88)) // :status 200
+					}
+				}
+			})
+			u := newHTTP2(t, fieldgate.Upstream{Addresses: []string{address}}, "")
+			answer, err := u.Do(context.Background(), &Request{Method: "POST", Target: "/", Body: []byte("content")})
+			if err != nil || answer.Status != 200 || requests.Load() != 2 {
+				t.Errorf("%v, %v after %d requests", answer, err, requests.Load())
+			}
+		})
 	}
 }

@@ -10,10 +10,10 @@ import (
 
 // endpoint is what tells addresses apart.
 type endpoint struct {
-	https     bool
+	scheme    fieldgate.TargetScheme
 	dial      string // host:port
 	authority string // Host field
-	name      string // that a certificate must have
+	name      string // that a certificate must have, and of CoAP Uri-Host
 }
 
 // candidate is an address that a source has named and that was checked.
@@ -41,15 +41,15 @@ func newCandidate(target fieldgate.Target) (candidate, error) {
 
 func parseAddress(text string) (endpoint, error) {
 	a, err := fieldgate.ParseTargetAddress(text)
-	return endpoint{https: a.HTTPS, dial: net.JoinHostPort(a.Host, a.Port), authority: a.Authority, name: a.Host}, err
+	return endpoint{scheme: a.Scheme, dial: net.JoinHostPort(a.Host, a.Port), authority: a.Authority, name: a.Host}, err
 }
 
 func (u *Upstream) newAddress(e endpoint) *address {
 	a := &address{endpoint: e, maxOpen: u.Config.MaxConnections, maxWaiting: u.Config.MaxWaiting, connectTimeout: u.Config.ConnectTimeout, shared: u.shared}
-	if e.https {
+	if e.scheme.Secure() {
 		a.tls = u.tls
 	}
-	if u.Config.Protocol == fieldgate.UpstreamHTTP2 {
+	if u.Config.Protocol == fieldgate.UpstreamHTTP2 && !e.scheme.CoAP() {
 		a.http2 = newTransport(a)
 	}
 	return a
@@ -68,7 +68,7 @@ func (u *Upstream) update(now time.Time) {
 	var members []*address
 	for _, candidates := range u.sources {
 		for _, c := range candidates {
-			if named[c.endpoint] || len(members) == fieldgate.MaxTargets {
+			if named[c.endpoint] || len(members) == fieldgate.MaxTargets || len(members) > 0 && !alike(c.scheme, members[0].scheme) {
 				continue
 			}
 			named[c.endpoint] = true
@@ -87,11 +87,20 @@ func (u *Upstream) update(now time.Time) {
 			members = append(members, a)
 		}
 	}
+	u.speaksCoAP.Store(len(members) > 0 && members[0].scheme.CoAP())
 	u.setMembers(members, t)
 	for _, a := range there {
+		u.left.add(a)
 		a.drain()
 	}
 }
+
+// alike says whether addresses of the two schemes can be those of one upstream: a call has one mapping, and one over CoAP that was
+// meant to be secure does not become one in the clear because an address failed.
+func alike(a, b fieldgate.TargetScheme) bool { return a == b || !a.CoAP() && !b.CoAP() }
+
+// SpeaksCoAP says whether the upstream is spoken to in CoAP, and otherwise in HTTP.
+func (u *Upstream) SpeaksCoAP() bool { return u.latest().speaksCoAP.Load() }
 
 // longAgo is before anything that a duration is counted from.
 const longAgo = -1 << 62
@@ -101,14 +110,31 @@ func (u *Upstream) takeOver(old *Upstream, now time.Time) {
 	old.shared.mu.Lock()
 	defer old.shared.mu.Unlock()
 	u.shared = old.shared
+	u.keepCounting(old)
 	if sameConnections(old.Config, u.Config) {
 		u.members = old.members
 	} else {
 		for _, a := range old.members {
+			u.left.add(a)
 			a.drain()
 		}
 	}
-	if u.Config.Discovery == old.Config.Discovery {
+	if reflect.DeepEqual(u.Config.TLS, old.Config.TLS) {
+		u.tls = old.tls // which the members look at their files with
+	}
+	if u.Config.Health.Kind == "" {
+		u.believe(sinceStart(now))
+	}
+	if u.Config.MaxRequests == old.Config.MaxRequests && reflect.DeepEqual(u.Config.Adaptive, old.Config.Adaptive) {
+		u.load = old.load // with the calls under way, and the limit that was found
+	}
+	if u.Config.RetryBudget == old.Config.RetryBudget {
+		u.budget = old.budget
+	}
+	if u.Config.Circuit == old.Config.Circuit {
+		u.circuit.openUntil.Store(old.circuit.openUntil.Load())
+	}
+	if u.Config.Discovery.DNS == old.Config.Discovery.DNS && u.Config.Discovery.SRV == old.Config.Discovery.SRV { // until DNS says otherwise
 		u.sources[discovered], u.problem, u.discovered = old.sources[discovered], old.problem, old.discovered
 	}
 	if u.Config.Discovery.Registered && old.Config.Discovery.Registered {
@@ -116,6 +142,19 @@ func (u *Upstream) takeOver(old *Upstream, now time.Time) {
 	}
 	u.update(now)
 	old.successor.Store(u)
+}
+
+// believe forgets what checks have found of the addresses, since nobody checks them any more; the caller holds the lock.
+func (u *Upstream) believe(t int64) {
+	for _, a := range u.members {
+		if a.checkFailed == "" {
+			continue
+		}
+		if a.checkFailed, a.checks = "", 0; a.healthy() {
+			a.since, a.freshSince = t, t
+			u.turned(a)
+		}
+	}
 }
 
 // sameConnections reports whether addresses and their connections can be handed from one configuration to the other.

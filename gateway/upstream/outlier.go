@@ -5,6 +5,8 @@ import (
 	"math"
 	"sync/atomic"
 	"time"
+
+	"fieldgate/gateway/clock"
 )
 
 // outcome is how a call of an address ended.
@@ -19,12 +21,10 @@ const (
 	cancelled // by the caller or the gateway: says nothing about the address
 )
 
-// clockStart makes times numbers that a clock which is set does not move: an address must not stay out for an hour because of it.
-var clockStart = time.Now()
+// sinceStart and timeOf keep times as numbers on the clock: an address must not stay out for an hour because the machine's was set.
+func sinceStart(now time.Time) int64 { return int64(clock.Of(now)) }
 
-func sinceStart(now time.Time) int64 { return int64(now.Sub(clockStart)) }
-
-func timeOf(t int64) time.Time { return clockStart.Add(time.Duration(t)) }
+func timeOf(t int64) time.Time { return clock.Time(time.Duration(t)) }
 
 // begin notes that a call is under way on the address.
 func (a *address) begin() {
@@ -33,7 +33,7 @@ func (a *address) begin() {
 }
 
 // end notes how the call ended, and the time it took until the head of its answer.
-func (a *address) end(now time.Time, took time.Duration, o outcome) {
+func (a *address) end(now time.Time, took time.Duration, o outcome, why cause) {
 	a.inFlight.Add(-1)
 	a.shared.inFlight.Add(-1)
 	if o == cancelled {
@@ -60,7 +60,7 @@ func (a *address) end(now time.Time, took time.Duration, o outcome) {
 	}
 	switch {
 	case o == unreachable:
-		u.eject(a, t, "no connection came about", true)
+		u.eject(a, t, why.behind("no connection came about", ": "), true)
 	case !bad:
 		if a.consecutive.Load() != 0 {
 			a.consecutive.Store(0)
@@ -70,9 +70,9 @@ func (a *address) end(now time.Time, took time.Duration, o outcome) {
 		}
 	default:
 		if n := a.consecutive.Add(1); outlier.Consecutive > 0 && int(n) >= outlier.Consecutive {
-			u.eject(a, t, fmt.Sprintf("%d calls in a row failed", n), false)
+			u.eject(a, t, why.behind(fmt.Sprintf("%d calls in a row failed", n), ", the last: "), false)
 		} else if outlier.FailurePercent > 0 && calls >= outlier.MinimumCalls && failures*100 >= outlier.FailurePercent*calls {
-			u.eject(a, t, fmt.Sprintf("%d of %d calls failed", failures, calls), false)
+			u.eject(a, t, why.behind(fmt.Sprintf("%d of %d calls failed", failures, calls), ", the last: "), false)
 		}
 	}
 }
@@ -178,6 +178,19 @@ const latencyDecay = 10_000 // milliseconds in which the weight of what was fall
 func (l *latency) mean(t int64) float64 {
 	mean, _ := l.decayed(l.packed.Load(), t)
 	return mean
+}
+
+// latencyKnown is how long after an answer a mean still says how fast an address is: what it fell to since would read as very fast.
+const latencyKnown = 60_000 // milliseconds
+
+// known is the mean for those who read it, in microseconds; 0 when nothing was answered of late. It does not fall between answers.
+func (l *latency) known(t int64) float64 {
+	packed := l.packed.Load()
+	passed := int32(uint32(t/int64(time.Millisecond)) - uint32(packed))
+	if passed > latencyKnown || passed < -latencyKnown { // the 32 bits have turned
+		return 0
+	}
+	return float64(math.Float32frombits(uint32(packed >> 32)))
 }
 
 // decayed is the mean and how much of it is left.

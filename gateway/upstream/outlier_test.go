@@ -19,7 +19,7 @@ import (
 // after makes a call of the address that ended so.
 func after(a *address, now time.Time, o outcome) {
 	a.begin()
-	a.end(now, time.Millisecond, o)
+	a.end(now, time.Millisecond, o, cause{})
 }
 
 func isIn(u *Upstream, a *address, now time.Time) bool {
@@ -298,7 +298,7 @@ func TestHalfOfThePoolIsDead(t *testing.T) {
 			t.Errorf("%s: %d calls of dead addresses, then %d", algorithm, before, after)
 		}
 		for i, state := range u.state(time.Now()).Addresses {
-			if state.Healthy != (i >= 5) || (state.Why == "no connection came about") != (i < 5) {
+			if state.Healthy != (i >= 5) || (state.Why == "no connection came about: connection refused") != (i < 5) {
 				t.Errorf("%s: address %d is shown as %+v", algorithm, i, state)
 			}
 		}

@@ -145,7 +145,7 @@ func TestAllAtOnce(t *testing.T) {
 				now := time.Now().Add(time.Duration(i) * 100 * time.Millisecond)
 				if a := u.choose(now, &Choice{Key: uint64(i)}, &tried); a != nil {
 					a.begin()
-					a.end(now, time.Millisecond, outcome((i+worker)%6))
+					a.end(now, time.Millisecond, outcome((i+worker)%6), cause{})
 					u.checked(a, now, nil)
 				}
 				if i%20 == 0 {
@@ -165,4 +165,54 @@ func TestAllAtOnce(t *testing.T) {
 		}
 	}
 	running.Wait()
+}
+
+// A configuration that says the same of something continues it, and one that says nothing of it any more ends it.
+func TestReplaceContinues(t *testing.T) {
+	config := fieldgate.Upstream{Name: "a", Addresses: []string{"http://10.0.0.1", "http://10.0.0.2", "http://10.0.0.3"}, MaxRequests: 2,
+		Adaptive: &fieldgate.Adaptive{Min: 2, Max: 20}, Circuit: fieldgate.Circuit{FailurePercent: 50}, TLS: &fieldgate.UpstreamTLS{},
+		Health: fieldgate.HealthCheck{Kind: fieldgate.HealthTCP, Unhealthy: 1}, Discovery: fieldgate.Discovery{DNS: "http://ingest.test"}}
+	s, err := NewSet([]fieldgate.Upstream{config})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, now := s.Upstream("a"), time.Now()
+	before.load.begin(fieldgate.PriorityNormal)
+	before.budget.call(now)
+	before.circuit.trip(sinceStart(now))
+	found, err := newCandidate(fieldgate.Target{Address: "http://10.0.0.4"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before.found([]candidate{found}, nil)
+	before.checked(before.addresses()[0], now, io.ErrUnexpectedEOF)
+
+	config.Algorithm = fieldgate.AlgorithmPeakEWMA
+	config.Discovery.Server = "10.0.0.53:53"
+	if err := s.Replace([]fieldgate.Upstream{config}); err != nil {
+		t.Fatal(err)
+	}
+	after := s.Upstream("a")
+	if after == before || after.load != before.load || after.budget != before.budget || after.tls != before.tls {
+		t.Error("the calls under way, the retries or the TLS files are counted anew")
+	}
+	if got := after.circuit.state(sinceStart(now)); got != fieldgate.CircuitOpen {
+		t.Errorf("the circuit is %s", got)
+	}
+	if got := after.addresses(); len(got) != 4 || got[0].healthy() {
+		t.Errorf("%d addresses; another DNS server is asked, and nothing is known until it answers", len(got))
+	}
+
+	config.Health, config.Circuit, config.MaxRequests = fieldgate.HealthCheck{}, fieldgate.Circuit{}, 0
+	config.Discovery = fieldgate.Discovery{}
+	if err := s.Replace([]fieldgate.Upstream{config}); err != nil {
+		t.Fatal(err)
+	}
+	after = s.Upstream("a")
+	if got := after.addresses(); len(got) != 3 || !got[0].healthy() || got[0].weight() == 0 {
+		t.Error("an address is left out for its checks, although nobody checks it any more")
+	}
+	if after.load == before.load || after.circuit.state(sinceStart(now)) != "" {
+		t.Error("a limit or circuit outlives its setting")
+	}
 }

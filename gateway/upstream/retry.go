@@ -22,12 +22,13 @@ const (
 // more. It has given up that try then, and waited as long as is due.
 func (c *Call) again(err error) bool {
 	why := c.failure(err)
-	if why == 0 {
+	if why == 0 || c.outOfTime() {
 		return false
 	}
-	if why == fieldgate.RetryReset && c.reused() && c.repeatable() {
+	if why == fieldgate.RetryReset && !c.fresh && c.reused() && c.repeatable() {
 		// A connection that was idle broke without a byte of an answer. That it ends some time is no failure of the address, and
-		// no retry in the contract's sense (RFC 9112 §9.3.1); it cannot happen twice, since the next connection is new.
+		// no retry in the contract's sense (RFC 9112 §9.3.1). Once only: the next connection is new, or carries many calls (HTTP/2)
+		// and may reset each of them.
 		c.outcome = cancelled
 		c.abandon()
 		c.fresh, c.tried = true, tried{}
@@ -48,6 +49,7 @@ func (c *Call) again(err error) bool {
 	}
 	c.abandon()
 	c.retries++
+	c.upstream.budget.retries.Add(1)
 	return true
 }
 
@@ -113,11 +115,13 @@ type retryBudget struct {
 
 	seconds [budgetWindow]budgetSecond
 	refused atomic.Uint64 // retries and hedges that were not made
+
+	retries, hedges, hedgesWon atomic.Uint64 // that were made, and of the hedges those whose answer came first
 }
 
 // budgetSecond counts what happened in one second; it is used again when the window has passed.
 type budgetSecond struct {
-	second       atomic.Int64 // since clockStart
+	second       atomic.Int64 // on the clock
 	calls, extra atomic.Int64
 }
 
@@ -133,7 +137,7 @@ func newRetryBudget(config fieldgate.RetryBudget) *retryBudget {
 
 // at is the second that now lies in. Those that begin one at once may lose each other's count: a budget can stand that.
 func (b *retryBudget) at(now time.Time) (*budgetSecond, int64) {
-	second := int64(now.Sub(clockStart) / time.Second)
+	second := sinceStart(now) / int64(time.Second)
 	s := &b.seconds[second%budgetWindow]
 	if old := s.second.Load(); old != second && s.second.CompareAndSwap(old, second) {
 		s.calls.Store(0)

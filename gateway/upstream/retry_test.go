@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"fieldgate"
+	"fieldgate/gateway/clock"
 	"fieldgate/protocol/h1"
 )
 
@@ -101,6 +102,29 @@ func TestRetryAfterTimeoutOfATry(t *testing.T) {
 	}
 	if slowRequests.Load() == 0 {
 		t.Error("nothing was sent to the slow address")
+	}
+}
+
+// The time of a try is over with the head of its answer: what has begun has the call's time.
+func TestAnswerMayTakeLongerThanATry(t *testing.T) {
+	overHTTP1, _ := rawServer(t, func(_ int, link net.Conn, in *bufio.Reader) {
+		readRequest(in)
+		io.WriteString(link, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nsl")
+		time.Sleep(400 * time.Millisecond)
+		io.WriteString(link, "ow")
+	})
+	overHTTP2, _ := http2Service(t, false, func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "sl")
+		w.(http.Flusher).Flush()
+		time.Sleep(400 * time.Millisecond)
+		io.WriteString(w, "ow")
+	})
+	retry := &fieldgate.Retry{Attempts: 1, PerTry: 200 * time.Millisecond, On: fieldgate.RetryTimeout}
+	for _, u := range []*Upstream{newSet(t, fieldgate.Upstream{Addresses: []string{overHTTP1}}), newHTTP2(t, fieldgate.Upstream{Addresses: []string{overHTTP2}}, "")} {
+		answer, err := u.Do(context.Background(), &Request{Method: "GET", Target: "/", Idempotent: true, Timeout: 20 * time.Second, Retry: retry})
+		if err != nil || string(answer.Body) != "slow" {
+			t.Errorf("%v, %v", answer, err)
+		}
 	}
 }
 
@@ -268,14 +292,14 @@ func TestRetryBudgetInAnOutage(t *testing.T) {
 	if n := requests.Load(); n <= calls || n > calls+calls/5 {
 		t.Errorf("%d requests for %d calls", n, calls)
 	}
-	if u.CallStats().RetriesRefused == 0 {
-		t.Error("refused retries are not counted")
+	if s := u.CallStats(); s.RetriesRefused == 0 || s.Retries != uint64(requests.Load()-calls) {
+		t.Errorf("%d retries and %d refused ones are counted, %d were made", s.Retries, s.RetriesRefused, requests.Load()-calls)
 	}
 }
 
 func TestRetryBudget(t *testing.T) {
 	b := newRetryBudget(fieldgate.RetryBudget{})
-	at := clockStart.Add(100 * time.Second)
+	at := clock.Time(100 * time.Second)
 	take := func(n int) (taken int) {
 		for range n {
 			if b.take(at) {

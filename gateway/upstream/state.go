@@ -25,26 +25,12 @@ func (s *Set) States() []fieldgate.UpstreamState {
 		states[i] = u.summary(now)
 		healthy[i], unhealthy[i] = states[i].Healthy, states[i].Unhealthy
 	}
-	left := share(unhealthy, fieldgate.MaxAddressStates)
-	share(healthy, left)
+	left := fieldgate.ShareOut(unhealthy, fieldgate.MaxAddressStates)
+	fieldgate.ShareOut(healthy, left)
 	for i, u := range sorted {
 		states[i].Addresses = u.addressStates(now, healthy[i], unhealthy[i])
 	}
 	return states
-}
-
-// share cuts counts so that their sum is not larger than limit, the largest first, and returns what is left of it.
-func share(counts []int, limit int) int {
-	order := make([]*int, len(counts))
-	for i := range counts {
-		order[i] = &counts[i]
-	}
-	slices.SortStableFunc(order, func(a, b *int) int { return cmp.Compare(*a, *b) })
-	for i, count := range order {
-		*count = min(*count, (limit+len(order)-i-1)/(len(order)-i))
-		limit -= *count
-	}
-	return limit
 }
 
 // Settle takes back the addresses whose time out of turn is over, also where nobody calls.
@@ -63,7 +49,7 @@ func (u *Upstream) summary(now time.Time) fieldgate.UpstreamState {
 	u.shared.mu.Lock()
 	defer u.shared.mu.Unlock()
 	state := fieldgate.UpstreamState{Name: u.Config.Name, Algorithm: u.Config.Algorithm, Circuit: u.circuit.state(t), Panic: u.pool.Load().panics,
-		Problem: u.problem, Discovered: u.discovered, Registered: u.Config.Discovery.Registered}
+		Problem: u.problem, Discovered: u.discovered, Registered: u.Config.Discovery.Registered, CallStats: u.callStats(t)}
 	if state.Problem == "" {
 		state.Problem = u.tls.problem()
 	}
@@ -100,7 +86,7 @@ func (u *Upstream) addressStates(now time.Time, healthy, unhealthy int) []fieldg
 func (a *address) state(t int64) fieldgate.AddressState {
 	state := fieldgate.AddressState{Address: a.target.Address, Zone: a.target.Zone, Priority: a.target.Priority, Weight: a.target.Weight,
 		Healthy: a.healthy(), Why: a.whyNot(), Since: timeOf(a.since), InFlight: a.inFlight.Load(), Calls: a.calls.Load(), Failures: a.failures.Load(),
-		Latency: a.latency.mean(t) / 1000}
+		Latency: a.latency.known(t) / 1000}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	state.Open, state.Idle = a.open, len(a.idle)

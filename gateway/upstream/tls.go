@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"fieldgate"
+	"fieldgate/gateway/coapsocket"
 )
 
 // tlsCheckEvery is how often the files of an upstream's TLS settings are looked at, with a connection that is opened.
@@ -26,6 +27,7 @@ type clientTLS struct {
 
 	mu      sync.Mutex
 	loaded  *tls.Config
+	psk     *coapsocket.PSK // nil: certificates
 	checked time.Time
 	files   string // names, sizes and times of change of the files in loaded
 	failure error  // why newer files are not used
@@ -38,7 +40,7 @@ func newClientTLS(settings *fieldgate.UpstreamTLS) (*clientTLS, error) {
 	}
 	var err error
 	if t.files, err = t.state(); err == nil {
-		t.loaded, err = t.load()
+		t.loaded, t.psk, err = t.load()
 	}
 	return t, err
 }
@@ -63,8 +65,9 @@ func (t *clientTLS) current(now time.Time) *tls.Config {
 	files, err := t.state()
 	if err == nil && files != t.files {
 		var config *tls.Config
-		if config, err = t.load(); err == nil {
-			t.loaded, t.files = config, files
+		var key *coapsocket.PSK
+		if config, key, err = t.load(); err == nil {
+			t.loaded, t.psk, t.files = config, key, files
 		}
 	}
 	t.failure = err
@@ -84,7 +87,7 @@ func (t *clientTLS) problem() string {
 // state changes whenever a file does.
 func (t *clientTLS) state() (string, error) {
 	state := ""
-	for _, file := range [...]string{t.settings.CAFile, t.settings.CertFile, t.settings.KeyFile} {
+	for _, file := range [...]string{t.settings.CAFile, t.settings.CertFile, t.settings.KeyFile, t.settings.PSKFile} {
 		if file == "" {
 			continue
 		}
@@ -97,7 +100,22 @@ func (t *clientTLS) state() (string, error) {
 	return state, nil
 }
 
-func (t *clientTLS) load() (*tls.Config, error) {
+// preShared is the key in force; nil: there are certificates.
+func (t *clientTLS) preShared() *coapsocket.PSK {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.psk
+}
+
+func (t *clientTLS) load() (*tls.Config, *coapsocket.PSK, error) {
+	if t.settings.PSKFile != "" {
+		return pskConfig(&t.settings)
+	}
+	config, err := t.loadCertificates()
+	return config, nil, err
+}
+
+func (t *clientTLS) loadCertificates() (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(sessionsKept)}
 	if t.settings.CAFile != "" {
 		pem, err := os.ReadFile(t.settings.CAFile)

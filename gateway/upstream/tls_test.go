@@ -2,15 +2,9 @@ package upstream
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"io"
 	"log"
-	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -20,86 +14,27 @@ import (
 	"time"
 
 	"fieldgate"
+	"fieldgate/test/certtest"
 )
-
-// authority signs certificates.
-type authority struct {
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-	serial      int64
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	a := &authority{certificate: &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}}
-	var raw []byte
-	raw, a.key = a.sign(t, a.certificate)
-	var err error
-	if a.certificate, err = x509.ParseCertificate(raw); err != nil {
-		t.Fatal(err)
-	}
-	return a
-}
-
-func (a *authority) sign(t *testing.T, template *x509.Certificate) (raw []byte, key *ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer := a.key
-	if signer == nil {
-		signer = key
-	}
-	if raw, err = x509.CreateCertificate(rand.Reader, template, a.certificate, &key.PublicKey, signer); err != nil {
-		t.Fatal(err)
-	}
-	return raw, key
-}
-
-// issue makes a certificate of that name.
-func (a *authority) issue(t *testing.T, name string) tls.Certificate {
-	t.Helper()
-	a.serial++
-	raw, key := a.sign(t, &x509.Certificate{SerialNumber: big.NewInt(1 + a.serial), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, NotAfter: time.Now().Add(time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}})
-	return tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: key}
-}
-
-// write puts a certificate and its key into files.
-func write(t *testing.T, folder string, certificate tls.Certificate) (certFile, keyFile string) {
-	t.Helper()
-	certFile, keyFile = filepath.Join(folder, "client.pem"), filepath.Join(folder, "client.key")
-	key, err := x509.MarshalPKCS8PrivateKey(certificate.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	writePEM(t, certFile, "CERTIFICATE", certificate.Certificate[0])
-	writePEM(t, keyFile, "PRIVATE KEY", key)
-	return certFile, keyFile
-}
 
 // Each side proves itself to the other; a certificate that is replaced on disk is the one of the next connection, and one that is
 // broken does not take the place of the last that was not.
 func TestMutualTLS(t *testing.T) {
-	ca := newAuthority(t)
+	ca := certtest.NewAuthority(t)
 	folder := t.TempDir()
-	caFile := filepath.Join(folder, "ca.pem")
-	writePEM(t, caFile, "CERTIFICATE", ca.certificate.Raw)
-	certFile, keyFile := write(t, folder, ca.issue(t, "first"))
+	certFile, keyFile := filepath.Join(folder, "client.pem"), filepath.Join(folder, "client.key")
+	put := func(name string) { certtest.Write(t, ca.Issue(t, -time.Hour, time.Hour, name), certFile, keyFile) }
+	put("first")
 
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, r.TLS.PeerCertificates[0].Subject.CommonName)
 	}))
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
-	clients := x509.NewCertPool()
-	clients.AddCert(ca.certificate)
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{ca.issue(t, "service.example")}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients}
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{ca.Issue(t, -time.Hour, time.Hour, "service.example")}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool()}
 	server.StartTLS()
 	defer server.Close()
 
-	settings := fieldgate.UpstreamTLS{CAFile: caFile, CertFile: certFile, KeyFile: keyFile, ServerName: "service.example"}
+	settings := fieldgate.UpstreamTLS{CAFile: ca.File, CertFile: certFile, KeyFile: keyFile, ServerName: "service.example"}
 	u := newSet(t, fieldgate.Upstream{Addresses: []string{server.URL}, TLS: &settings})
 	name := func() string {
 		t.Helper()
@@ -114,7 +49,7 @@ func TestMutualTLS(t *testing.T) {
 	if got := name(); got != "first" {
 		t.Errorf("the service knows the gateway as %q", got)
 	}
-	write(t, folder, ca.issue(t, "second"))
+	put("second")
 	if got := name(); got != "second" {
 		t.Errorf("after the certificate was replaced the service knows the gateway as %q", got)
 	}
@@ -124,7 +59,7 @@ func TestMutualTLS(t *testing.T) {
 	if got := name(); got != "second" || u.state(time.Now()).Problem == "" {
 		t.Errorf("with a broken key the service knows the gateway as %q, %v", got, u.tls.failure)
 	}
-	write(t, folder, ca.issue(t, "third"))
+	put("third")
 	if got := name(); got != "third" || u.state(time.Now()).Problem != "" {
 		t.Errorf("with a new key the service knows the gateway as %q, %v", got, u.tls.failure)
 	}
@@ -184,7 +119,8 @@ func TestTLSSettings(t *testing.T) {
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	certFile, keyFile := write(t, folder, newAuthority(t).issue(t, "a"))
+	certFile, keyFile := filepath.Join(folder, "client.pem"), filepath.Join(folder, "client.key")
+	certtest.Write(t, certtest.NewAuthority(t).Issue(t, -time.Hour, time.Hour, "a"), certFile, keyFile)
 	for _, test := range []struct {
 		settings fieldgate.UpstreamTLS
 		want     string

@@ -37,7 +37,7 @@ func TestTransitions(t *testing.T) {
 	now := time.Now()
 	call := func(o outcome) {
 		a.begin()
-		a.end(now, time.Millisecond, o)
+		a.end(now, time.Millisecond, o, cause{})
 	}
 	call(unreachable)
 	call(unreachable)
@@ -116,28 +116,6 @@ func TestStatesAreSmall(t *testing.T) {
 	encoded, err := json.Marshal(states)
 	if err != nil || len(encoded) > 768<<10 {
 		t.Errorf("%d bytes, %v", len(encoded), err)
-	}
-}
-
-func TestShare(t *testing.T) {
-	for _, test := range []struct {
-		counts, want string
-		limit, left  int
-	}{
-		{"[3 0 2]", "[3 0 2]", 10, 5},
-		{"[600 600 600]", "[67 67 66]", 200, 0},
-		{"[1 500 2]", "[1 197 2]", 200, 0},
-		{"[1 1 1]", "[1 1 0]", 2, 0},
-		{"[5]", "[0]", 0, 0},
-		{"[]", "[]", 200, 200},
-	} {
-		var counts []int
-		if err := json.Unmarshal([]byte(strings.ReplaceAll(test.counts, " ", ",")), &counts); err != nil {
-			t.Fatal(err)
-		}
-		if left := share(counts, test.limit); fmt.Sprint(counts) != test.want || left != test.left {
-			t.Errorf("%s to %d: %v, %d left", test.counts, test.limit, counts, left)
-		}
 	}
 }
 

@@ -54,6 +54,7 @@ type Upstream struct {
 	load          *load         // nil: calls are not counted
 	mirroring     atomic.Int32  // copies under way
 	mirrorDropped atomic.Uint64 // copies beyond maxMirrors
+	speaksCoAP    atomic.Bool   // its addresses do
 
 	// With shared.mu held:
 	members []*address
@@ -62,6 +63,7 @@ type Upstream struct {
 	sticky  map[string]*address  // with a sticky cookie
 	sources [3][]candidate       // where members come from: configured, discovered, registered
 
+	left       left
 	problem    string    // of discovery
 	discovered time.Time // last
 }
@@ -151,6 +153,9 @@ func newUpstream(config fieldgate.Upstream) (*Upstream, error) {
 		c, err := newCandidate(target)
 		if err != nil {
 			return nil, err
+		}
+		if first := u.sources[configured]; len(first) > 0 && !alike(c.scheme, first[0].scheme) {
+			return nil, fmt.Errorf("%s and %s are not of one kind: all addresses are of HTTP, or all of one scheme of CoAP", first[0].target.Address, target.Address)
 		}
 		u.sources[configured] = append(u.sources[configured], c)
 	}

@@ -405,7 +405,7 @@ func TestHeaderInjection(t *testing.T) {
 }
 
 func TestConfiguration(t *testing.T) {
-	for _, address := range []string{"", "localhost:80", "ftp://a", "http://", "http://u@a", "http://a/path", "http://a?b", "http://a:x", "http://a:0", "http://a:65536", "coap://a"} {
+	for _, address := range []string{"", "localhost:80", "ftp://a", "http://", "http://u@a", "http://a/path", "http://a?b", "http://a:x", "http://a:0", "http://a:65536", "mqtt://a"} {
 		if _, err := NewSet([]fieldgate.Upstream{{Name: "x", Addresses: []string{address}}}); err == nil {
 			t.Errorf("address %q was accepted", address)
 		}

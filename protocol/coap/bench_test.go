@@ -131,3 +131,59 @@ func BenchmarkNotify(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/10_000, "ns/notification")
 }
+
+// BenchmarkTransfer is what 64 KiB in 64 blocks cost, by Block and by Q-Block.
+func BenchmarkTransfer(b *testing.B) {
+	body := pattern(64 << 10)
+	num := func(i int) uint32 { return uint32(i) }
+	block := func(i int) Block { return Block{Num: num(i), More: i < 63, SZX: 6} }
+	type question func(id uint16, i int) []byte
+	upload := func(id uint16, i int) []byte { return block1(id, num(i), i < 63, 6, body[i<<10:(i+1)<<10]) }
+	quickUpload := func(id uint16, i int) []byte {
+		return withPayload(request(NonConfirmable, PUT, id, "/big", withUint(QBlock1, block(i).Uint()), withUint(Size1, 64<<10),
+			withUint(RequestTag, uint32(id)>>6+1)), body[i<<10:(i+1)<<10])
+	}
+	download := func(id uint16, i int) []byte {
+		return request(Confirmable, GET, id, "/big", withUint(Block2, Block{Num: num(i), SZX: 6}.Uint()))
+	}
+	quickDownload := func(id uint16, i int) []byte {
+		if i%10 != 0 {
+			return nil
+		}
+		return qget(NonConfirmable, id, Block{num(i), true, 6})
+	}
+	for _, test := range []struct {
+		name string
+		ask  question
+	}{{"upload, Block1", upload}, {"upload, Q-Block1", quickUpload}, {"download, Block2", download}, {"download, Q-Block2", quickDownload}} {
+		b.Run(test.name, func(b *testing.B) {
+			now := time.Unix(1_800_000_000, 0)
+			e := NewEndpoint(Config{Verified: true, Send: func(netip.AddrPort, []byte) {}}, now)
+			var datagrams [64 << 10][]byte // of 1,024 bodies: IDs do not come again before they are forgotten
+			for id := range datagrams {
+				datagrams[id] = test.ask(uint16(id), id%64)
+			}
+			b.ReportAllocs()
+			b.SetBytes(64 << 10)
+			bodies := 0
+			for b.Loop() {
+				for i := range 64 {
+					if datagram := datagrams[bodies%1024*64+i]; datagram != nil {
+						e.Feed(alice, datagram, now)
+					}
+					if r := e.Next(); r != nil {
+						response := &Response{}
+						if r.Code == GET {
+							response.Body = body
+						}
+						e.Respond(r, response, now)
+					}
+				}
+				if bodies++; bodies%1000 == 0 {
+					now = now.Add(300 * time.Second)
+					e.Tick(now)
+				}
+			}
+		})
+	}
+}

@@ -130,7 +130,7 @@ func TestTransfersAreBounded(t *testing.T) {
 	for i := range uint16(10) {
 		b.feed(alice, block1(1+i, 0, true, 6, pattern(1024), withUint(RequestTag, uint32(i))))
 	}
-	if n := len(b.endpoint.peers[alice].more.assemblies); n != 4 {
+	if n := len(b.endpoint.known(alice).more.uploads); n != 4 {
 		t.Errorf("one peer has %d bodies in transfer, want 4", n)
 	}
 }
@@ -201,13 +201,15 @@ func TestEarlyNegotiation(t *testing.T) {
 
 func TestUnverifiedPeer(t *testing.T) {
 	body := pattern(5000)
-	ask := func(id uint16, add ...func(*Options)) []byte { return request(Confirmable, GET, id, "/big", add...) }
+	ask := func(id uint16, add ...func(*Options)) []byte {
+		return request(Confirmable, GET, id, "/a/path/that/is/as/long/as/those/of/interfaces", add...)
+	}
 	t.Run("RFC 9175 §2.4: smaller blocks that carry Echo", func(t *testing.T) {
 		b := newBench(t, nil)
 		b.feed(alice, ask(1))
 		b.endpoint.Respond(b.next("first"), &Response{Body: body}, b.now)
 		out := b.want("first", "ACK 2.05")
-		if len(out[0].raw) > 136 || len(out[0].Payload) < 32 {
+		if len(out[0].raw) > 3*len(ask(1)) || len(out[0].Payload) < 32 {
 			t.Errorf("%d bytes were sent, %d of them payload", len(out[0].raw), len(out[0].Payload))
 		}
 		value, ok := out[0].Option(Echo)
@@ -216,7 +218,7 @@ func TestUnverifiedPeer(t *testing.T) {
 		}
 		b.feed(bob, ask(2, withBytes(Echo, value)))
 		b.endpoint.Respond(b.next("bob's"), &Response{Body: body}, b.now)
-		if out = b.want("another's Echo proves nothing", "ACK 2.05"); len(out[0].raw) > 136 {
+		if out = b.want("another's Echo proves nothing", "ACK 2.05"); len(out[0].raw) > 3*len(ask(2, withBytes(Echo, value))) {
 			t.Errorf("%d bytes were sent", len(out[0].raw))
 		}
 		b.feed(alice, ask(3, withBytes(Echo, value)))
@@ -250,17 +252,24 @@ func TestUnverifiedPeer(t *testing.T) {
 			t.Errorf("%d bytes of payload", len(out[0].Payload))
 		}
 	})
-	t.Run("every size and block option stays below the limit", func(t *testing.T) {
+	t.Run("every size, option and length of request stays below the limit", func(t *testing.T) {
 		for size := range 3000 {
 			b := newBench(t, nil)
-			datagram := ask(1)
+			var options []func(*Options)
 			if size%2 == 1 {
-				datagram = ask(1, withUint(Block2, Block{SZX: 6}.Uint()))
+				options = append(options, withUint(Block2, Block{SZX: 6}.Uint()))
 			}
+			datagram := request(Type(size%4/2), [...]Code{GET, POST, FETCH}[size%3], 1, "/"+strings.Repeat("p", size%70), options...)
 			b.feed(alice, datagram)
-			b.endpoint.Respond(b.next("first"), &Response{Body: pattern(size)}, b.now)
+			response := &Response{Body: pattern(size)}
+			if size%5 == 0 {
+				response.Code = NotFound
+			}
+			response.Options.AddUint(ContentFormat, 50)
+			response.Options.AddString(LocationPath, strings.Repeat("l", size%50))
+			b.endpoint.Respond(b.next("first"), response, b.now)
 			out := b.take()
-			if limit := max(3*len(datagram), 136); len(out[0].raw) > limit {
+			if len(out[0].raw) > 3*len(datagram) {
 				t.Fatalf("%d bytes were sent for %d in answer to %d", len(out[0].raw), size, len(datagram))
 			}
 		}

@@ -1,203 +1,91 @@
 package coap
 
-import (
-	"bytes"
-	"slices"
-)
+import "slices"
 
-// assemble takes one Block1 block. With the last one it returns the whole body and how many bytes of it
-// are counted in transferBytes; before that the code to answer with (RFC 7959 §2.5).
-func (e *Endpoint) assemble(p *peer, in *incoming, now instant) (body []byte, counted int, code Code) {
-	block, payload := in.block1, in.Payload
-	if len(payload) > block.Size() || block.More && len(payload) != block.Size() {
-		return nil, 0, BadRequest // RFC 7959 §2.2: only the last block may be shorter
-	}
-	announced, _ := in.Uint(Size1)
-	if int64(announced) > int64(e.config.MaxBody) || block.Offset()+len(payload) > e.config.MaxBody {
-		return nil, 0, RequestEntityTooLarge // RFC 7959 §2.9.3
-	}
+// maxRepetitions is how often a body may be fetched from what is kept. Then the application is asked again, and may have limits.
+const maxRepetitions = 8
+
+// answerFromDownload serves a block after the first, or, by Q-Block, what else of a body the peer asks for. Without it a GET goes to the
+// application once more, which can only harm a client that does not compare ETags; any other method may have had effects.
+func (e *Endpoint) answerFromDownload(p *peer, in *incoming, now instant) bool {
 	e.opBuffer = appendOperation(e.opBuffer[:0], &in.Message)
-	a := p.findAssembly(e.opBuffer)
-	if block.Num == 0 {
-		if a != nil {
-			e.dropAssembly(a) // RFC 7959 §2.5: a new body takes the place of an unfinished one
-		}
-		if !block.More {
-			return payload, 0, 0
-		}
-		if !e.makeRoom(len(payload), now) {
-			return nil, 0, ServiceUnavailable
-		}
-		a = e.newAssembly(p, e.opBuffer)
-	} else if a == nil {
-		return nil, 0, RequestEntityIncomplete // RFC 7959 §2.9.2
+	t := p.transfer(e.opBuffer, false)
+	if t != nil && (t.stillAllowed != nil && !t.stillAllowed() || t.sent > maxRepetitions*len(t.body)) {
+		e.drop(t)
+		t = nil
 	}
 	switch {
-	case block.Offset() == len(a.body):
-		if !e.makeRoom(len(payload), now) {
-			return nil, 0, ServiceUnavailable
-		}
-	case block.More && block.Offset()+len(payload) == len(a.body) && bytes.Equal(a.body[block.Offset():], payload):
-		return nil, 0, Continue // sent again under another message ID
-	default:
-		return nil, 0, RequestEntityIncomplete // a block is missing
-	}
-	before := cap(a.body)
-	a.body = append(a.body, payload...)
-	e.transferBytes += cap(a.body) - before
-	a.used = now
-	e.assemblies.moveToBack(a)
-	if block.More {
-		return nil, 0, Continue
-	}
-	body, counted = a.body, cap(a.body)
-	a.body = nil
-	e.dropAssembly(a)
-	return body, counted, 0
-}
-
-func (e *Endpoint) newAssembly(p *peer, operation []byte) *assembly {
-	more := p.extra()
-	if len(more.assemblies) >= e.config.TransfersOfPeer {
-		e.dropAssembly(more.assemblies[0])
-	}
-	a := &assembly{peer: p, operation: slices.Clone(operation)}
-	more.assemblies = append(more.assemblies, a)
-	e.assemblies.pushBack(a)
-	e.transferBytes += len(a.operation)
-	return a
-}
-
-func (e *Endpoint) dropAssembly(a *assembly) {
-	e.assemblies.remove(a)
-	a.peer.more.assemblies = slices.DeleteFunc(a.peer.more.assemblies, func(b *assembly) bool { return a == b })
-	e.transferBytes -= cap(a.body) + len(a.operation)
-}
-
-// makeRoom keeps all transfers together within their budget. What gives way is the snapshot that was used
-// longest ago, since its blocks can be asked for anew, then a body that has not grown for ten seconds.
-func (e *Endpoint) makeRoom(size int, now instant) bool {
-	const abandoned = 10e9
-	for e.transferBytes+size > e.config.TransferBytes {
-		switch {
-		case e.snapshots.first != nil:
-			e.dropSnapshot(e.snapshots.first)
-		case e.assemblies.first != nil && now-e.assemblies.first.used > abandoned:
-			e.dropAssembly(e.assemblies.first)
-		default:
-			return false
-		}
-	}
-	return true
-}
-
-// answerBlock answers a block that does not complete its body.
-func (e *Endpoint) answerBlock(p *peer, in *incoming, received *reception, code Code) {
-	options := &e.scratch.Options
-	options.Reset()
-	if code != Continue {
-		e.tellRefused(p.addr, in, code)
-	}
-	switch code {
-	case Continue:
-		// RFC 7959 §2.3: M=1 says that nothing is carried out before the last block; a smaller SZX asks
-		// for smaller blocks from now on.
-		options.AddUint(Block1, Block{Num: in.block1.Num, More: true, SZX: min(in.block1.SZX, e.maxSZX)}.Uint())
-	case RequestEntityTooLarge:
-		options.AddUint(Size1, uint32(e.config.MaxBody)) // RFC 7959 §4: the largest body acceptable
-	case ServiceUnavailable:
-		e.stats.Refused++
-		options.AddUint(MaxAge, 5)
-	}
-	t, id := Acknowledgement, in.MessageID
-	if in.Type == NonConfirmable {
-		t, id = NonConfirmable, p.messageID()
-	}
-	e.out = AppendMessage(e.out[:0], t, code, id, in.Token, options, nil)
-	if t == Acknowledgement {
-		e.setReply(received, e.out)
-	}
-	e.send(p.addr, e.out)
-}
-
-// answerFromSnapshot serves a block after the first. Without a snapshot a GET goes to the application once
-// more, which can only harm a client that does not compare ETags; any other method may have had effects.
-func (e *Endpoint) answerFromSnapshot(p *peer, in *incoming, now instant) bool {
-	e.opBuffer = appendOperation(e.opBuffer[:0], &in.Message)
-	s := p.findSnapshot(e.opBuffer)
-	if s != nil && s.stillAllowed != nil && !s.stillAllowed() {
-		e.dropSnapshot(s)
-		s = nil
-	}
-	response := &e.scratch
-	response.Reset()
-	switch {
-	case s != nil:
-		s.used = now
-		e.snapshots.moveToBack(s)
-		response.Code = s.code
-		response.Options.CopyFrom(&s.options)
-		response.Body = s.body
-		response.Trusted = s.trusted
-	case in.Code == GET:
+	case t != nil:
+	case in.Code == GET || in.block2.Num == 0:
 		return false
 	default:
 		e.refuse(p.addr, in, RequestEntityIncomplete) // RFC 7959 §2.9.2
 		return true
 	}
-	payload := e.shape(p, in, response, s, now)
-	t, id := Acknowledgement, in.MessageID
-	if in.Type == NonConfirmable {
-		t, id = NonConfirmable, p.messageID()
+	e.use(t, now)
+	response := &e.scratch
+	response.Reset()
+	response.Code = t.code
+	response.Options.CopyFrom(&t.options)
+	response.Body = t.body
+	response.Trusted = t.trusted
+	token := in.Token
+	goesOn := in.quick && e.isContinue(in) && t.token != nil && in.Type == NonConfirmable
+	if goesOn {
+		// RFC 9177 §4.4, §10.2.2: this is no question of its own; the body goes on as it began.
+		token = t.token
+		if t.observed {
+			response.Options.SetUint(Observe, t.sequence)
+		}
 	}
-	e.out = AppendMessage(e.out[:0], t, response.Code, id, in.Token, &response.Options, payload)
+	payload, kept := e.shape(p, in, response, t, now)
+	t.sent += len(payload)
+	if kept == nil {
+		token = in.Token // it is an error
+	}
+	kind, id := Acknowledgement, in.MessageID
+	if in.Type == NonConfirmable {
+		kind, id = NonConfirmable, p.messageID()
+	}
+	e.out = e.appendResponse(e.out[:0], in.protection, kind, response.Code, id, token, &response.Options, payload)
 	response.Body = nil
+	p.spend(len(e.out), response.Trusted)
 	e.send(p.addr, e.out)
+	if kept != nil && in.quick {
+		e.follow(kept, in, blockSet{token: slices.Clone(token), observed: goesOn && t.observed, confirmable: kind == Acknowledgement}, e.config.MaxRetransmit)
+		e.sendSet(kept, now)
+	}
 	return true
 }
 
+const blockOptions = (1 + 3) + (1 + 8) + (2 + 4) // Block2, ETag, Size2
+
 // shape makes the response fit into one message and returns the part of its body that goes into it: the block
-// asked for (RFC 7959 §2.4), no larger than an unverified peer may be sent. The rest stays in a snapshot, unless
-// it comes from one.
-func (e *Endpoint) shape(p *peer, in *incoming, response *Response, from *snapshot, now instant) []byte {
+// asked for (RFC 7959 §2.4), no larger than an unverified peer may be sent. The rest stays in kept, which is from unless that is nil; nil:
+// there is no rest, or no room for it.
+func (e *Endpoint) shape(p *peer, in *incoming, response *Response, from *transfer, now instant) (payload []byte, kept *transfer) {
 	szx := e.maxSZX
 	if in.hasBlock2 {
 		szx = min(szx, in.block2.SZX)
 	}
 	if !p.verified && !response.Trusted {
-		limit := max(e.config.AmplificationFactor*in.size, e.config.AmplificationFloor)
-		const blockOptions = (1 + 3) + (1 + 8) + (2 + 4) // Block2, ETag, Size2
-		whole := headerLength + len(in.Token) + response.Options.encodedLength() + 1
-		if in.hasBlock2 || len(response.Body) > 16<<szx {
-			whole += blockOptions
-		}
-		switch {
-		case whole+min(len(response.Body), 16<<szx) <= limit:
-		case e.config.Challenge && (in.Code == GET || in.Code == FETCH):
-			// RFC 9175 §2.4. A method with effects is not challenged: it has been carried out.
-			e.stats.Shrunk++
-			e.challenge(p, response, now)
-			return nil
-		case !response.Code.IsSuccess():
-			// The code says what matters; a diagnostic payload is optional (RFC 7252 §5.5.2).
-			e.stats.Shrunk++
-			response.Options.Remove(ContentFormat)
-			response.Body = nil
-		default:
-			e.stats.Shrunk++
-			const echoOption = 2 + echoLength
-			if !in.hasBlock2 && len(response.Body) <= 16<<szx {
-				whole += blockOptions
-			}
-			szx = min(szx, szxFor(limit-whole-echoOption))
-			if whole+echoOption+16<<szx <= limit {
-				value := e.echo.value(p.addr, now)
-				response.Options.Set(Echo, value[:])
-			}
+		var ok bool
+		if szx, ok = e.shrink(p, in, response, szx, now); !ok {
+			return nil, nil
 		}
 	}
 
 	body, size := response.Body, 16<<szx
+	if p.link != nil {
+		if in.hasBlock2 {
+			szx = in.block2.SZX
+		}
+		around := len(in.Token) + response.Options.encodedLength() + blockOptions
+		if in.protection != nil {
+			around += protectionRoom
+		}
+		szx, size = p.link.blocks(szx, in.hasBlock2, around, len(body))
+	}
 	offset := 0
 	// An error is no later block of what was asked for, but a whole answer of its own.
 	block := in.hasBlock2 && (response.Code.IsSuccess() || from != nil)
@@ -207,67 +95,130 @@ func (e *Endpoint) shape(p *peer, in *incoming, response *Response, from *snapsh
 	if offset > 0 && offset >= len(body) {
 		response.Options.Reset()
 		response.Code, response.Body = BadRequest, nil // RFC 7959 §2.4: there is no such block
-		return nil
+		return nil, nil
 	}
 	end := min(offset+size, len(body))
 	more := end < len(body)
 	if !more && !block {
-		return body
+		return body, nil
 	}
-	if more && from == nil {
+	if kept = from; more && from == nil {
 		if _, ok := response.Options.Get(ETag); !ok {
 			response.Options.Add(ETag, bodyTag(body))
 		}
-		e.keepSnapshot(p, in, response, now)
+		kept = e.keepDownload(p, in, response, now)
 	}
-	response.Options.SetUint(Block2, Block{Num: uint32(offset >> (szx + 4)), More: more, SZX: szx}.Uint())
-	if more && offset == 0 {
-		response.Options.SetUint(Size2, uint32(len(body))) // RFC 7959 §4
+	response.Options.SetUint(in.option2(), blockAt(offset, more, szx).Uint())
+	if _, asked := in.Option(Size2); asked || in.quick || more && offset == 0 {
+		response.Options.SetUint(Size2, uint32(len(body))) // RFC 7959 §4, RFC 9177 §4.6
 	}
-	return body[offset:end]
+	if kept != nil {
+		kept.szx = szx
+		if !in.quick {
+			kept.next, kept.goesOn = end, false
+		}
+	}
+	return body[offset:end], kept
 }
 
-func (e *Endpoint) challenge(p *peer, response *Response, now instant) {
-	value := e.echo.value(p.addr, now)
+// shrink makes the response, cut into blocks of 16<<szx bytes, no larger than an unverified peer may be sent, and
+// returns what blocks that takes; ok is false when none of its body goes.
+func (e *Endpoint) shrink(p *peer, in *incoming, response *Response, szx uint8, now instant) (_ uint8, ok bool) {
+	limit := int(p.allowance)
+	if in.size > 0 { // it answers a request
+		limit = min(limit, e.config.AmplificationFactor*in.size)
+	}
+	if response.Observation.mustProve() {
+		limit -= proof
+	}
+	const echoOption = 2 + echoLength
+	more := 2 + 3 // Block2
+	if _, ok := response.Options.Get(ETag); !ok {
+		more += 1 + 8
+	}
+	if _, asked := in.Option(Size2); asked || in.block2.Num == 0 {
+		more += 1 + 4 // Size2
+	}
+	bare := headerLength + extendedLength(len(in.Token)) + len(in.Token)
+	whole := bare + response.Options.encodedLength() + 1
+	block := whole + more
+	success := response.Code.IsSuccess()
+	if success && (in.hasBlock2 || len(response.Body) > 16<<szx) {
+		whole = block
+	}
+	safe := in.size > 0 && (in.Code == GET || in.Code == FETCH)
+	challenge := safe && (e.config.Challenge || in.quick)                      // who knows Q-Block knows RFC 9175
+	atOnce := success && challenge && in.quick && len(response.Body) > 16<<szx // not block by block
+	if whole+min(len(response.Body), 16<<szx) <= limit && !atOnce {
+		return szx, true
+	}
+	e.stats.Shrunk++
+	cut := success && len(response.Body) > 16 && !challenge
+	switch {
+	case cut && block+echoOption+16 <= limit:
+		value := e.echo.value(p.addr, now)
+		response.Options.Set(Echo, value[:])
+		return min(szx, szxFor(limit-block-echoOption)), true
+	case cut && block+16 <= limit:
+		return min(szx, szxFor(limit-block)), true
+	case success && safe:
+		e.challenge(p, response, limit-bare, now)
+	default:
+		// The code says what matters: that it has been carried out, or why not. The payload of an error is
+		// optional (RFC 7252 §5.5.2).
+		response.Body = nil
+		response.Options.Remove(ContentFormat)
+		if bare+response.Options.encodedLength() > limit {
+			response.Options.Reset()
+			if in.hasBlock1 && !in.quick {
+				response.Options.AddUint(Block1, Block{Num: in.block1.Num, SZX: in.block1.SZX}.Uint())
+			}
+		}
+	}
+	return szx, false
+}
+
+// challenge asks for an Echo value (RFC 9175 §2.4). A method with effects is not challenged: it has been carried out.
+// Without room for the value the code alone says that something is missing.
+func (e *Endpoint) challenge(p *peer, response *Response, room int, now instant) {
 	response.Options.Reset()
-	response.Options.Add(Echo, value[:])
+	if value := e.echo.value(p.addr, now); room >= 2+len(value) {
+		response.Options.Add(Echo, value[:])
+	}
 	response.Code, response.Body = Unauthorized, nil
+	if response.Observation != nil {
+		e.endObservation(response.Observation) // it is asked for again, with the value
+	}
 }
 
-// keepSnapshot keeps a response while the peer fetches its blocks.
-func (e *Endpoint) keepSnapshot(p *peer, in *incoming, response *Response, now instant) {
+// keepDownload keeps a response while the peer fetches its blocks; nil: there is no room for it.
+func (e *Endpoint) keepDownload(p *peer, in *incoming, response *Response, now instant) *transfer {
 	operation := in.operation
 	if operation == nil {
 		e.opBuffer = appendOperation(e.opBuffer[:0], &in.Message)
 		operation = e.opBuffer
 	}
-	if old := p.findSnapshot(operation); old != nil {
-		e.dropSnapshot(old)
+	if old := p.transfer(operation, false); old != nil {
+		e.drop(old)
 	}
-	size := len(response.Body) + len(operation)
-	if !e.makeRoom(size, now) {
-		return
+	stranger := p.stranger() && !response.Trusted
+	if !e.roomFor(transferSize+len(response.Body)+len(operation), stranger, now) {
+		return nil
 	}
-	more := p.extra()
-	if len(more.snapshots) >= e.config.TransfersOfPeer {
-		e.dropSnapshot(more.snapshots[0])
+	t := &transfer{peer: p, quick: in.quick, stranger: stranger, code: response.Code, body: slices.Clone(response.Body), trusted: response.Trusted,
+		stillAllowed: response.StillAllowed}
+	t.options.CopyFrom(&response.Options)
+	if sequence, ok := t.options.Get(Observe); ok {
+		t.sequence, t.observed = decodeUint(sequence)
 	}
-	s := &snapshot{peer: p, operation: slices.Clone(operation), code: response.Code,
-		body: slices.Clone(response.Body), used: now, trusted: response.Trusted,
-		stillAllowed: response.StillAllowed, bytes: size}
-	s.options.CopyFrom(&response.Options)
+	if in.quick {
+		t.token = slices.Clone(in.Token)
+	}
 	for _, number := range []OptionNumber{Observe, Echo, Block1} {
-		s.options.Remove(number) // said once, with the first block
+		t.options.Remove(number) // said once, with the first block
 	}
-	more.snapshots = append(more.snapshots, s)
-	e.snapshots.pushBack(s)
-	e.transferBytes += size
-}
-
-func (e *Endpoint) dropSnapshot(s *snapshot) {
-	e.snapshots.remove(s)
-	s.peer.more.snapshots = slices.DeleteFunc(s.peer.more.snapshots, func(b *snapshot) bool { return s == b })
-	e.transferBytes -= s.bytes
+	e.begin(t, operation, now)
+	return t
 }
 
 // bodyTag is an ETag for a body that came without: FNV-1a, since it guards against change, not malice.

@@ -23,6 +23,9 @@ var (
 const (
 	maxCallsWaiting = 1024 // of one peer, until NStart lets them go
 	maxRestarts     = 3    // of fetching a body that changes meanwhile
+
+	// callOptions is what Do adds to the options of a call at the most, in bytes: Block1, Size1, Observe, Echo and Request-Tag.
+	callOptions = (2 + 3) + (3 + 4) + (1 + 1) + (3 + 40) + (3 + 4)
 )
 
 // Call is a request of ours with all that it takes to get its response: retransmission, blocks in both
@@ -37,6 +40,9 @@ type Call struct {
 	// Deliver gets the response; of an observation also each notification, in order. It is called inside the
 	// Endpoint's methods and must not call the Endpoint. After a Reply with Last it is not called again.
 	Deliver func(*Reply)
+	// Progress, if set, is told before each message of the call how many bytes of the bodies have gone and come, and how long
+	// the response says that its body is (0: it does not say). It is called as Deliver is.
+	Progress func(sent, received, size int)
 
 	peer         *peer
 	token        token // of the step in progress
@@ -49,6 +55,7 @@ type Call struct {
 
 	maxBody    int
 	szx        uint8
+	chunk      int // bytes of a block of ours
 	sent       int // offset of the block being sent
 	uploaded   bool
 	requestTag [4]byte
@@ -86,6 +93,10 @@ type callKey struct {
 func (e *Endpoint) Do(to netip.AddrPort, call *Call, now time.Time) {
 	at := now.Sub(e.epoch)
 	p := e.peer(to)
+	if e.reliable() && (p == nil || p.link.over || p.link.released) {
+		call.end(&Reply{Err: ErrClosed})
+		return
+	}
 	if p == nil || p.more != nil && len(p.more.waiting) >= maxCallsWaiting {
 		call.end(&Reply{Err: ErrTooMany})
 		return
@@ -100,7 +111,12 @@ func (e *Endpoint) Do(to netip.AddrPort, call *Call, now time.Time) {
 		call.szx = min(call.szx, szxFor(call.BlockSize))
 	}
 	binary.BigEndian.PutUint32(call.requestTag[:], uint32(e.random.Uint64()))
-	call.uploaded = len(call.Body) <= 16<<call.szx
+	call.chunk = 16 << call.szx
+	if p.link != nil {
+		const ours = len(token{}) + callOptions
+		call.szx, call.chunk = p.link.blocks(call.szx, call.BlockSize != 0, ours+call.Options.encodedLength(), len(call.Body))
+	}
+	call.uploaded = len(call.Body) <= call.chunk
 	more := p.extra()
 	more.waiting = append(more.waiting, call)
 	e.startCalls(p, at)
@@ -135,6 +151,10 @@ func (e *Endpoint) Cancel(call *Call, now time.Time) {
 		options := &e.scratch.Options
 		options.CopyFrom(&call.Options)
 		options.AddUint(Observe, 1)
+		if e.reliable() {
+			e.signal(p, call.Code, call.observeToken[:], options, "")
+			return
+		}
 		e.out = AppendMessage(e.out[:0], Confirmable, call.Code, id, call.observeToken[:], options, nil)
 		e.transmit(p, id, e.out, at)
 	}
@@ -143,6 +163,10 @@ func (e *Endpoint) Cancel(call *Call, now time.Time) {
 // step sends the next message of a call: a block of its body, or the request for a block of the response.
 func (e *Endpoint) step(call *Call, now instant) {
 	e.forgetStep(call)
+	if call.Progress != nil {
+		size, _ := call.first.Uint(Size2)
+		call.Progress(call.sent, len(call.body), int(size))
+	}
 	p := call.peer
 	options := &e.scratch.Options
 	options.CopyFrom(&call.Options)
@@ -150,16 +174,16 @@ func (e *Endpoint) step(call *Call, now instant) {
 	registers := call.ObserveResource && !call.fetching
 	switch {
 	case !call.uploaded:
-		end := min(call.sent+16<<call.szx, len(call.Body))
+		end := min(call.sent+call.chunk, len(call.Body))
 		payload = call.Body[call.sent:end]
-		options.AddUint(Block1, Block{Num: uint32(call.sent >> (call.szx + 4)), More: end < len(call.Body), SZX: call.szx}.Uint())
+		options.AddUint(Block1, blockAt(call.sent, end < len(call.Body), call.szx).Uint())
 		if call.sent == 0 {
 			options.AddUint(Size1, uint32(len(call.Body)))
 		}
 		options.Add(RequestTag, call.requestTag[:]) // RFC 9175 §3.3: tells concurrent bodies apart
 	case call.fetching:
-		options.AddUint(Block2, Block{Num: uint32(len(call.body) >> (call.blockSZX + 4)), SZX: call.blockSZX}.Uint())
-		if len(call.Body) > 16<<call.szx {
+		options.AddUint(Block2, blockAt(len(call.body), false, call.blockSZX).Uint())
+		if len(call.Body) > call.chunk {
 			options.Add(RequestTag, call.requestTag[:]) // so that the response is found that belongs to the body
 		}
 	default:
@@ -185,7 +209,7 @@ func (e *Endpoint) step(call *Call, now instant) {
 	call.inFlight = true
 
 	id := p.messageID()
-	if call.NonConfirmable {
+	if call.NonConfirmable || e.reliable() {
 		e.out = AppendMessage(e.out[:0], NonConfirmable, call.Code, id, call.token[:], options, payload)
 		call.waiting = &transmission{peer: p, messageID: id, call: call}
 		e.wait(call.waiting, now+e.config.ExchangeLifetime)
@@ -235,6 +259,9 @@ func (e *Endpoint) releaseSlot(call *Call, now instant) {
 		call.slot = false
 		call.peer.more.activeCalls--
 		e.startCalls(call.peer, now)
+		if call.peer.link != nil {
+			e.parted(call.peer)
+		}
 	}
 }
 
@@ -265,7 +292,7 @@ func (e *Endpoint) callDue(call *Call, now instant) {
 
 // receiveResponse matches a response to its call (RFC 7252 §5.3.2).
 func (e *Endpoint) receiveResponse(from netip.AddrPort, m *Message, datagram []byte, now instant) {
-	p := e.peers[from]
+	p := e.known(from)
 	var call *Call
 	if len(m.Token) == len(token{}) {
 		call = e.calls[callKey{from, token(m.Token)}]
@@ -280,7 +307,7 @@ func (e *Endpoint) receiveResponse(from netip.AddrPort, m *Message, datagram []b
 		return // RFC 7252 §4.2: a Reset is empty; this one is ignored
 	}
 	if m.Type == Confirmable {
-		if known := e.receptions[messageKey{from, m.MessageID}]; known != nil {
+		if known := e.reception(p, m.MessageID); known != nil {
 			e.stats.Duplicates++
 			if len(known.reply) > 0 {
 				e.send(from, known.reply)
@@ -311,12 +338,13 @@ func (e *Endpoint) receiveResponse(from netip.AddrPort, m *Message, datagram []b
 	}
 	// The response outlives the datagram.
 	own, _ := Decode(slices.Clone(datagram))
+	own.reliable = m.reliable
 	e.advance(call, &own, now)
 }
 
 func unknownCritical(m *Message) bool {
 	for it := m.Iterate(); it.Next(); {
-		if it.Number.Critical() && !ruleOf(it.Number).known {
+		if it.Number.Critical() && !ruleOf(it.Number).known || it.Number == QBlock1 || it.Number == QBlock2 { // calls do not use these
 			return true
 		}
 	}
@@ -370,8 +398,12 @@ func (e *Endpoint) advance(call *Call, m *Message, now instant) {
 	call.end(reply)
 }
 
-// isStale tells a notification that came after a newer one (RFC 7641 §3.4).
+// isStale tells a notification that came after a newer one (RFC 7641 §3.4), which none does over a connection (RFC 8323 §7.1). The
+// piggybacked response to a registration is none: a server that was restarted counts anew.
 func (call *Call) isStale(m *Message, now instant) bool {
+	if m.reliable || m.Type == Acknowledgement {
+		return false
+	}
 	sequence, ok := m.Uint(Observe)
 	return ok && m.Code.IsSuccess() && call.heard && !fresher(sequence, call.sequence) && now-call.heardAt < 128*time.Second
 }
@@ -422,7 +454,7 @@ func (e *Endpoint) takeBlock(call *Call, m *Message, now instant) error {
 // takePayload adds a block to the body and says by call.fetching whether others follow. Without a Block2 option
 // the block is the zero Block, and the payload all there is.
 func (call *Call) takePayload(m *Message, block Block) error {
-	if block.More && len(m.Payload) != block.Size() {
+	if block.More && !block.fits(len(m.Payload)) {
 		return ErrBlocks
 	}
 	if len(call.body)+len(m.Payload) > call.maxBody {
@@ -437,6 +469,9 @@ func (call *Call) takePayload(m *Message, block Block) error {
 func (e *Endpoint) awaitNotification(call *Call, now instant) {
 	e.forgetStep(call)
 	e.releaseSlot(call, now)
+	if e.reliable() { // the connection says whether the peer is there (RFC 8323 §7.3)
+		return
+	}
 	maxAge, ok := call.first.Uint(MaxAge)
 	if !ok {
 		maxAge = 60 // RFC 7252 §5.10.5
@@ -447,14 +482,17 @@ func (e *Endpoint) awaitNotification(call *Call, now instant) {
 	e.wait(call.waiting, now+time.Duration(maxAge)*time.Second+delay)
 }
 
+// shrink makes the blocks that follow as long as one of the peer's.
+func (call *Call) shrink(block Block) { call.szx, call.chunk = block.SZX, block.Size() }
+
 // advanceUpload acts on the response to a block that is not the last; false means that it is the outcome.
 func (e *Endpoint) advanceUpload(call *Call, m *Message, now instant) bool {
 	block, ok, valid := m.Block(Block1)
 	switch {
 	case m.Code == Continue && ok && valid:
-		call.sent += 16 << call.szx
+		call.sent += call.chunk
 		if block.SZX < call.szx {
-			call.szx = block.SZX // RFC 7959 §2.3: the peer wants smaller blocks
+			call.shrink(block) // RFC 7959 §2.3: the peer wants smaller blocks
 		}
 		if call.sent >= len(call.Body) {
 			e.failCall(call, ErrBlocks, now)
@@ -463,7 +501,7 @@ func (e *Endpoint) advanceUpload(call *Call, m *Message, now instant) bool {
 		e.step(call, now)
 		return true
 	case m.Code == RequestEntityTooLarge && ok && valid && call.sent == 0 && block.SZX < call.szx:
-		call.szx = block.SZX // RFC 7959 §2.9.3: the same again in smaller blocks
+		call.shrink(block) // RFC 7959 §2.9.3: the same again in smaller blocks
 		e.step(call, now)
 		return true
 	}

@@ -1,6 +1,7 @@
 package coap
 
 import (
+	"hash/maphash"
 	"math/rand/v2"
 	"net/netip"
 	"time"
@@ -15,28 +16,35 @@ type Endpoint struct {
 	echo   echoKey
 	maxSZX uint8
 
-	peers        map[netip.AddrPort]*peer
+	hashSeed     maphash.Seed
+	peers        table[peer]
 	peersByUse   list[peer]
 	ready        list[peer] // peers whose next request may be given out, in turn
 	requests     int        // accepted and not answered
 	unacked      list[Request]
 	freeRequests []*Request
 
-	receptions     map[messageKey]*reception
+	receptions     table[reception]
+	unremembered   reception // of whatever comes over a connection
 	byAge          list[reception]
 	receptionBytes int
 	freeReceptions []*reception
 
-	assemblies    list[assembly] // by use
-	snapshots     list[snapshot] // by use
+	uploads       list[transfer]    // by use
+	downloads     list[transfer]    // by use
+	paced         timers[*transfer] // of these, those that go on by themselves
 	transferBytes int
+	strangerBytes int // of these, those of strangers
+	unproven      int // observations of strangers that have not shown that they are there
 
-	outstanding  transmissionHeap
+	outstanding  timers[*transmission]
 	calls        map[callKey]*Call
 	observations int
 	ended        []*Observation
 
 	out      []byte   // datagram being written
+	opened   []byte   // request that was protected
+	plain    []byte   // response being protected
 	scratch  Response // response being made without the application
 	opBuffer []byte   // operation key being looked up
 	stats    Stats
@@ -49,40 +57,61 @@ type Stats struct {
 	Malformed      uint64 // of these not CoAP, or of a reserved code
 	Duplicates     uint64 // answered again or ignored without being executed
 	Retransmitted  uint64
-	Refused        uint64 // requests answered 5.03 because a limit was reached
+	Refused        uint64 // requests answered 5.03, and connections closed, because a limit was reached
 	Shrunk         uint64 // responses cut down or challenged for an unverified peer
+	Uploads        uint64 // bodies that peers have begun to send in blocks
+	Downloads      uint64 // bodies of ours that were kept for peers to fetch in blocks
 	Peers          int
 	Observations   int
 	ReceptionBytes int
 	TransferBytes  int
 }
 
+// Add adds what another Endpoint has seen.
+func (s *Stats) Add(other Stats) {
+	s.Received += other.Received
+	s.Sent += other.Sent
+	s.Malformed += other.Malformed
+	s.Duplicates += other.Duplicates
+	s.Retransmitted += other.Retransmitted
+	s.Refused += other.Refused
+	s.Shrunk += other.Shrunk
+	s.Uploads += other.Uploads
+	s.Downloads += other.Downloads
+	s.Peers += other.Peers
+	s.Observations += other.Observations
+	s.ReceptionBytes += other.ReceptionBytes
+	s.TransferBytes += other.TransferBytes
+}
+
 // NewEndpoint makes an Endpoint whose clock begins at now.
 func NewEndpoint(config Config, now time.Time) *Endpoint {
 	config = config.withDefaults()
 	e := &Endpoint{
-		config:     config,
-		epoch:      now,
-		random:     rand.NewChaCha8(config.Seed),
-		maxSZX:     szxFor(config.BlockSize),
-		peers:      make(map[netip.AddrPort]*peer),
-		receptions: make(map[messageKey]*reception),
-		calls:      make(map[callKey]*Call),
+		config:   config,
+		epoch:    now,
+		random:   rand.NewChaCha8(config.Seed),
+		maxSZX:   szxFor(config.BlockSize),
+		hashSeed: maphash.MakeSeed(),
+		peers:    newTable(func(p *peer) **peer { return &p.sameHash }, func(p *peer) uint64 { return p.hash }),
+		receptions: newTable(func(r *reception) **reception { return &r.sameHash },
+			func(r *reception) uint64 { return hashOfMessage(r.peer, r.id) }),
+		calls: make(map[callKey]*Call),
 	}
 	e.echo.init(e.random)
 	e.peersByUse.links = func(p *peer) *links[peer] { return &p.byUse }
 	e.ready.links = func(p *peer) *links[peer] { return &p.ready }
 	e.unacked.links = func(r *Request) *links[Request] { return &r.unacked }
 	e.byAge.links = func(r *reception) *links[reception] { return &r.byAge }
-	e.assemblies.links = func(a *assembly) *links[assembly] { return &a.links }
-	e.snapshots.links = func(s *snapshot) *links[snapshot] { return &s.links }
+	e.uploads.links = func(t *transfer) *links[transfer] { return &t.links }
+	e.downloads.links = e.uploads.links
 	return e
 }
 
 // Stats returns the counters as they are.
 func (e *Endpoint) Stats() Stats {
 	s := e.stats
-	s.Peers, s.Observations = len(e.peers), e.observations
+	s.Peers, s.Observations = e.peers.count, e.observations
 	s.ReceptionBytes, s.TransferBytes = e.receptionBytes, e.transferBytes
 	return s
 }
@@ -90,6 +119,10 @@ func (e *Endpoint) Stats() Stats {
 // Feed takes one datagram from the network. It is not kept.
 func (e *Endpoint) Feed(from netip.AddrPort, datagram []byte, now time.Time) {
 	e.stats.Received++
+	if e.reliable() {
+		e.receiveReliable(from, datagram, now.Sub(e.epoch))
+		return
+	}
 	m, err := Decode(datagram)
 	if err != nil {
 		e.stats.Malformed++
@@ -125,13 +158,16 @@ func (e *Endpoint) receiveEmpty(from netip.AddrPort, m *Message, now instant) {
 	case Confirmable:
 		e.sendEmpty(from, Reset, m.MessageID) // RFC 7252 §4.3: a CoAP ping
 	case Acknowledgement:
-		if p := e.peers[from]; p != nil {
-			if t := p.transmission(m.MessageID); t != nil {
+		if p := e.known(from); p != nil {
+			switch t, ping := p.transmission(m.MessageID); {
+			case ping:
+				e.pingAnswered(t, now)
+			case t != nil:
 				e.acknowledged(t, now)
 			}
 		}
 	case Reset:
-		if p := e.peers[from]; p != nil {
+		if p := e.known(from); p != nil {
 			e.rejected(p, m.MessageID, now)
 		}
 	}
@@ -149,11 +185,14 @@ func (e *Endpoint) Tick(now time.Time) {
 	for r := e.byAge.first; r != nil && r.expires <= at; r = e.byAge.first {
 		e.forgetReception(r)
 	}
-	for a := e.assemblies.first; a != nil && a.used+e.config.ExchangeLifetime <= at; a = e.assemblies.first {
-		e.dropAssembly(a)
+	for len(e.paced) > 0 && e.paced[0].due <= at {
+		e.goOn(e.paced[0], at)
 	}
-	for s := e.snapshots.first; s != nil && s.used+e.config.ExchangeLifetime <= at; s = e.snapshots.first {
-		e.dropSnapshot(s)
+	for t := e.uploads.first; t != nil && t.used+e.config.ExchangeLifetime <= at; t = e.uploads.first {
+		e.drop(t) // RFC 9177 §7.2: NON_PARTIAL_TIMEOUT
+	}
+	for t := e.downloads.first; t != nil && t.used+e.config.ExchangeLifetime <= at; t = e.downloads.first {
+		e.drop(t)
 	}
 }
 
@@ -172,15 +211,18 @@ func (e *Endpoint) Deadline() (at time.Time, ok bool) {
 	if len(e.outstanding) > 0 {
 		consider(e.outstanding[0].due)
 	}
+	if len(e.paced) > 0 {
+		consider(e.paced[0].due)
+	}
 	forget := func(t instant) { consider(t.Truncate(time.Second) + time.Second) }
 	if r := e.byAge.first; r != nil {
 		forget(r.expires)
 	}
-	if a := e.assemblies.first; a != nil {
-		forget(a.used + e.config.ExchangeLifetime)
+	if t := e.uploads.first; t != nil {
+		forget(t.used + e.config.ExchangeLifetime)
 	}
-	if s := e.snapshots.first; s != nil {
-		forget(s.used + e.config.ExchangeLifetime)
+	if t := e.downloads.first; t != nil {
+		forget(t.used + e.config.ExchangeLifetime)
 	}
 	return e.epoch.Add(due), ok
 }
@@ -193,7 +235,11 @@ func (e *Endpoint) TakeEnded() []*Observation {
 	return ended
 }
 
+// sendEmpty acknowledges or rejects a message, where there is a message layer.
 func (e *Endpoint) sendEmpty(to netip.AddrPort, t Type, messageID uint16) {
+	if e.reliable() {
+		return
+	}
 	e.out = appendEmpty(e.out[:0], t, messageID)
 	e.send(to, e.out)
 }

@@ -148,7 +148,7 @@ func TestConfirmableRequest(t *testing.T) {
 }
 
 func TestSlowHandler(t *testing.T) {
-	b := newBench(t, nil)
+	b := newBench(t, func(c *Config) { c.AmplificationFactor = 100 })
 	ask := request(Confirmable, POST, 7, "/a")
 	b.feed(alice, ask)
 	r := b.next("a new request")
@@ -180,7 +180,7 @@ func TestSlowHandler(t *testing.T) {
 }
 
 func TestRetransmissionTimes(t *testing.T) {
-	b := newBench(t, nil)
+	b := newBench(t, func(c *Config) { c.AmplificationFactor = 100 })
 	b.feed(alice, request(Confirmable, GET, 7, "/a"))
 	r := b.next("a new request")
 	b.pass(time.Second)
@@ -392,7 +392,7 @@ func TestDeduplicationIsBounded(t *testing.T) {
 		b.feed(alice, request(Confirmable, POST, id, "/a"))
 		b.respond(b.next("each is answered"), Changed, strings.Repeat("x", 40))
 	}
-	if p := b.endpoint.peers[alice]; p.receptions != 100 {
+	if p := b.endpoint.known(alice); p.receptions != 100 {
 		t.Errorf("%d messages of one peer are remembered, want 100", p.receptions)
 	}
 	for i := range uint16(1000) {
@@ -403,7 +403,7 @@ func TestDeduplicationIsBounded(t *testing.T) {
 		t.Errorf("%d bytes are used, above the budget", n)
 	}
 	b.pass(248 * time.Second)
-	if n := b.endpoint.Stats().ReceptionBytes; n != 0 || len(b.endpoint.receptions) != 0 {
+	if n := b.endpoint.Stats().ReceptionBytes; n != 0 || b.endpoint.receptions.count != 0 {
 		t.Errorf("%d bytes are in use after EXCHANGE_LIFETIME", n)
 	}
 }

@@ -25,9 +25,10 @@ func Example() {
 		go u.Run(ctx)
 		return u
 	}
-	server := open(func(_ context.Context, request *coap.Request, response *coap.Response) {
+	server := open(func(request *coap.Request, response *coap.Response) func(context.Context) {
 		response.Options.AddUint(coap.ContentFormat, coap.TextPlain)
 		response.Body = []byte("you asked for " + request.Path())
+		return nil // nothing has to be waited for
 	})
 	client := open(nil)
 

@@ -9,7 +9,7 @@ import (
 var (
 	ErrShort       = errors.New("coap: shorter than the four-byte header")
 	ErrVersion     = errors.New("coap: version is not 1")
-	ErrTokenLength = errors.New("coap: token longer than 8 bytes or than the datagram")
+	ErrTokenLength = errors.New("coap: token length is reserved, or longer than the datagram")
 	ErrOption      = errors.New("coap: option header is reserved, overflows or runs past the end")
 	ErrMarker      = errors.New("coap: payload marker without payload")
 	ErrEmpty       = errors.New("coap: empty message carries more than a header")
@@ -18,7 +18,6 @@ var (
 const (
 	headerLength  = 4
 	version       = 1
-	maxToken      = 8
 	payloadMarker = 0xff
 )
 
@@ -30,7 +29,10 @@ type Message struct {
 	Token     []byte
 	Payload   []byte
 
-	options []byte // encoded; walked once by Decode, so that iterating cannot fail
+	options  []byte // encoded; walked once by Decode, so that iterating cannot fail
+	reliable bool   // it came over a connection (RFC 8323)
+
+	protection Protection // of what was within an OSCORE message; nil: it was not
 }
 
 // Decode reads one datagram without copying it. With an error other than ErrShort and ErrVersion the type
@@ -48,21 +50,24 @@ func Decode(datagram []byte) (Message, error) {
 	m.Type = Type(datagram[0] >> 4 & 3)
 	m.Code = Code(datagram[1])
 	m.MessageID = uint16(datagram[2])<<8 | uint16(datagram[3])
-	tokenLength := int(datagram[0] & 15)
+	nibble := int(datagram[0] & 15)
 	if m.Code == Empty {
 		// RFC 7252 §4.1: the token length is zero and nothing follows the message ID.
-		if tokenLength != 0 || len(datagram) > headerLength {
+		if nibble != 0 || len(datagram) > headerLength {
 			return m, ErrEmpty
 		}
 		return m, nil
 	}
-	if tokenLength > maxToken || headerLength+tokenLength > len(datagram) {
+	// RFC 8974 §2.1: up to 12 bytes are counted here; 13 and 14 stand for an extended length between message ID and token, as in options.
+	length, at, ok := extend(datagram, nibble, headerLength)
+	if !ok || length > len(datagram)-at {
 		return m, ErrTokenLength
 	}
-	m.Token = datagram[headerLength : headerLength+tokenLength : headerLength+tokenLength]
-	rest := datagram[headerLength+tokenLength:]
+	m.Token = datagram[at : at+length : at+length]
+	rest := datagram[at+length:]
 
-	number, at := 0, 0
+	number := 0
+	at = 0
 	for at < len(rest) {
 		if rest[at] == payloadMarker {
 			if at+1 == len(rest) {
@@ -162,65 +167,72 @@ func (m *Message) Uint(number OptionNumber) (uint32, bool) {
 
 // Path joins the Uri-Path options into a path as RFC 7252 §6.5 says: each segment percent-encoded after a
 // slash, and "/" when there are none.
-func (m *Message) Path() string { return m.path(URIPath) }
+func (m *Message) Path() string { return string(m.AppendPath(nil)) }
+
+// AppendPath appends what Path is.
+func (m *Message) AppendPath(dst []byte) []byte { return m.appendPath(dst, URIPath) }
 
 // Location joins the Location-Path options in the same way, and is empty when there are none.
 func (m *Message) Location() string {
 	if _, ok := m.Option(LocationPath); !ok {
 		return ""
 	}
-	return m.path(LocationPath)
+	return string(m.appendPath(nil, LocationPath))
 }
 
-func (m *Message) path(number OptionNumber) string {
-	var path strings.Builder
+func (m *Message) appendPath(dst []byte, number OptionNumber) []byte {
+	start := len(dst)
 	for it := m.Iterate(); it.Next() && it.Number <= number; {
 		if it.Number == number {
-			path.WriteByte('/')
-			escape(&path, it.Value, "/?#")
+			dst = appendEscaped(append(dst, '/'), it.Value, "/?#")
 		}
 	}
-	if path.Len() == 0 {
-		return "/"
+	if len(dst) == start {
+		dst = append(dst, '/')
 	}
-	return path.String()
+	return dst
 }
 
 // Query joins the Uri-Query options with "&" as RFC 7252 §6.5 says.
-func (m *Message) Query() string {
-	var query strings.Builder
+func (m *Message) Query() string { return string(m.AppendQuery(nil)) }
+
+// AppendQuery appends what Query is.
+func (m *Message) AppendQuery(dst []byte) []byte {
 	first := true
 	for it := m.Iterate(); it.Next() && it.Number <= URIQuery; {
 		if it.Number == URIQuery {
 			if !first {
-				query.WriteByte('&')
+				dst = append(dst, '&')
 			}
 			first = false
-			escape(&query, it.Value, "&#")
+			dst = appendEscaped(dst, it.Value, "&#")
 		}
 	}
-	return query.String()
+	return dst
 }
 
-// escape percent-encodes what is not allowed in a path or query (RFC 3986 §3.3) and the given delimiters.
-func escape(dst *strings.Builder, value []byte, delimiters string) {
+// appendEscaped percent-encodes what is not allowed in a path or query (RFC 3986 §3.3) and the given delimiters.
+func appendEscaped(dst, value []byte, delimiters string) []byte {
 	const hex = "0123456789ABCDEF"
 	for _, c := range value {
 		switch {
 		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9',
 			strings.IndexByte("-._~!$&'()*+,;=:@/?", c) >= 0 && strings.IndexByte(delimiters, c) < 0:
-			dst.WriteByte(c)
+			dst = append(dst, c)
 		default:
-			dst.WriteByte('%')
-			dst.WriteByte(hex[c>>4])
-			dst.WriteByte(hex[c&15])
+			dst = append(dst, '%', hex[c>>4], hex[c&15])
 		}
 	}
+	return dst
 }
 
-// AppendMessage encodes a message behind dst. Options may be nil. The caller keeps the token to 8 bytes.
+// AppendMessage encodes a message behind dst. Options may be nil. A token of more than 8 bytes is only for whoever sent
+// it, since others may not know RFC 8974.
 func AppendMessage(dst []byte, t Type, code Code, messageID uint16, token []byte, options *Options, payload []byte) []byte {
-	dst = append(dst, version<<6|byte(t)<<4|byte(len(token)), byte(code), byte(messageID>>8), byte(messageID))
+	at := len(dst)
+	dst = append(dst, 0, byte(code), byte(messageID>>8), byte(messageID))
+	nibble, dst := appendExtended(dst, len(token))
+	dst[at] = version<<6 | byte(t)<<4 | nibble
 	dst = append(dst, token...)
 	if options != nil {
 		previous := OptionNumber(0)

@@ -27,7 +27,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"RFC 7252 §3: three bytes", "400100", ErrShort},
 		{"RFC 7252 §3: version 0", "00010001", ErrVersion},
 		{"RFC 7252 §3: version 2", "80010001", ErrVersion},
-		{"RFC 7252 §3: token length 9 is reserved", "49010001 010203040506070809", ErrTokenLength},
+		{"RFC 8974 §2.1: token length 15 is reserved", "4f010001 010203040506070809", ErrTokenLength},
 		{"RFC 7252 §3: token past the end", "44010001 0102", ErrTokenLength},
 		{"RFC 7252 §3: marker without payload", "40010001 ff", ErrMarker},
 		{"RFC 7252 §3.1: delta 15 is reserved", "40010001 f0", ErrOption},
@@ -201,7 +201,7 @@ func fuzzSeeds(t testing.TB) [][]byte {
 		"", "40", "40000001", "70000001", "60000001", "40010001", "44010001 01020304 b161 c132 ff70",
 		"48033322 0102030405060708 b3626967 10 d10e0e d10f10 ff 30313233343536373839616263646566",
 		"50010002 60 b36f6273", "50010002 6101 b36f6273", "40010003 d10a06 b161", "40010001 d0 e0fef2 1f", "4001 0001 91 61",
-		"40020001 b161 d10a08 ff 00", "40a50001 ff", "60450001 ff31", "40e10001",
+		"40020001 b161 d10a08 ff 00", "4d010001 00 0102030405060708090a0b0c0d b161", "40a50001 ff", "60450001 ff31", "40e10001",
 	} {
 		seeds = append(seeds, unhex(t, s))
 	}

@@ -16,14 +16,22 @@ type network struct {
 	t         *testing.T
 	random    *rand.Rand
 	now       time.Time
-	endpoints map[netip.AddrPort]*Endpoint
-	order     []*Endpoint // so that a seed repeats a run
+	endpoints map[netip.AddrPort]node
+	order     []node // so that a seed repeats a run
 	flying    flights
 	lose      float64
+	dropNext  func() bool // nil: nothing but what is lost by chance
 	repeat    float64
 	delay     time.Duration
 	number    int
 	afterFeed func(netip.AddrPort)
+}
+
+// node is an Endpoint, or what plays one.
+type node interface {
+	Feed(from netip.AddrPort, datagram []byte, now time.Time)
+	Tick(now time.Time)
+	Deadline() (at time.Time, ok bool)
 }
 
 type flight struct {
@@ -48,13 +56,31 @@ func (f *flights) Pop() any {
 }
 
 func newNetwork(t *testing.T, seed uint64) *network {
-	return &network{t: t, random: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1_800_000_000, 0), endpoints: map[netip.AddrPort]*Endpoint{}}
+	return &network{t: t, random: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1_800_000_000, 0), endpoints: map[netip.AddrPort]node{}}
 }
 
 func (n *network) add(addr netip.AddrPort, config Config) *Endpoint {
-	config.Send = func(to netip.AddrPort, datagram []byte) {
+	config.Send = n.sender(addr)
+	for i := range config.Seed {
+		config.Seed[i] = byte(n.random.Uint32())
+	}
+	e := NewEndpoint(config, n.now)
+	n.join(addr, e)
+	return e
+}
+
+func (n *network) join(addr netip.AddrPort, node node) {
+	n.endpoints[addr] = node
+	n.order = append(n.order, node)
+}
+
+// sender is what sends datagrams from an address.
+func (n *network) sender(addr netip.AddrPort) func(to netip.AddrPort, datagram []byte) {
+	return func(to netip.AddrPort, datagram []byte) {
 		copies := 1
-		if n.random.Float64() < n.lose {
+		if n.dropNext != nil && n.dropNext() {
+			copies = 0
+		} else if n.random.Float64() < n.lose {
 			copies = 0
 		} else if n.random.Float64() < n.repeat {
 			copies = 2 + n.random.IntN(2)
@@ -68,13 +94,6 @@ func (n *network) add(addr netip.AddrPort, config Config) *Endpoint {
 			heap.Push(&n.flying, flight{n.now.Add(delay), n.number, addr, to, bytes.Clone(datagram)})
 		}
 	}
-	for i := range config.Seed {
-		config.Seed[i] = byte(n.random.Uint32())
-	}
-	e := NewEndpoint(config, n.now)
-	n.endpoints[addr] = e
-	n.order = append(n.order, e)
-	return e
 }
 
 // run lets the network work until done says so or the time is up.
@@ -333,6 +352,9 @@ func FuzzFeed(f *testing.F) {
 	for i, seed := range fuzzSeeds(f) {
 		f.Add(seed, fuzzSeeds(f)[(i+7)%len(fuzzSeeds(f))], byte(i))
 	}
+	f.Add(qblock1(NonConfirmable, 1, 1, 0, 200, pattern(200)), qblock1(NonConfirmable, 2, 1, 3, 200, pattern(200)), byte(1))
+	f.Add(qget(Confirmable, 1, Block{0, true, 2}), qget(NonConfirmable, 2, Block{10, true, 2}), byte(200))
+	f.Add(qget(NonConfirmable, 1, Block{1, true, 2}, Block{7, false, 2}), request(NonConfirmable, GET, 3, "/o", withUint(Observe, 0), withUint(QBlock2, 8)), byte(150))
 	f.Fuzz(func(t *testing.T, one, two []byte, how byte) {
 		b := newBench(t, func(c *Config) { c.MaxPeers, c.MaxReceptionsOfPeer, c.MaxBody = 2, 2, 4096; c.Challenge = how&1 == 1 })
 		var reply *Reply
@@ -384,8 +406,8 @@ func TestBodyThatChanges(t *testing.T) {
 			response.Options.Add(ETag, []byte{byte(asked)})
 			server.Respond(r, response, n.now)
 			if asked < 3 {
-				for _, s := range slices.Clone(server.peers[alice].more.snapshots) {
-					server.dropSnapshot(s) // as under pressure: the next block comes from a new state
+				for _, s := range slices.Clone(server.known(alice).more.downloads) {
+					server.drop(s) // as under pressure: the next block comes from a new state
 				}
 			}
 		}

@@ -11,7 +11,7 @@ func netipPort(a netip.AddrPort, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr(), port+1)
 }
 
-// observe registers alice under the message ID's token and returns the observation.
+// observe registers alice under the message ID's token and returns the observation. Alice acknowledges the response.
 func (b *bench) observe(id uint16) *Observation {
 	b.Helper()
 	b.feed(alice, request(Confirmable, GET, id, "/t", withUint(Observe, 0)))
@@ -21,8 +21,9 @@ func (b *bench) observe(id uint16) *Observation {
 	}
 	o := &Observation{}
 	b.endpoint.Respond(r, &Response{Body: []byte("first"), Observation: o}, b.now)
-	out := b.want("RFC 7641 §3.1", "ACK 2.05")
-	if _, ok := out[0].Uint(Observe); !ok {
+	out := b.want("RFC 7641 §3.1, §7", "ACK 0.00", "CON 2.05")
+	b.feed(alice, appendEmpty(nil, Acknowledgement, out[1].MessageID))
+	if _, ok := out[1].Uint(Observe); !ok {
 		b.Fatal("RFC 7641 §4.1: the response has no Observe option")
 	}
 	return o
@@ -44,8 +45,11 @@ func (b *bench) ended(o *Observation) bool {
 func TestObserve(t *testing.T) {
 	b := newBench(t, nil)
 	o := b.observe(1)
+	b.notify(o, "first")
+	b.want("an observer that has shown that it is there is sent", "NON 2.05")
+	b.pass(61 * time.Second)
 	b.notify(o, "a")
-	first := b.want("RFC 7641 §7: the first notification to an unverified peer is Confirmable", "CON 2.05")[0]
+	first := b.want("after a minute one is Confirmable", "CON 2.05")[0]
 	if string(first.Token) != "\x00\x01" {
 		t.Errorf("RFC 7641 §4.2: token %x", first.Token)
 	}
@@ -100,16 +104,16 @@ func TestObservationEnds(t *testing.T) {
 			b.respond(b.next("it is answered as a plain GET"), Content, "x")
 		}},
 		{"RFC 7641 §3.6: Reset of a Confirmable notification", func(b *bench, o *Observation) {
+			b.pass(61 * time.Second)
 			b.notify(o, "a")
-			b.feed(alice, appendEmpty(nil, Reset, b.take()[0].MessageID))
+			b.feed(alice, appendEmpty(nil, Reset, b.want("after a minute", "CON 2.05")[0].MessageID))
 		}},
 		{"RFC 7641 §3.6: Reset of a Non-confirmable notification", func(b *bench, o *Observation) {
 			b.notify(o, "a")
-			b.feed(alice, appendEmpty(nil, Acknowledgement, b.take()[0].MessageID))
-			b.notify(o, "b")
-			b.feed(alice, appendEmpty(nil, Reset, b.take()[0].MessageID))
+			b.feed(alice, appendEmpty(nil, Reset, b.want("the first", "NON 2.05")[0].MessageID))
 		}},
 		{"RFC 7641 §4.5: a notification is not acknowledged", func(b *bench, o *Observation) {
+			b.pass(61 * time.Second)
 			b.notify(o, "a")
 			b.pass(94 * time.Second)
 		}},
@@ -168,16 +172,19 @@ func TestNotifyBeforeRegistered(t *testing.T) {
 	b.notify(o, "early")
 	b.want("not before the response")
 	b.endpoint.Respond(r, &Response{Observation: o}, b.now)
-	if out := b.want("then at once", "ACK 2.05", "CON 2.05"); string(out[1].Payload) != "early" {
-		t.Errorf("payload %q", out[1].Payload)
+	out := b.want("RFC 7641 §7: nor before it is known that somebody is there", "ACK 0.00", "CON 2.05")
+	b.feed(alice, appendEmpty(nil, Acknowledgement, out[1].MessageID))
+	if out := b.want("then at once", "NON 2.05"); string(out[0].Payload) != "early" {
+		t.Errorf("payload %q", out[0].Payload)
 	}
 }
 
 func TestNewerContentReplacesARetransmission(t *testing.T) {
 	b := newBench(t, nil)
 	o := b.observe(1)
+	b.pass(61 * time.Second)
 	b.notify(o, "old")
-	old := b.take()[0]
+	old := b.want("after a minute", "CON 2.05")[0]
 	b.notify(o, "new")
 	b.pass(3 * time.Second)
 	out := b.want("RFC 7641 §4.5.2", "CON 2.05")

@@ -19,10 +19,12 @@ const (
 	URIQuery      OptionNumber = 15
 	HopLimit      OptionNumber = 16
 	Accept        OptionNumber = 17
+	QBlock1       OptionNumber = 19
 	LocationQuery OptionNumber = 20
 	Block2        OptionNumber = 23
 	Block1        OptionNumber = 27
 	Size2         OptionNumber = 28
+	QBlock2       OptionNumber = 31
 	ProxyURI      OptionNumber = 35
 	ProxyScheme   OptionNumber = 39
 	Size1         OptionNumber = 60
@@ -44,8 +46,8 @@ type optionRule struct {
 	min, max   uint16 // length of the value in bytes
 }
 
-// ruleOf repeats the tables of RFC 7252 §5.10, RFC 7641 §2, RFC 7959 §2.1 and §4, RFC 7967 §2, RFC 8768 §3
-// and RFC 9175 §2.2.1 and §3.2.1.
+// ruleOf repeats the tables of RFC 7252 §5.10, RFC 7641 §2, RFC 7959 §2.1 and §4, RFC 7967 §2, RFC 8768 §3,
+// RFC 9175 §2.2.1 and §3.2.1, and RFC 9177 §4.1.
 func ruleOf(number OptionNumber) optionRule {
 	switch number {
 	case IfMatch:
@@ -68,8 +70,10 @@ func ruleOf(number OptionNumber) optionRule {
 		return optionRule{true, false, 0, 4}
 	case HopLimit:
 		return optionRule{true, false, 1, 1}
-	case Block1, Block2:
+	case Block1, Block2, QBlock1:
 		return optionRule{true, false, 0, 3}
+	case QBlock2:
+		return optionRule{true, true, 0, 3}
 	case Size1, Size2:
 		return optionRule{true, false, 0, 4}
 	case ProxyURI:

@@ -1,6 +1,7 @@
 package coap
 
 import (
+	"context"
 	"net/netip"
 	"time"
 )
@@ -11,10 +12,16 @@ type Request struct {
 	Peer netip.AddrPort
 	Body []byte // whole, however many blocks it came in
 
+	// Of a Server:
+	shard    *shard
+	response *Response
+	wait     func(context.Context) // what a worker is to do
+	stranger bool                  // nobody has vouched for the peer
+
 	peer         *peer
 	reception    *reception
-	datagram     []byte // what incoming.Message is a view of
-	next         *Request
+	datagram     []byte   // what incoming.Message is a view of
+	next         *Request // of its peer that is queued; then of those that wait for a worker
 	unacked      links[Request]
 	ackDue       instant
 	mayAck       bool // is in Endpoint.unacked
@@ -30,9 +37,17 @@ type incoming struct {
 	block2    Block
 	hasBlock1 bool
 	hasBlock2 bool
+	quick     bool   // the blocks are of Q-Block1 and Q-Block2 (RFC 9177)
 	busy      bool   // refused because of a limit
 	operation []byte // of a notification, whose request is gone; otherwise it is made from the options
 }
+
+// maxToken bounds a token in bytes: an observation keeps it (RFC 8974 §2.2: a server may have a bound of its own).
+const maxToken = 64
+
+// maxOptions bounds the options of a request, which are walked many times. A path of 32 segments leaves room for as
+// many arguments.
+const maxOptions = 256
 
 // maxKeptDatagram bounds the memory that a free Request holds; few requests are longer (RFC 7252 §4.6).
 const maxKeptDatagram = 1280
@@ -53,6 +68,8 @@ type Response struct {
 	Observation *Observation
 	// Trusted says that the application knows who asks, so that the limit for unverified peers need not apply.
 	Trusted bool
+	// Owner is what the application knows the peer by, for PeerState; 0 changes nothing.
+	Owner uint32
 	// StillAllowed, if set, is asked before a further block of the body is sent; when it says no, what is kept for that is
 	// forgotten. It is called inside the Endpoint's methods and must neither call the Endpoint nor block.
 	StillAllowed func() bool
@@ -71,33 +88,44 @@ func (r *Response) copyFrom(other *Response) {
 }
 
 func (e *Endpoint) receiveRequest(from netip.AddrPort, m *Message, datagram []byte, now instant) {
-	if known := e.receptions[messageKey{from, m.MessageID}]; known != nil {
+	if known := e.reception(e.known(from), m.MessageID); known != nil { // never on a connection
 		// RFC 7252 §4.5: a repeated message is answered alike and executed once.
 		e.stats.Duplicates++
-		if m.Type == Confirmable && len(known.reply) > 0 {
+		p := known.peer
+		e.heard(p, len(datagram), now)
+		if m.Type == Confirmable && len(known.reply) > 0 && p.maySend(len(known.reply), known.trusted) {
+			p.spend(len(known.reply), known.trusted)
 			e.send(from, known.reply)
 		}
 		return
 	}
 	in := incoming{Message: *m, size: len(datagram)}
+	if _, protected := m.Option(OSCORE); protected && e.config.ObjectSecurity != nil {
+		var ok bool
+		if in.Message, datagram, ok = e.open(from, m, datagram); !ok {
+			return
+		}
+		m = &in.Message
+	}
 	if code := in.examine(); code != 0 {
 		e.refuse(from, &in, code)
 		return
 	}
 	p := e.peer(from)
-	if p == nil || int(p.queued+p.running) >= e.config.MaxRequestsOfPeer || e.requests >= e.config.MaxRequests {
+	if p == nil || e.full(p, m) {
 		e.stats.Refused++
 		in.busy = true
 		e.refuse(from, &in, ServiceUnavailable)
 		return
 	}
+	e.heard(p, in.size, now)
 	if value, ok := m.Option(Echo); ok && e.echo.valid(from, value, now) {
 		p.verified = true
 	}
 	if value, ok := m.Uint(Observe); ok && value == 1 {
-		e.deregister(p, m.Token) // RFC 7641 §3.6; the request itself is answered as a plain one
+		e.deregister(p, m) // RFC 7641 §3.6; the request itself is answered as a plain one
 	}
-	if in.hasBlock2 && in.block2.Num > 0 && e.answerFromSnapshot(p, &in, now) {
+	if in.hasBlock2 && (in.block2.Num > 0 || in.missesFirst()) && e.answerFromDownload(p, &in, now) {
 		return
 	}
 
@@ -105,8 +133,9 @@ func (e *Endpoint) receiveRequest(from netip.AddrPort, m *Message, datagram []by
 	body := m.Payload
 	assembled := 0
 	if in.hasBlock1 {
+		var whole bool
 		var code Code
-		if body, assembled, code = e.assemble(p, &in, now); code != 0 {
+		if body, assembled, whole, code = e.assemble(p, &in, received, now); !whole {
 			received.settled = true
 			e.answerBlock(p, &in, received, code)
 			return
@@ -115,15 +144,37 @@ func (e *Endpoint) receiveRequest(from netip.AddrPort, m *Message, datagram []by
 	e.accept(p, &in, datagram, received, body, assembled, now)
 }
 
+// full tells whether no more requests of the peer are taken, since too many have not been answered.
+func (e *Endpoint) full(p *peer, m *Message) bool {
+	most := e.config.MaxRequests
+	switch {
+	case int(p.queued+p.running) >= e.config.MaxRequestsOfPeer || e.requests >= most:
+		return true
+	case p.stranger() && e.requests >= most-most/strangersPart: // the rest is for those who are known
+		return !e.vouched(p, m)
+	}
+	return false
+}
+
 // examine refuses what no application could answer, before any state is made.
 func (in *incoming) examine() Code {
-	previous, repeated := OptionNumber(0), false
+	previous, repeated, count, blocks := OptionNumber(0), false, 0, false
 	for it := in.Iterate(); it.Next(); {
+		if count++; count > maxOptions {
+			return BadRequest
+		}
 		repeated = it.Number == previous
 		previous = it.Number
 		switch it.Number {
 		case ProxyURI, ProxyScheme:
 			return ProxyingNotSupported // RFC 7252 §5.10.2
+		case Block1, Block2:
+			blocks = true
+		case QBlock1, QBlock2:
+			if in.reliable || in.protection != nil {
+				return BadOption // RFC 9177 §3: of no use on connections, where several blocks go at once anyway (RFC 8323 §6)
+			}
+			in.quick = true
 		}
 		// RFC 7252 §5.4.1, §5.4.3, §5.4.5: an option that is unknown, of a wrong length or repeated against
 		// its definition counts as not recognized; if it is critical the request is refused.
@@ -136,20 +187,26 @@ func (in *incoming) examine() Code {
 	if in.Code > IPATCH {
 		return MethodNotAllowed // RFC 7252 §5.8
 	}
-	var ok1, ok2 bool
-	in.block1, in.hasBlock1, ok1 = in.Block(Block1)
-	in.block2, in.hasBlock2, ok2 = in.Block(Block2)
-	if !ok1 || !ok2 {
-		return BadRequest // RFC 7959 §2.2: the reserved size exponent
+	if len(in.Token) > maxToken {
+		return BadRequest // RFC 8974 §2.2
 	}
-	return 0
+	if blocks && in.quick {
+		return BadRequest // RFC 9177 §4.1
+	}
+	return in.examineBlocks()
 }
 
 // refuse answers without any state. Repeating the request repeats the refusal.
 func (e *Endpoint) refuse(to netip.AddrPort, in *incoming, code Code) {
 	e.tellRefused(to, in, code)
-	if in.Type == NonConfirmable && code == BadOption {
+	if in.Type == NonConfirmable && code == BadOption && !e.reliable() {
 		e.sendEmpty(to, Reset, in.MessageID) // RFC 7252 §5.4.1: rejected, §4.3
+		return
+	}
+	if in.suppresses(code) {
+		if in.Type == Confirmable {
+			e.sendEmpty(to, Acknowledgement, in.MessageID)
+		}
 		return
 	}
 	var options *Options
@@ -162,7 +219,7 @@ func (e *Endpoint) refuse(to netip.AddrPort, in *incoming, code Code) {
 	if in.Type == NonConfirmable {
 		t, id = NonConfirmable, uint16(e.random.Uint64())
 	}
-	e.out = AppendMessage(e.out[:0], t, code, id, in.Token, options, nil)
+	e.out = e.appendResponse(e.out[:0], in.protection, t, code, id, in.Token, options, nil)
 	e.send(to, e.out)
 }
 
@@ -184,6 +241,7 @@ func (e *Endpoint) accept(p *peer, in *incoming, datagram []byte, received *rece
 	*r = Request{incoming: *in, Peer: p.addr, peer: p, reception: received, assembled: assembled,
 		datagram: append(r.datagram[:0], datagram...)}
 	r.Message, _ = Decode(r.datagram) // as before, over the request's own copy
+	r.MessageID, r.reliable, r.protection = in.MessageID, in.reliable, in.protection
 	r.Body = body
 	if assembled == 0 {
 		r.Body = r.Payload
@@ -200,6 +258,9 @@ func (e *Endpoint) accept(p *peer, in *incoming, datagram []byte, received *rece
 	p.lastQueued = r
 	p.queued++
 	e.requests++
+	if p.link != nil && int(p.queued+p.running) == e.config.MaxRequestsOfPeer {
+		e.config.Connections.Full(p.addr, true)
+	}
 	e.makeReady(p)
 }
 
@@ -227,6 +288,7 @@ func (e *Endpoint) Next() *Request {
 	}
 	p.queued--
 	p.running++
+	r.stranger = p.stranger() && !e.vouched(p, &r.Message)
 	e.makeReady(p)
 	return r
 }
@@ -235,9 +297,7 @@ func (e *Endpoint) Next() *Request {
 func (e *Endpoint) acknowledgeRequest(r *Request) {
 	e.unacked.remove(r)
 	r.mayAck, r.acknowledged = false, true
-	e.out = appendEmpty(e.out[:0], Acknowledgement, r.MessageID)
-	e.setReply(r.reception, e.out)
-	e.send(r.Peer, e.out)
+	e.sendAcknowledgement(r)
 }
 
 // Respond answers a request that Next gave out, once. Afterwards neither it nor its Body may be used.
@@ -251,20 +311,32 @@ func (e *Endpoint) Respond(r *Request, response *Response, now time.Time) {
 	}
 	p.running--
 	e.requests--
+	if response.Owner != 0 {
+		p.owner = response.Owner
+	}
+	p.known = p.known || response.Trusted
 	e.makeReady(p)
 	e.transferBytes -= r.assembled
 
 	if response.Code == 0 {
 		response.Code = Content
 	}
+	if p.link != nil && p.link.over { // nobody is there to hear it
+		if o := response.Observation; o != nil {
+			e.finishObservation(o)
+		}
+		e.release(r)
+		return
+	}
 	if o := response.Observation; o != nil {
 		if response.Code.IsSuccess() && r.Registers() && e.register(p, r, o, response.Trusted, at) {
+			o.keepsFormat(response)
 			response.Options.SetUint(Observe, o.nextSequence(at))
 		} else {
 			e.finishObservation(o)
 		}
 	}
-	if r.hasBlock1 {
+	if r.hasBlock1 && !r.quick {
 		// RFC 7959 §2.3: the final response says which block it answers.
 		response.Options.SetUint(Block1, Block{Num: r.block1.Num, SZX: r.block1.SZX}.Uint())
 	}
@@ -277,6 +349,15 @@ func (e *Endpoint) Respond(r *Request, response *Response, now time.Time) {
 		e.flushPending(o, at)
 	}
 	r.reception.settled = true
+	number := r.MessageID
+	e.release(r)
+	if p.link != nil {
+		e.answered(p, number)
+	}
+}
+
+// release keeps the memory of an answered request for another.
+func (e *Endpoint) release(r *Request) {
 	buffer := r.datagram[:0]
 	if cap(buffer) > maxKeptDatagram {
 		buffer = nil
@@ -286,45 +367,70 @@ func (e *Endpoint) Respond(r *Request, response *Response, now time.Time) {
 }
 
 // suppresses tells whether the client does not want a response of this class (RFC 7967 §2.1).
-func (r *Request) suppresses(code Code) bool {
-	value, ok := r.Uint(NoResponse)
+func (in *incoming) suppresses(code Code) bool {
+	value, ok := in.Uint(NoResponse)
 	return ok && value>>(code.Class()-1)&1 == 1
 }
 
 // respondNothing stops a Confirmable request from being repeated, and says nothing to any other.
 func (e *Endpoint) respondNothing(r *Request) {
 	if r.Type == Confirmable && !r.acknowledged {
-		e.out = appendEmpty(e.out[:0], Acknowledgement, r.MessageID)
-		e.setReply(r.reception, e.out)
-		e.send(r.Peer, e.out)
+		e.sendAcknowledgement(r)
 	}
+}
+
+func (e *Endpoint) sendAcknowledgement(r *Request) {
+	e.out = appendEmpty(e.out[:0], Acknowledgement, r.MessageID)
+	r.peer.spend(len(e.out), false)
+	e.setReply(r.reception, e.out)
+	e.send(r.Peer, e.out)
 }
 
 func (e *Endpoint) respond(r *Request, response *Response, now instant) {
 	p := r.peer
-	payload := e.shape(p, &r.incoming, response, nil, now)
-	crowded := !p.verified && len(e.outstanding) >= e.config.MaxTransmissions
+	payload, kept := e.shape(p, &r.incoming, response, nil, now)
+	if r.quick && r.hasBlock1 {
+		e.rememberAnswer(r, response, payload)
+	}
+	if !r.quick {
+		kept = nil // the peer asks for each block
+	}
+	if kept != nil {
+		e.follow(kept, &r.incoming, blockSet{token: kept.token, observed: kept.observed, confirmable: r.Type == Confirmable}, e.config.MaxRetransmit)
+	}
+	proves := response.Observation.mustProve()
+	if proves && r.Type == Confirmable && !r.acknowledged {
+		e.sendAcknowledgement(r)
+		r.acknowledged = true
+	}
 	switch {
-	case r.Type == NonConfirmable, r.acknowledged && crowded:
+	case !proves && (r.Type == NonConfirmable || r.acknowledged && e.crowded(p)):
 		// RFC 7252 §5.2.3: a Non-confirmable request is answered by a Non-confirmable message. §5.2.2 lets a
 		// separate response be one, too.
 		id := p.messageID()
 		if o := response.Observation; o != nil {
 			o.lastID, o.notified = id, true
 		}
-		e.out = AppendMessage(e.out[:0], NonConfirmable, response.Code, id, r.Token, &response.Options, payload)
+		e.out = e.appendResponse(e.out[:0], r.protection, NonConfirmable, response.Code, id, r.Token, &response.Options, payload)
 		e.send(p.addr, e.out)
-	case r.acknowledged:
+	case r.acknowledged || proves:
 		// RFC 7252 §5.2.2: a separate response to a Confirmable request is Confirmable.
 		id := p.messageID()
-		e.out = AppendMessage(e.out[:0], Confirmable, response.Code, id, r.Token, &response.Options, payload)
+		e.out = e.appendResponse(e.out[:0], r.protection, Confirmable, response.Code, id, r.Token, &response.Options, payload)
 		t := e.transmit(p, id, e.out, now)
+		t.trusted, t.download = response.Trusted, kept
+		kept = nil // goes on when that is acknowledged
 		if o := response.Observation; o != nil && o.state == observing {
 			t.observation, o.unacknowledged = o, t
 		}
 	default:
-		e.out = AppendMessage(e.out[:0], Acknowledgement, response.Code, r.MessageID, r.Token, &response.Options, payload)
+		e.out = e.appendResponse(e.out[:0], r.protection, Acknowledgement, response.Code, r.MessageID, r.Token, &response.Options, payload)
 		e.setReply(r.reception, e.out)
+		r.reception.trusted = response.Trusted
 		e.send(p.addr, e.out)
+	}
+	p.spend(len(e.out), response.Trusted)
+	if kept != nil {
+		e.sendSet(kept, now)
 	}
 }

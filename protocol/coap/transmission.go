@@ -14,21 +14,28 @@ type transmission struct {
 	datagram    []byte
 	attempt     int
 	timeout     time.Duration
-	due         instant
-	index       int // in Endpoint.outstanding
+	timing      // in Endpoint.outstanding
 	call        *Call
 	observation *Observation
+	download    *transfer // whose next blocks go when this one is acknowledged
+	trusted     bool      // goes to an unverified peer whatever its allowance
+	pinged      bool      // the peer was asked whether it is there, by pingID
+	pingID      uint16
 }
 
 // transmit sends a Confirmable message until it is acknowledged. The datagram is copied.
 func (e *Endpoint) transmit(p *peer, id uint16, datagram []byte, now instant) *transmission {
-	// RFC 7252 §4.2: the first timeout lies between ACK_TIMEOUT and ACK_TIMEOUT * ACK_RANDOM_FACTOR.
-	fraction := float64(e.random.Uint64()>>11) / (1 << 53)
-	timeout := time.Duration(float64(e.config.AckTimeout) * (1 + fraction*(e.config.AckRandomFactor-1)))
+	timeout := e.randomized(e.config.AckTimeout) // RFC 7252 §4.2
 	t := &transmission{peer: p, messageID: id, datagram: slices.Clone(datagram), timeout: timeout}
 	e.wait(t, now+timeout)
 	e.send(p.addr, datagram)
 	return t
+}
+
+// randomized is between the given time and ACK_RANDOM_FACTOR times that.
+func (e *Endpoint) randomized(least time.Duration) time.Duration {
+	fraction := float64(e.random.Uint64()>>11) / (1 << 53)
+	return time.Duration(float64(least) * (1 + fraction*(e.config.AckRandomFactor-1)))
 }
 
 // wait puts a transmission among those that Tick looks at.
@@ -51,17 +58,20 @@ func (e *Endpoint) settle(t *transmission) {
 	}
 }
 
-// transmission finds the Confirmable or answered-later message of ours with that ID.
-func (p *peer) transmission(id uint16) *transmission {
+// transmission finds the Confirmable or answered-later message of ours with that ID, or the one that it was pinged for.
+func (p *peer) transmission(id uint16) (t *transmission, ping bool) {
 	if p.more == nil {
-		return nil
+		return nil, false
 	}
 	for _, t := range p.more.transmissions {
-		if t.messageID == id && t.datagram != nil {
-			return t
+		switch {
+		case t.messageID == id && t.datagram != nil:
+			return t, false
+		case t.pinged && t.pingID == id:
+			return t, true
 		}
 	}
-	return nil
+	return nil, false
 }
 
 // acknowledged ends the retransmission of a message whose acknowledgement carried no response.
@@ -72,25 +82,34 @@ func (e *Endpoint) acknowledged(t *transmission, now instant) {
 		t.datagram = nil
 		t.due = now + e.config.ExchangeLifetime
 		heap.Fix(&e.outstanding, t.index)
-	case t.observation != nil:
-		e.settle(t)
-		t.observation.confirmed = true
-		e.notificationAcknowledged(t.observation, now)
 	default:
 		e.settle(t)
+		if o := t.observation; o != nil {
+			o.confirmed, o.unacknowledged = true, nil
+			o.prove(e)
+		}
+		e.blockConfirmed(t, now)
+		e.receives(t.peer, now)
 	}
 }
 
 // rejected acts on a Reset (RFC 7252 §4.2; RFC 7641 §3.6 for notifications, Confirmable or not).
 func (e *Endpoint) rejected(p *peer, id uint16, now instant) {
-	if t := p.transmission(id); t != nil {
+	if t, ping := p.transmission(id); t != nil {
+		if ping {
+			e.pingAnswered(t, now)
+			return
+		}
 		e.settle(t)
 		switch {
 		case t.call != nil:
 			e.failCall(t.call, ErrReset, now)
 		case t.observation != nil:
 			e.endObservation(t.observation)
+		case t.download != nil && !t.download.ended:
+			e.drop(t.download)
 		}
+		e.receives(p, now)
 		return
 	}
 	if p.more == nil {
@@ -102,6 +121,7 @@ func (e *Endpoint) rejected(p *peer, id uint16, now instant) {
 			return
 		}
 	}
+	e.rejectedTransfer(p.more, id)
 }
 
 // transmissionDue sends again with doubled timeout, or gives up (RFC 7252 §4.2).
@@ -113,6 +133,8 @@ func (e *Endpoint) transmissionDue(t *transmission, now instant) {
 			e.callDue(t.call, now)
 		case t.observation != nil:
 			e.endObservation(t.observation) // RFC 7641 §4.5: the client is gone
+		case t.download != nil && !t.download.ended:
+			e.drop(t.download)
 		}
 		return
 	}
@@ -120,32 +142,19 @@ func (e *Endpoint) transmissionDue(t *transmission, now instant) {
 	t.timeout *= 2
 	t.due = now + t.timeout
 	heap.Fix(&e.outstanding, t.index)
-	if o := t.observation; o != nil && o.hasPending {
+	if t.call == nil && !t.peer.maySend(len(t.datagram), t.trusted) {
+		e.ping(t)
+		return
+	}
+	e.retransmit(t, now)
+}
+
+// retransmit sends once more.
+func (e *Endpoint) retransmit(t *transmission, now instant) {
+	if o := t.observation; o != nil && o.hasPending && o.mayNotify() {
 		e.renewNotification(t, o, now)
 	}
+	t.peer.spend(len(t.datagram), t.trusted || t.call != nil)
 	e.stats.Retransmitted++
 	e.send(t.peer.addr, t.datagram)
-}
-
-// transmissionHeap orders transmissions by when they are due.
-type transmissionHeap []*transmission
-
-func (h transmissionHeap) Len() int           { return len(h) }
-func (h transmissionHeap) Less(i, j int) bool { return h[i].due < h[j].due }
-func (h transmissionHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
-}
-func (h *transmissionHeap) Push(v any) {
-	t := v.(*transmission)
-	t.index = len(*h)
-	*h = append(*h, t)
-}
-func (h *transmissionHeap) Pop() any {
-	old := *h
-	t := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	t.index = -1
-	return t
 }

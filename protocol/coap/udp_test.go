@@ -39,6 +39,15 @@ func (s *store) set(path string, body []byte) {
 	s.mu.Unlock()
 }
 
+// serve leaves to workers what waits, and every other POST.
+func (s *store) serve(r *Request, response *Response) func(context.Context) {
+	if r.Path() == "/slow" || r.Code == POST && r.MessageID%2 == 0 {
+		return func(ctx context.Context) { s.handle(ctx, r, response) }
+	}
+	s.handle(context.Background(), r, response)
+	return nil
+}
+
 func (s *store) handle(ctx context.Context, r *Request, response *Response) {
 	path := r.Path()
 	if path == "/slow" {
@@ -100,13 +109,15 @@ func (s *store) handle(ctx context.Context, r *Request, response *Response) {
 }
 
 // startUDP runs a UDP on a loopback port until the test ends.
+const testWorkers = 8
+
 func startUDP(t testing.TB, config Config, handler Handler) *UDP {
 	t.Helper()
 	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	u, err := NewUDP(conn, config, 8, handler, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	u, err := NewUDP(conn, config, testWorkers, handler, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +137,7 @@ func startStore(t testing.TB, config Config) *store {
 	s := &store{bodies: map[string][]byte{}, formats: map[string]uint32{}, observers: map[*Observation]string{}, slow: make(chan struct{})}
 	s.mu.Lock() // a handler may read it
 	defer s.mu.Unlock()
-	s.udp = startUDP(t, config, func(ctx context.Context, r *Request, response *Response) { s.handle(ctx, r, response) })
+	s.udp = startUDP(t, config, s.serve)
 	return s
 }
 
@@ -182,9 +193,12 @@ func TestUDPSlowHandler(t *testing.T) {
 	}
 	// All slots of the greedy peer are taken before the other asks.
 	for {
-		s.udp.mu.Lock()
-		n := s.udp.endpoint.requests
-		s.udp.mu.Unlock()
+		n := 0
+		for _, sh := range s.udp.shards {
+			sh.mu.Lock()
+			n += sh.endpoint.requests
+			sh.mu.Unlock()
+		}
 		if n == 12 {
 			break
 		}
@@ -207,13 +221,13 @@ func TestUDPAnswersWhatItHasBegun(t *testing.T) {
 		t.Fatal(err)
 	}
 	begun, goOn := make(chan struct{}), make(chan struct{})
-	server, err := NewUDP(conn, Config{}, 4, func(ctx context.Context, _ *Request, response *Response) {
+	server, err := NewUDP(conn, Config{}, 4, Waiting(func(ctx context.Context, _ *Request, response *Response) {
 		close(begun)
 		<-goOn
 		if ctx.Err() == nil {
 			response.Code = Changed
 		}
-	}, slog.New(slog.DiscardHandler))
+	}), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

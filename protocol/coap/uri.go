@@ -11,19 +11,22 @@ import (
 // DefaultPort is that of the scheme "coap" (RFC 7252 §6.1).
 const DefaultPort = "5683"
 
-// ErrURI says that a text is no URI of the scheme "coap" that can be asked for.
+// defaultPorts are those of CoAP's schemes (RFC 7252 §6, RFC 8323 §8).
+var defaultPorts = map[string]string{"coap": DefaultPort, "coaps": "5684", "coap+tcp": "5683", "coaps+tcp": "5684", "coap+ws": "80", "coaps+ws": "443"}
+
+// ErrURI says that a text is no URI of CoAP that can be asked for.
 var ErrURI = errors.New("coap: not a coap URI with host, without fragment, and with parts of at most 255 bytes")
 
-// AddURI takes a "coap" URI apart into options (RFC 7252 §6.4) and returns the address to send the request to, as
+// AddURI takes a URI of one of CoAP's schemes apart into options (RFC 7252 §6.4, RFC 8323 §8.6) and returns the address to send the request to, as
 // "host:port". Uri-Host is added for a name, not for an address.
 func AddURI(options *Options, uri string) (address string, err error) {
 	u, err := url.Parse(uri)
-	if err != nil || u.Scheme != "coap" || u.Hostname() == "" || u.Fragment != "" || u.User != nil {
+	if err != nil || defaultPorts[u.Scheme] == "" || u.Hostname() == "" || u.Fragment != "" || u.User != nil {
 		return "", ErrURI
 	}
 	host, port := strings.ToLower(u.Hostname()), u.Port()
 	if port == "" {
-		port = DefaultPort
+		port = defaultPorts[u.Scheme]
 	}
 	var parts Options
 	fits := true

@@ -45,12 +45,17 @@ func AppendWebSocketAccept(dst []byte, r *Request, subprotocol string) []byte {
 	if subprotocol != "" {
 		dst = AppendField(dst, "Sec-WebSocket-Protocol", subprotocol)
 	}
-	hash := sha1.New()
-	hash.Write(r.Fields.Get("Sec-WebSocket-Key"))
-	io.WriteString(hash, "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")
 	dst = append(dst, "Sec-WebSocket-Accept: "...)
-	dst = base64.StdEncoding.AppendEncode(dst, hash.Sum(nil))
+	dst = append(dst, WebSocketAccept(string(r.Fields.Get("Sec-WebSocket-Key")))...)
 	return append(dst, "\r\n\r\n"...)
+}
+
+// WebSocketAccept is the value of Sec-WebSocket-Accept for one of Sec-WebSocket-Key.
+func WebSocketAccept(key string) string {
+	hash := sha1.New()
+	io.WriteString(hash, key)
+	io.WriteString(hash, "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")
+	return base64.StdEncoding.EncodeToString(hash.Sum(nil))
 }
 
 // Opcode is the type of a WebSocket frame (RFC 6455 §5.2).
@@ -346,6 +351,9 @@ func AppendClose(dst []byte, code int, reason string) []byte {
 
 // AppendMaskedClose is AppendClose for the client side.
 func AppendMaskedClose(dst []byte, code int, reason string, key [4]byte) []byte {
+	if code == closeNoStatus {
+		return AppendMaskedFrame(dst, OpClose, nil, key)
+	}
 	var room [maxControlPayload]byte
 	return AppendMaskedFrame(dst, OpClose, closePayload(&room, code, reason), key)
 }

@@ -27,6 +27,7 @@ type Config struct {
 // Bounds that need no setting.
 const (
 	maxContinuations = 8         // CONTINUATION frames of a field section (CVE-2024-27316)
+	maxSettings      = 64        // of one frame: some of them move the windows of all streams
 	maxOut           = 128 << 10 // bytes that wait to be written, beyond which streams wait
 	maxQueued        = 512 << 10 // beyond which nothing more is read, since the client does not read either
 

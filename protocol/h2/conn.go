@@ -94,6 +94,7 @@ func NewConn(link net.Conn, received []byte, config *Config, handle func(*Stream
 	c.written.L = &c.mu
 	c.encoder.init()
 	c.decoder = hpack.NewDecoder(maxTable, c.decoded)
+	c.appendSettings() // here, since GoAway may come before Serve
 	return c
 }
 
@@ -104,7 +105,6 @@ func (c *Conn) Serve() error {
 	c.now = time.Now()
 	c.quiet = c.now
 	c.settingsBy = c.now.Add(c.config.SettingsTimeout)
-	c.appendSettings()
 	c.mu.Unlock()
 	err := c.read()
 	var broken *ConnError
@@ -491,6 +491,9 @@ func (c *Conn) settings(f frame, payload []byte) error {
 		return c.drawIdle()
 	case f.length%6 != 0:
 		return connError(FrameSizeError, "SETTINGS of the wrong size")
+	}
+	if f.length > 6*maxSettings {
+		return connError(EnhanceYourCalm, "too many settings at once")
 	}
 	c.begun = true
 	for ; len(payload) > 0; payload = payload[6:] {

@@ -518,6 +518,70 @@ func TestTableSize(t *testing.T) {
 	}
 }
 
+// What a handler leaves unread is the connection's again once the stream has ended (RFC 9113 §6.9): clients whose uploads are refused
+// must not run out of window for those that are not.
+func TestUnreadContentIsCredited(t *testing.T) {
+	p := newPeer(t, nil, ok)
+	chunk := make([]byte, 16000)
+	window := initialWindow // of the connection, as the client knows it
+	for stream := uint32(1); stream < 400; stream += 2 {
+		p.open(stream, p.post("/"), false)
+		for window < 4*len(chunk) {
+			f := p.await("WINDOW_UPDATE of the connection", func(f http2.Frame) bool {
+				return f.Header().Type == http2.FrameWindowUpdate && f.Header().StreamID == 0
+			})
+			window += int(f.(*http2.WindowUpdateFrame).Increment)
+		}
+		for i := range 4 {
+			if err := p.WriteData(stream, i == 3, chunk); err != nil {
+				t.Fatal(err)
+			}
+			window -= len(chunk)
+		}
+	}
+}
+
+// One frame of SETTINGS may hold 2,730 times INITIAL_WINDOW_SIZE, each of which moves the windows of all streams.
+func TestSettingsAreFew(t *testing.T) {
+	p := newPeer(t, nil, ok)
+	var many []http2.Setting
+	for i := range 100 {
+		many = append(many, http2.Setting{ID: http2.SettingInitialWindowSize, Val: uint32(i)})
+	}
+	p.WriteSettings(many...)
+	p.awaitEnd(EnhanceYourCalm)
+}
+
+// RFC 7541 §4.2: of a table that shrinks and grows between two field sections, the smallest size has to be told too.
+func TestTableShrinksAndGrows(t *testing.T) {
+	p := newPeer(t, nil, ok)
+	p.WriteSettings(http2.Setting{ID: http2.SettingHeaderTableSize, Val: 0})
+	p.WriteSettings(http2.Setting{ID: http2.SettingHeaderTableSize, Val: 4096})
+	p.open(1, p.get("/"), true)
+	f := p.await("HEADERS", func(f http2.Frame) bool { return f.Header().Type == http2.FrameHeaders }).(*http2.HeadersFrame)
+	if want := []byte{0x20, 0x3f, 0xe1, 0x1f}; !bytes.HasPrefix(f.HeaderBlockFragment(), want) {
+		t.Errorf("field section begins with % x", f.HeaderBlockFragment())
+	}
+}
+
+// RFC 9113 §3.4: SETTINGS come first, also of a server that is about to end.
+func TestGoAwayBeforeServe(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	c := NewConn(near, nil, &Config{}, ok)
+	c.GoAway()
+	served := make(chan error, 1)
+	go func() { served <- c.Serve() }()
+	far.SetDeadline(time.Now().Add(20 * time.Second))
+	go io.WriteString(far, Preface)
+	f, err := http2.NewFramer(far, far).ReadFrame()
+	if err != nil || f.Header().Type != http2.FrameSettings {
+		t.Errorf("the first frame is %v, %v", f, err)
+	}
+	far.Close()
+	<-served
+}
+
 func FuzzConn(f *testing.F) {
 	var frames bytes.Buffer
 	framer := http2.NewFramer(&frames, nil)

@@ -24,7 +24,8 @@ type encoder struct {
 	count   int
 	size    int
 	limit   int
-	resized bool // the next field section has to begin with the table's size
+	resized bool // the next field section has to begin with the table's size,
+	least   int  // and before it with the smallest that it had meanwhile
 	name    []byte
 }
 
@@ -40,6 +41,9 @@ func (e *encoder) init() { e.limit = maxTable }
 // even if it stays, since some clients wait for that.
 func (e *encoder) setLimit(limit uint32) {
 	e.limit = int(min(limit, maxTable))
+	if !e.resized || e.limit < e.least {
+		e.least = e.limit
+	}
 	e.resized = true
 	e.evict(e.limit)
 }
@@ -61,6 +65,9 @@ func (e *encoder) forgetOldest() {
 func (e *encoder) begin(dst []byte) []byte {
 	if e.resized {
 		e.resized = false
+		if e.least < e.limit {
+			dst = appendInteger(dst, 0x20, 5, e.least)
+		}
 		dst = appendInteger(dst, 0x20, 5, e.limit) // RFC 7541 §6.3
 	}
 	return dst

@@ -80,9 +80,9 @@ func (c *Conn) section(text []byte) error {
 	case s != nil:
 		return c.trailers(s, text)
 	case ignored: // RFC 9113 §6.8: the client knows that it is not served
-		return c.decode(nil, text)
+		return c.passOver(text)
 	case !fresh && c.dropped.has(f.stream): // RFC 9113 §5.1: the client could not know
-		return c.decode(nil, text)
+		return c.passOver(text)
 	case !fresh:
 		return connError(StreamClosed, "HEADERS on a closed stream") // RFC 9113 §5.1, §5.1.1
 	case c.block.onSelf:
@@ -159,6 +159,16 @@ func (c *Conn) refuse(text []byte, code ErrorCode) error {
 	return c.streamError(c.block.frame.stream, code)
 }
 
+// passOver decompresses a field section of a stream that was reset.
+func (c *Conn) passOver(text []byte) error {
+	if err := c.decode(nil, text); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.drawIdle()
+}
+
 // trailers ends the content of a stream (RFC 9113 §8.1).
 func (c *Conn) trailers(s *Stream, text []byte) error {
 	var trailers section
@@ -170,8 +180,13 @@ func (c *Conn) trailers(s *Stream, text []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.streams[s.id] != s: // it ended meanwhile
+	case c.streams[c.block.frame.stream] == s:
+	case c.dropped.has(c.block.frame.stream): // it was reset meanwhile, and may be another connection's now
 		return nil
+	default:
+		return connError(StreamClosed, "HEADERS on a closed stream")
+	}
+	switch {
 	case s.remoteEnd:
 		return c.streamError(s.id, StreamClosed)
 	case c.block.onSelf, !c.block.frame.has(flagEndStream), trailers.malformed != "", s.left > 0:

@@ -88,6 +88,11 @@ func (c *Conn) run(s *Stream) {
 func (c *Conn) ended(s *Stream) {
 	c.mu.Lock()
 	c.running--
+	if unread := len(s.in) - s.at; unread > 0 { // RFC 9113 §6.9: or the connection would lose it for good
+		s.in, s.at = s.in[:0], 0
+		c.credit(unread)
+		c.flushApart()
+	}
 	switch {
 	case s.err != nil:
 	case s.localEnd && s.remoteEnd:

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"fmt"
+	"math"
 	"testing"
 )
 
@@ -35,7 +36,7 @@ func BenchmarkEncodePublish(b *testing.B) {
 // One QoS 1 message in, acknowledged, and one out, acknowledged: the whole of a connection's work on a message.
 func BenchmarkConn(b *testing.B) {
 	s := newServer(DefaultLimits())
-	s.session.Done = nil
+	s.session.Owner = unbounded{}
 	s.feed(connectPacket(V5, nil))
 	in, p := benchmarkPublish()
 	d := Delivery{Message: NewMessage(&p, epoch), QoS: 1}
@@ -69,9 +70,9 @@ func BenchmarkMatch(b *testing.B) {
 		b.Run(fmt.Sprint(devices), func(b *testing.B) {
 			tree := NewTree[int]()
 			for i := range devices {
-				tree.Subscribe(fmt.Appendf(nil, "fleet/device-%d/commands", i), &Subscription[int]{Subscriber: i})
+				tree.Subscribe(&Subscription[int]{Filter: fmt.Sprintf("fleet/device-%d/commands", i), Subscriber: i})
 			}
-			tree.Subscribe([]byte("fleet/+/telemetry"), &Subscription[int]{Subscriber: -1})
+			tree.Subscribe(&Subscription[int]{Filter: "fleet/+/telemetry", Subscriber: -1})
 			topic := []byte("fleet/device-77/telemetry")
 			var m Matches[int]
 			b.ReportAllocs()
@@ -89,11 +90,11 @@ func TestHotPathDoesNotAllocate(t *testing.T) {
 	packet, p := benchmarkPublish()
 	h, size, _ := ReadHeader(packet)
 	tree := NewTree[int]()
-	tree.Subscribe([]byte("fleet/+/telemetry"), &Subscription[int]{Subscriber: 1})
+	tree.Subscribe(&Subscription[int]{Filter: "fleet/+/telemetry", Subscriber: 1})
 	var decoded Publish
 	var m Matches[int]
 	s := newServer(DefaultLimits())
-	s.session.Done = func(*Delivery, Fate) {}
+	s.session.Owner = unbounded{}
 	s.feed(connectPacket(V5, nil))
 	d := Delivery{Message: NewMessage(&p, epoch), QoS: 1}
 	out, ack := s.sent(), make([]byte, 0, 8)
@@ -123,3 +124,9 @@ func TestHotPathDoesNotAllocate(t *testing.T) {
 		t.Fatalf("%v allocations", n)
 	}
 }
+
+// unbounded is an owner that lets anything wait and hears of nothing.
+type unbounded struct{}
+
+func (unbounded) QueueLimits() (messages, bytes int) { return math.MaxInt, math.MaxInt }
+func (unbounded) Done(Delivery, Fate)                {}

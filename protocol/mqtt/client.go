@@ -62,7 +62,7 @@ type response struct {
 type ReasonError struct {
 	Packet PacketType
 	Reason Reason
-	Text   string // its reason string, if any
+	Text   string // its reason string, if any; of a CONNACK else the server that it refers to
 }
 
 func (e *ReasonError) Error() string {
@@ -150,7 +150,11 @@ func (c *Client) handshake(r *bufio.Reader) error {
 		return err
 	}
 	if c.Connack.Reason != Success {
-		return &ReasonError{CONNACK, c.Connack.Reason, string(c.Connack.Properties.Text(ReasonString))}
+		text := c.Connack.Properties.Text(ReasonString)
+		if text == nil {
+			text = c.Connack.Properties.Text(ServerReference) // §4.13: where to go instead
+		}
+		return &ReasonError{CONNACK, c.Connack.Reason, string(text)}
 	}
 	return nil
 }

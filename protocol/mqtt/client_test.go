@@ -13,8 +13,8 @@ import (
 // every message back to the client that published it, on its response topic if it has one.
 func serve(conn net.Conn) {
 	defer conn.Close()
-	c := NewConn(DefaultLimits())
-	session := &Session{MaxQueued: 10, MaxQueuedBytes: 1 << 20}
+	c := NewConn(new(DefaultLimits()))
+	session := &Session{Owner: newServer(DefaultLimits())}
 	var in Packets
 	buffer := make([]byte, 1000)
 	for !c.Closed() {

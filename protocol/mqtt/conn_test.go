@@ -15,21 +15,28 @@ var epoch = time.Unix(1_700_000_000, 0)
 // subscription, and keeps what it saw.
 type server struct {
 	*Conn
-	in       Packets
-	session  *Session
-	topics   []string // of the PUBLISH packets received
-	events   []Event
-	manual   bool // leave acknowledging to the test
-	err      error
-	fates    []Fate
+	in      Packets
+	session *Session
+	topics  []string // of the PUBLISH packets received
+	events  []Event
+	manual  bool // leave acknowledging to the test
+	err     error
+	fates   []Fate
+
+	maxQueued, maxQueuedBytes int
+
 	accepted bool
+	auth     func(*Connect) // decides about a CONNECT with an authentication method; nil: refused
 }
 
 func newServer(limits Limits) *server {
-	s := &server{Conn: NewConn(limits)}
-	s.session = &Session{MaxQueued: 100, MaxQueuedBytes: 1 << 20, Done: func(_ *Delivery, f Fate) { s.fates = append(s.fates, f) }}
+	s := &server{Conn: NewConn(&limits)}
+	s.session, s.maxQueued, s.maxQueuedBytes = &Session{Owner: s}, 100, 1<<20
 	return s
 }
+
+func (s *server) QueueLimits() (messages, bytes int) { return s.maxQueued, s.maxQueuedBytes }
+func (s *server) Done(_ Delivery, f Fate)            { s.fates = append(s.fates, f) }
 
 func (s *server) feed(b []byte) {
 	s.Feed(b)
@@ -45,8 +52,18 @@ func (s *server) feed(b []byte) {
 		s.events = append(s.events, event)
 		switch event {
 		case ConnectReceived:
+			if s.in.Connect.Properties.Has(AuthenticationMethod) {
+				if s.auth == nil {
+					s.Refuse(BadAuthenticationMethod, "")
+				} else {
+					s.auth(&s.in.Connect)
+				}
+				continue
+			}
 			s.Accept(Acceptance{Session: s.session, SessionPresent: s.accepted}, epoch)
 			s.accepted = true
+		case AuthReceived:
+			s.decide()
 		case PublishReceived:
 			p := &s.in.Publish
 			s.topics = append(s.topics, string(p.Topic))
@@ -124,6 +141,26 @@ func wantPackets(t *testing.T, s *server, want ...string) {
 	}
 }
 
+// wantDisconnect reads a DISCONNECT with the reason, and a text where the reason is a failure; 0: nothing was sent.
+func wantDisconnect(t *testing.T, s *server, want Reason) {
+	t.Helper()
+	out := s.sent()
+	if want == 0 {
+		if len(out) > 0 {
+			t.Fatalf("told the client %x, want nothing", out)
+		}
+		return
+	}
+	h, size, err := ReadHeader(out)
+	if err != nil || h.Type != DISCONNECT || len(out) != size+h.Length {
+		t.Fatalf("told the client %x, want DISCONNECT %v", out, want)
+	}
+	var p Disconnect
+	if err := p.Decode(DISCONNECT, out[size:], V5); err != nil || p.Reason != want || p.Properties.Text(ReasonString) == nil {
+		t.Fatalf("told the client %x (%v), want DISCONNECT %v and why", out, err, want)
+	}
+}
+
 func TestProtocolViolationsEndTheConnection(t *testing.T) {
 	subscriptionID := (&Publish{Topic: []byte("a"), Properties: Properties{SubscriptionIDs: []uint32{1}}}).Append(nil, V5)
 	alias := func(alias uint32, topic string) []byte {
@@ -142,20 +179,23 @@ func TestProtocolViolationsEndTheConnection(t *testing.T) {
 		first  bool // sent instead of CONNECT
 		bytes  []byte
 		want   error
-		out    string // hex of what the version 5 client is told
+		told   Reason // in a DISCONNECT; 0: nothing
 	}{
-		{"MQTT-3.1.0-1", "first packet PINGREQ", true, []byte{0xC0, 0}, ErrNotConnect, ""},
-		{"MQTT-3.1.0-1", "first packet PUBLISH of 1 MiB: judged by its header", true, large, ErrNotConnect, ""},
-		{"MQTT-3.2.2-15", "CONNECT above 64 KiB: judged by its header", true, appendHeader(nil, CONNECT, 0, 64<<10), ErrTooLarge, ""},
-		{"MQTT-3.1.0-2", "second CONNECT", false, connectPacket(V5, nil), ErrSecondConnect, "e00182"},
-		{"MQTT-3.2.2-15", "packet above the maximum: judged by its header", false, large, ErrTooLarge, "e00195"},
-		{"MQTT-3.3.4-6", "subscription identifier from a client", false, subscriptionID, ErrSubscriptionID, "e00182"},
-		{"MQTT-3.3.2-9", "alias above the maximum", false, alias(17, "a"), ErrTopicAlias, "e00194"},
-		{"", "alias that stands for nothing (§3.3.2.3.4)", false, alias(3, ""), ErrTopicAliasUnknown, "e00182"},
-		{"MQTT-3.14.2-2", "session expiry raised from 0 at DISCONNECT", false, disconnect.Append(nil, V5), ErrSessionExpiry, "e00182"},
-		{"MQTT-4.12.0-7", "AUTH without method", false, []byte{0xF0, 0}, ErrAuthNotExpected, "e00182"},
-		{"MQTT-4.13.1-1", "SUBACK from a client", false, []byte{0x90, 4, 0, 1, 0, 0}, ErrDirection, "e00182"},
-		{"MQTT-4.13.1-1", "PINGREQ with a body", false, []byte{0xC0, 1, 0}, ErrTrailing, "e00181"},
+		{"MQTT-3.1.0-1", "first packet PINGREQ", true, []byte{0xC0, 0}, ErrNotConnect, 0},
+		{"MQTT-3.1.0-1", "first packet PUBLISH of 1 MiB: judged by its header", true, large, ErrNotConnect, 0},
+		{"MQTT-3.2.2-15", "CONNECT above 64 KiB: judged by its header", true, appendHeader(nil, CONNECT, 0, 64<<10), ErrTooLarge, 0},
+		{"MQTT-3.1.0-2", "second CONNECT", false, connectPacket(V5, nil), ErrSecondConnect, 0x82},
+		{"MQTT-3.2.2-15", "packet above the maximum: judged by its header", false, large, ErrTooLarge, 0x95},
+		{"MQTT-3.3.4-6", "subscription identifier from a client", false, subscriptionID, ErrSubscriptionID, 0x82},
+		{"MQTT-3.3.2-9", "alias above the maximum", false, alias(17, "a"), ErrTopicAlias, 0x94},
+		{"", "alias that stands for nothing (§3.3.2.3.4)", false, alias(3, ""), ErrTopicAliasUnknown, 0x82},
+		{"MQTT-3.14.2-2", "session expiry raised from 0 at DISCONNECT", false, disconnect.Append(nil, V5), ErrSessionExpiry, 0x82},
+		{"MQTT-4.12.0-7", "AUTH without method", false, []byte{0xF0, 0}, ErrAuthNotExpected, 0x82},
+		{"MQTT-4.13.1-1", "SUBACK from a client", false, []byte{0x90, 4, 0, 1, 0, 0}, ErrDirection, 0x82},
+		{"MQTT-4.13.1-1", "PINGREQ with a body", false, []byte{0xC0, 1, 0}, ErrTrailing, 0x81},
+		{"MQTT-3.2.2-15", "remaining length of 256 MiB: judged by its header", false, unhex(t, "30 ffffff7f"), ErrTooLarge, 0x95},
+		{"MQTT-3.14.2-1", "DISCONNECT with a reason of another packet", false, unhex(t, "e0 01 85"), ErrReason, 0x81},
+		{"MQTT-3.4.2-1", "PUBACK with a reason of another packet", false, unhex(t, "40 03 0001 8e"), ErrReason, 0x81},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -165,15 +205,13 @@ func TestProtocolViolationsEndTheConnection(t *testing.T) {
 				s.sent()
 			}
 			s.feed(test.bytes)
-			if s.err != test.want || s.err.(*Error).Clause != test.clause {
+			if s.err != test.want || test.want != ErrReason && s.err.(*Error).Clause != test.clause {
 				t.Fatalf("got %v, want %v", s.err, test.want)
 			}
 			if !s.Closed() {
 				t.Fatal("not closed")
 			}
-			if out := s.sent(); !bytes.Equal(out, unhex(t, test.out)) {
-				t.Fatalf("told the client %x, want %s", out, test.out)
-			}
+			wantDisconnect(t, s, test.told)
 			s.Feed([]byte{0xC0, 0})
 			if event, err := s.Next(epoch, &s.in); event != NeedMore || err != nil || s.HasOut() {
 				t.Fatal("[MQTT-3.14.4-1] something happened after the end")
@@ -194,7 +232,7 @@ func TestInvalidConnectIsAnsweredInItsVersion(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s := newServer(DefaultLimits())
 			s.feed(unhex(t, test.packet))
-			if s.err == nil || !s.Closed() {
+			if !s.Closed() {
 				t.Fatalf("accepted: %v", s.err)
 			}
 			if out := s.sent(); !bytes.Equal(out, unhex(t, test.out)) {
@@ -229,9 +267,7 @@ func TestKeepAliveDoesNotOverflow(t *testing.T) {
 		if err := s.Tick(limit.Add(1)); err != ErrKeepAlive {
 			t.Fatalf("got %v", err)
 		}
-		if out := s.sent(); !bytes.Equal(out, []byte{0xE0, 1, 0x8D}) {
-			t.Fatalf("told the client %x", out)
-		}
+		wantDisconnect(t, s, KeepAliveTimeout)
 	}
 	if s := connected5(t, nil); !s.Deadline().IsZero() {
 		t.Fatal("keep alive 0 has a deadline")
@@ -423,6 +459,66 @@ func TestOutboundQoS2(t *testing.T) {
 	}
 }
 
+// A version 5 client that uses an identifier twice is told 0x91 and stays connected; one of 3.1.1 breaks the protocol, unless
+// it sends its message again.
+func TestIdentifierInUse(t *testing.T) {
+	s := connected5(t, nil)
+	s.manual = true
+	s.feed(publishPacket(V5, 1, 1, "a", ""))
+	s.feed(publishPacket(V5, 1, 1, "b", ""))
+	s.feed(unhex(t, "82 07 0001 00 0001 61 00"))
+	s.feed(unhex(t, "a2 06 0001 00 0001 61"))
+	s.feed(publishPacket(V5, 2, 2, "c", ""))
+	s.Acknowledge(1, Success, "")
+	s.Acknowledge(2, Success, "")
+	s.feed(publishPacket(V5, 1, 2, "d", "")) // not released yet
+	s.feed(unhex(t, "82 07 0002 00 0001 61 00"))
+	if out := s.sent(); !bytes.Equal(out, unhex(t, "90 04 0001 00 91 b0 04 0001 00 91 40 02 0001 40 03 0001 91 50 02 0002 40 03 0002 91 90 04 0002 00 91")) {
+		t.Fatalf("sent %x", out)
+	}
+	if !slices.Equal(s.topics, []string{"a", "c"}) || s.err != nil {
+		t.Fatalf("topics %q, %v", s.topics, s.err)
+	}
+	s.feed(ackPacket(PUBREL, 2))
+	for id := uint16(3); id < 200; id++ { // the quota is as it was
+		s.feed(publishPacket(V5, 1, id, "e", ""))
+		s.Acknowledge(id, Success, "")
+	}
+	if s.err != nil {
+		t.Fatal(s.err)
+	}
+
+	for _, dup := range []bool{false, true} {
+		s := newServer(DefaultLimits())
+		s.manual = true
+		s.feed(connectPacket(V311, nil))
+		s.feed(publishPacket(V311, 1, 1, "a", ""))
+		again := publishPacket(V311, 1, 1, "a", "")
+		if dup {
+			again[0] |= 8
+		}
+		s.feed(again)
+		if (s.err == nil) != dup || len(s.topics) != 1 {
+			t.Fatalf("3.1.1, DUP %v: %v, topics %q", dup, s.err, s.topics)
+		}
+	}
+}
+
+// [MQTT-2.2.1-3] QoS 2 messages that are never released are bounded; the connection of who goes on ends.
+func TestAllIdentifiersInFlight(t *testing.T) {
+	for _, v := range []Version{V311, V5} {
+		s := newServer(DefaultLimits())
+		s.feed(connectPacket(v, nil))
+		for id := 1; id <= 65535 && s.err == nil; id++ {
+			s.feed(publishPacket(v, 2, uint16(id), "a", ""))
+			s.sent()
+		}
+		if s.err != ErrReceiveMaximum || len(s.session.held().received) > maxReceived {
+			t.Fatalf("%v: %v with %d unreleased", v, s.err, len(s.session.held().received))
+		}
+	}
+}
+
 func TestResumedSessionIsSentAgainInOrder(t *testing.T) {
 	s := connected5(t, nil)
 	s.Deliver(message("1", "x", 1), epoch)
@@ -431,12 +527,12 @@ func TestResumedSessionIsSentAgainInOrder(t *testing.T) {
 	s.feed(ackPacket(PUBREC, 2))
 	s.sent()
 
-	again := &server{Conn: NewConn(DefaultLimits()), session: s.session, accepted: true}
+	again := &server{Conn: NewConn(new(DefaultLimits())), session: s.session, accepted: true}
 	again.session.Enqueue(message("4", "x", 1)) // while away
 	again.feed(connectPacket(V5, func(c *Connect) { c.CleanStart = false }))
 	wantPackets(t, again, "CONNACK", "PUBLISH 1 DUP", "PUBREL", "PUBLISH 3 DUP", "PUBLISH 4") // [MQTT-4.4.0-1] [MQTT-4.6.0-1]
 
-	narrow := &server{Conn: NewConn(DefaultLimits()), session: s.session, accepted: true}
+	narrow := &server{Conn: NewConn(new(DefaultLimits())), session: s.session, accepted: true}
 	narrow.feed(connectPacket(V5, func(c *Connect) { c.Properties.SetNumber(ReceiveMaximum, 1) }))
 	wantPackets(t, narrow, "CONNACK", "PUBLISH 1 DUP", "PUBREL") // [MQTT-3.3.4-10] only PUBLISH waits for the window
 	narrow.feed(ackPacket(PUBACK, 1))
@@ -525,7 +621,7 @@ func TestFullQueuesDropAndCount(t *testing.T) {
 	limits := DefaultLimits()
 	limits.OutSize = 100
 	s := newServer(limits)
-	s.session.MaxQueued, s.session.MaxQueuedBytes = 3, 1000
+	s.maxQueued, s.maxQueuedBytes = 3, 1000
 	s.feed(connectPacket(V5, nil))
 	s.sent()
 	delivered := 0
@@ -608,5 +704,98 @@ func TestScriptsDoNotDependOnHowTheyAreCut(t *testing.T) {
 				same("cut at random", func(left int) int { return 1 + random.IntN(min(left, 40)) })
 			}
 		})
+	}
+}
+
+// Table 2-6: which packets may carry which reason, in both directions.
+func TestReasonCodesOfEachPacket(t *testing.T) {
+	for kind, codes := range map[PacketType]string{
+		CONNACK:    "00 80 81 82 83 84 85 86 87 88 89 8a 8c 90 95 97 99 9a 9b 9c 9d 9f",
+		PUBACK:     "00 10 80 83 87 90 91 97 99",
+		PUBREC:     "00 10 80 83 87 90 91 97 99",
+		PUBREL:     "00 92",
+		PUBCOMP:    "00 92",
+		SUBACK:     "00 01 02 80 83 87 8f 91 97 9e a1 a2",
+		UNSUBACK:   "00 11 80 83 87 8f 91",
+		DISCONNECT: "00 04 80 81 82 83 87 89 8b 8c 8d 8e 8f 90 93 94 95 96 97 98 99 9a 9b 9c 9d 9e 9f a0 a1 a2",
+		AUTH:       "00 18 19",
+	} {
+		allowed := unhex(t, codes)
+		for code := range 256 {
+			if got, want := Reason(code).BelongsTo(kind), bytes.IndexByte(allowed, byte(code)) >= 0; got != want {
+				t.Errorf("%v %v: %v, want %v", kind, Reason(code), got, want)
+			}
+		}
+	}
+}
+
+// What makes an answer too large for the client is left out of it, the answer is not.
+func TestAnswersLeaveOutWhatDoesNotFit(t *testing.T) {
+	long := strings.Repeat("x", 100)
+	small := func(c *Connect) { c.Properties.SetNumber(MaximumPacketSize, 60) }
+	s := newServer(DefaultLimits())
+	s.auth = func(*Connect) {
+		s.Accept(Acceptance{Session: s.session, User: []Pair{{[]byte("k"), []byte(long)}}}, epoch)
+	}
+	s.feed(connectPacket(V5, func(c *Connect) { small(c); withMethod("M")(c) }))
+	var ack Connack
+	if err := ack.Decode(s.sent()[2:], V5); err != nil || ack.Reason != Success || len(ack.Properties.User) > 0 { // [MQTT-3.2.2-20]
+		t.Errorf("accepted with %+v, %v", ack, err)
+	}
+	s = newServer(DefaultLimits())
+	s.auth = func(*Connect) { s.Refuse(Banned, long) }
+	s.feed(connectPacket(V5, func(c *Connect) { small(c); withMethod("M")(c) }))
+	if out := s.sent(); !bytes.Equal(out, []byte{0x20, 3, 0, 0x8A, 0}) { // [MQTT-3.2.2-19]
+		t.Errorf("refused with %x", out)
+	}
+	for qos := byte(1); qos <= 2; qos++ {
+		s = connected5(t, small)
+		s.manual = true
+		s.feed(publishPacket(V5, qos, 1, "a", ""))
+		s.Acknowledge(1, NotAuthorized, long)
+		if out := s.sent(); !bytes.Equal(out, []byte{0x30 + qos<<4, 3, 0, 1, 0x87}) { // [MQTT-3.4.2-2] [MQTT-3.5.2-2]
+			t.Errorf("QoS %d: %x", qos, out)
+		}
+	}
+}
+
+// [MQTT-4.3.3-7] [MQTT-4.3.3-13]: once sent, a message expires no more, and its handshake goes on.
+func TestMessageExpiryEndsWithTheFirstSending(t *testing.T) {
+	s := connected5(t, nil)
+	for qos := byte(1); qos <= 2; qos++ {
+		p := Publish{Topic: []byte("t"), QoS: qos}
+		p.Properties.SetNumber(MessageExpiryInterval, 1)
+		s.Deliver(Delivery{Message: NewMessage(&p, epoch), QoS: qos}, epoch)
+	}
+	s.sent()
+	later := epoch.Add(time.Hour)
+	again := &server{Conn: NewConn(new(DefaultLimits())), session: s.session, accepted: true}
+	again.Feed(connectPacket(V5, func(c *Connect) { c.CleanStart = false }))
+	again.Next(later, &again.in)
+	again.Accept(Acceptance{Session: s.session, SessionPresent: true}, later)
+	if got := packets(t, V5, again.Out(nil, later)); !slices.Equal(got, []string{"CONNACK", "PUBLISH t DUP", "PUBLISH t DUP"}) {
+		t.Fatalf("sent %q", got)
+	}
+	again.feed(ackPacket(PUBREC, 2))
+	wantPackets(t, again, "PUBREL")
+	again.feed(ackPacket(PUBCOMP, 2))
+	if s.session.InFlight() != 1 {
+		t.Fatal("the handshake did not end")
+	}
+}
+
+// [MQTT-4.3.3-9]
+func TestRefusedQoS2FreesItsIdentifier(t *testing.T) {
+	s := connected5(t, nil)
+	s.manual = true
+	for _, topic := range []string{"a", "b"} {
+		s.feed(publishPacket(V5, 2, 5, topic, ""))
+		s.Acknowledge(5, NotAuthorized, "")
+	}
+	if !slices.Equal(s.topics, []string{"a", "b"}) {
+		t.Fatalf("topics %q", s.topics)
+	}
+	if out := s.sent(); !bytes.Equal(out, unhex(t, "50030005 87 50030005 87")) {
+		t.Fatalf("sent %x", out)
 	}
 }

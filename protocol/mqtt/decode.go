@@ -249,10 +249,15 @@ func (p *Connack) Decode(body []byte, v Version) error {
 		return err
 	}
 	if v == V311 {
+		if code > returnNotAuthorized {
+			return ErrReason
+		}
 		p.Reason = reasonFrom311(code)
 		return r.end()
 	}
-	p.Reason = Reason(code)
+	if p.Reason = Reason(code); !p.Reason.BelongsTo(CONNACK) {
+		return ErrReason
+	}
 	if err := p.Properties.decode(&r, CONNACK); err != nil {
 		return err
 	}
@@ -301,7 +306,7 @@ func (p *Ack) Decode(t PacketType, body []byte, v Version) (err error) {
 	if v == V5 && len(r.b) > 0 {
 		p.Reason = Reason(r.b[0])
 		r.b = r.b[1:]
-		if !validAckReason(t, p.Reason) {
+		if !p.Reason.BelongsTo(t) {
 			return ErrReason
 		}
 		if len(r.b) > 0 {
@@ -311,19 +316,6 @@ func (p *Ack) Decode(t PacketType, body []byte, v Version) (err error) {
 		}
 	}
 	return r.end()
-}
-
-// validAckReason enforces tables 3-4 and 3-5 of MQTT 5.
-func validAckReason(t PacketType, r Reason) bool {
-	if t == PUBREL || t == PUBCOMP {
-		return r == Success || r == PacketIdentifierNotFound
-	}
-	switch r {
-	case Success, NoMatchingSubscribers, UnspecifiedError, ImplementationSpecificError, NotAuthorized,
-		TopicNameInvalid, PacketIdentifierInUse, QuotaExceeded, PayloadFormatInvalid:
-		return true
-	}
-	return false
 }
 
 // Decode reads the body of a SUBSCRIBE with at most maxFilters filters.
@@ -418,7 +410,11 @@ func (p *SubAck) Decode(t PacketType, body []byte, v Version) (err error) {
 		return r.end()
 	}
 	for _, code := range r.b {
-		p.Reasons = append(p.Reasons, Reason(code))
+		reason := Reason(code)
+		if !reason.BelongsTo(t) || v == V311 && reason > GrantedQoS2 && reason != UnspecifiedError { // [MQTT-3.9.3-2]
+			return ErrReason
+		}
+		p.Reasons = append(p.Reasons, reason)
 	}
 	if len(p.Reasons) == 0 {
 		return ErrShort
@@ -440,10 +436,7 @@ func (p *Disconnect) Decode(t PacketType, body []byte, v Version) error {
 	if len(r.b) > 0 {
 		p.Reason = Reason(r.b[0])
 		r.b = r.b[1:]
-		if t == AUTH && p.Reason != Success && p.Reason != ContinueAuthentication && p.Reason != Reauthenticate {
-			return ErrReason
-		}
-		if t == DISCONNECT && p.Reason != Success && p.Reason != DisconnectWithWill && !p.Reason.Failed() {
+		if !p.Reason.BelongsTo(t) {
 			return ErrReason
 		}
 		if len(r.b) > 0 {

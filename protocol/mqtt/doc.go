@@ -3,7 +3,7 @@
 //
 // A server feeds received bytes to a Conn and asks for events; what is to be sent collects in Out:
 //
-//	c := mqtt.NewConn(limits)
+//	c := mqtt.NewConn(&limits)
 //	c.Feed(received)
 //	for {
 //		event, err := c.Next(now, packets) // err: the packet broke the protocol; Out holds the last words
@@ -11,7 +11,7 @@
 //			break
 //		}
 //		switch event {
-//		case mqtt.ConnectReceived:       // decide on packets.Connect, then Accept or Refuse
+//		case mqtt.ConnectReceived:       // decide on packets.Connect, then Accept, Challenge or Refuse
 //		case mqtt.PublishReceived:       // store or forward packets.Publish, then Acknowledge
 //		}
 //	}
@@ -21,5 +21,5 @@
 // A Conn has no lock and no clock; whoever owns it provides both.
 //
 // Clauses are cited as in the OASIS standards: [MQTT-3.1.0-1] is the same statement in both versions unless a comment
-// says "3.1.1". Refused: protocol level 3 (MQTT 3.1), and enhanced authentication beyond decoding AUTH.
+// says "3.1.1". Refused: protocol level 3 (MQTT 3.1).
 package mqtt

@@ -66,8 +66,10 @@ var (
 	ErrNoLocalShared     = violation("MQTT-3.8.3-4", "no local on a shared subscription")
 	ErrUnsubscribeEmpty  = violation("MQTT-3.10.3-2", "no topic filter")
 	ErrSessionExpiry     = violation("MQTT-3.14.2-2", "session expiry raised from 0 at DISCONNECT, or sent by a server")
-	ErrAuthNotSupported  = &Error{BadAuthenticationMethod, "MQTT-4.12.0-1", "no enhanced authentication method is supported"}
 	ErrAuthNotExpected   = violation("MQTT-4.12.0-7", "AUTH without an authentication method in CONNECT")
+	ErrAuthOtherMethod   = violation("MQTT-4.12.0-5", "AUTH without the authentication method of CONNECT")
+	ErrAuthReason        = violation("MQTT-4.12.0-3", "AUTH that is due neither as an answer nor as the start of a re-authentication")
+	ErrNotAuth           = violation("MQTT-3.1.2-30", "packet other than AUTH or DISCONNECT before the authentication ended")
 	ErrAckQoS            = violation("MQTT-4.13.1-1", "acknowledgement does not belong to the message's QoS")
 	ErrKeepAlive         = &Error{KeepAliveTimeout, "MQTT-3.1.2-22", "no packet for one and a half keep-alive periods"}
 )

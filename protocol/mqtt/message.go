@@ -16,6 +16,8 @@ type Message struct {
 	// [MQTT-3.3.2-18]: all but topic alias, subscription identifiers and message expiry.
 	Forward []byte
 	Expires time.Time // zero: never
+
+	Whole int // what it counts for against limits in bytes, where that is not its own size: of one that is part of another
 }
 
 // NewMessage copies what receivers need of p. received is when it arrived.
@@ -66,7 +68,12 @@ func (m *Message) Properties(p *Properties) error {
 }
 
 // Size is what the message counts for against limits in bytes.
-func (m *Message) Size() int { return len(m.Topic) + len(m.Payload) + len(m.Forward) }
+func (m *Message) Size() int {
+	if m.Whole > 0 {
+		return m.Whole
+	}
+	return len(m.Topic) + len(m.Payload) + len(m.Forward)
+}
 
 // Expired reports whether the message's expiry has passed [MQTT-3.3.2-5].
 func (m *Message) Expired(now time.Time) bool { return !m.Expires.IsZero() && !now.Before(m.Expires) }
@@ -77,17 +84,21 @@ type Delivery struct {
 	QoS             byte // the lower of the message's and the subscription's [MQTT-3.8.4-8]
 	Retain          bool // the RETAIN flag to send [MQTT-3.3.1-12] [MQTT-3.3.1-13]
 	SubscriptionIDs []uint32
-	Token           uint64 // the owner's own, e.g. a journal position; 0 if unused
+	Token           uint64 // the owner's own, in whose store it is; 0 if it is in none
 }
 
-// size gives the bytes of the whole packet.
-func (d *Delivery) size(v Version, now time.Time) (remaining, properties int) {
-	remaining = stringSize(d.Message.Topic) + len(d.Message.Payload)
+// append writes d as a PUBLISH of at most limit bytes, with the topic or an alias for it (0: none); ok is false, and nothing
+// written, when it does not fit.
+func (d *Delivery) append(dst []byte, v Version, id uint16, dup bool, limit int, now time.Time, topic []byte, alias uint16) (_ []byte, ok bool) {
+	remaining, properties := stringSize(topic)+len(d.Message.Payload), 0
 	if d.QoS > 0 {
 		remaining += 2
 	}
 	if v == V5 {
 		properties = len(d.Message.Forward)
+		if alias != 0 {
+			properties += 3
+		}
 		if !d.Message.Expires.IsZero() {
 			properties += 5
 		}
@@ -96,22 +107,19 @@ func (d *Delivery) size(v Version, now time.Time) (remaining, properties int) {
 		}
 		remaining += varintSize(uint32(properties)) + properties
 	}
-	return remaining, properties
-}
-
-// append writes d as a PUBLISH of at most limit bytes; ok is false, and nothing written, when it does not fit.
-func (d *Delivery) append(dst []byte, v Version, id uint16, dup bool, limit int, now time.Time) (_ []byte, ok bool) {
-	remaining, properties := d.size(v, now)
 	if remaining > maxRemaining || 1+varintSize(uint32(remaining))+remaining > limit {
 		return dst, false
 	}
 	dst = appendHeader(dst, PUBLISH, publishFlags(dup, d.QoS, d.Retain), remaining)
-	dst = appendString(dst, d.Message.Topic)
+	dst = appendString(dst, topic)
 	if d.QoS > 0 {
 		dst = binary.BigEndian.AppendUint16(dst, id)
 	}
 	if v == V5 {
 		dst = appendVarint(dst, uint32(properties))
+		if alias != 0 {
+			dst = binary.BigEndian.AppendUint16(append(dst, byte(TopicAlias)), alias)
+		}
 		if !d.Message.Expires.IsZero() {
 			// The received value minus the time spent here [MQTT-3.3.2-6], rounded up: 0 would be a lie while it lives.
 			left := (d.Message.Expires.Sub(now) + time.Second - 1) / time.Second

@@ -144,6 +144,11 @@ func (p *Properties) Reset() {
 	p.SubscriptionIDs = p.SubscriptionIDs[:0]
 }
 
+// Empty reports whether there is no property.
+func (p *Properties) Empty() bool {
+	return p.present == 0 && len(p.User) == 0 && len(p.SubscriptionIDs) == 0
+}
+
 // Has reports whether the property is there.
 func (p *Properties) Has(id PropertyID) bool { return p.present&(1<<id) != 0 }
 

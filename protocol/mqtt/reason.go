@@ -85,6 +85,38 @@ func (r Reason) String() string {
 	return fmt.Sprintf("reason 0x%02X", byte(r))
 }
 
+// reasonsOf is table 2-6: the packets that may carry each reason code.
+var reasonsOf = func() (table [256]uint16) {
+	set := func(packets uint16, reasons ...Reason) {
+		for _, r := range reasons {
+			table[r] = packets
+		}
+	}
+	answers := in(PUBACK, PUBREC, SUBACK, UNSUBACK)
+	ends := in(CONNACK, DISCONNECT)
+	set(in(CONNACK, PUBREL, PUBCOMP, DISCONNECT, AUTH)|answers, Success)
+	set(in(SUBACK), GrantedQoS1, GrantedQoS2)
+	set(in(UNSUBACK), NoSubscriptionExisted)
+	set(in(PUBACK, PUBREC), NoMatchingSubscribers)
+	set(in(PUBREL, PUBCOMP), PacketIdentifierNotFound)
+	set(in(AUTH), ContinueAuthentication, Reauthenticate)
+	set(ends|answers, UnspecifiedError, ImplementationSpecificError, NotAuthorized)
+	set(answers, PacketIdentifierInUse)
+	set(ends, MalformedPacket, ProtocolViolation, ServerBusy, BadAuthenticationMethod, PacketTooLarge, RetainNotSupported,
+		QoSNotSupported, UseAnotherServer, ServerMoved, ConnectionRateExceeded)
+	set(in(CONNACK), UnsupportedProtocolVersion, ClientIdentifierNotValid, BadUserNameOrPassword, ServerUnavailable, Banned)
+	set(in(DISCONNECT), DisconnectWithWill, ServerShuttingDown, KeepAliveTimeout, SessionTakenOver, ReceiveMaximumExceeded,
+		TopicAliasInvalid, MessageRateTooHigh, AdministrativeAction, MaximumConnectTime)
+	set(ends|in(PUBACK, PUBREC), TopicNameInvalid, PayloadFormatInvalid)
+	set(ends|in(PUBACK, PUBREC, SUBACK), QuotaExceeded)
+	set(in(SUBACK, UNSUBACK, DISCONNECT), TopicFilterInvalid)
+	set(in(SUBACK, DISCONNECT), SharedSubsNotSupported, SubscriptionIDsNotSupported, WildcardSubsNotSupported)
+	return table
+}()
+
+// BelongsTo reports whether a packet of the type may carry the code.
+func (r Reason) BelongsTo(t PacketType) bool { return reasonsOf[r]&(1<<t) != 0 }
+
 // The CONNACK return codes of MQTT 3.1.1, table 3.1.
 const (
 	returnAccepted          = 0x00
@@ -106,8 +138,8 @@ func returnCode311(r Reason) byte {
 		return returnBadClientID
 	case BadUserNameOrPassword:
 		return returnBadCredentials
-	case NotAuthorized, Banned, BadAuthenticationMethod:
-		return returnNotAuthorized
+	case NotAuthorized, Banned, BadAuthenticationMethod, TopicNameInvalid, PayloadFormatInvalid, QoSNotSupported, RetainNotSupported:
+		return returnNotAuthorized // trying again, as the unavailable server suggests, helps none of them
 	}
 	return returnServerUnavailable
 }

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"bytes"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -70,19 +71,34 @@ func SplitShare(b []byte) (group, filter []byte) {
 	return group, filter
 }
 
+// splitShare is SplitShare; group is empty for an ordinary filter.
+func splitShare(s string) (group, filter string) {
+	rest, shared := strings.CutPrefix(s, string(sharePrefix))
+	if !shared {
+		return "", s
+	}
+	group, filter, _ = strings.Cut(rest, "/")
+	return group, filter
+}
+
 // FilterMatches reports whether the filter (without a share prefix) matches the topic name. A wildcard in the first level
 // does not match a topic that begins with "$" [MQTT-4.7.2-1].
 func FilterMatches(filter, topic []byte) bool {
 	if len(topic) > 0 && topic[0] == '$' && len(filter) > 0 && (filter[0] == '+' || filter[0] == '#') {
 		return false
 	}
+	return levelsMatch(filter, topic)
+}
+
+// levelsMatch is FilterMatches for what is left of both behind a level.
+func levelsMatch[F string | []byte](filter F, topic []byte) bool {
 	for {
-		wanted, filterRest, filterMore := bytes.Cut(filter, slash)
+		wanted, filterRest, filterMore := cutLevel(filter)
 		if len(wanted) == 1 && wanted[0] == '#' {
 			return true
 		}
-		level, topicRest, topicMore := bytes.Cut(topic, slash)
-		if !(len(wanted) == 1 && wanted[0] == '+') && !bytes.Equal(wanted, level) {
+		level, topicRest, topicMore := cutLevel(topic)
+		if !(len(wanted) == 1 && wanted[0] == '+') && string(wanted) != string(level) {
 			return false
 		}
 		switch {
@@ -95,4 +111,13 @@ func FilterMatches(filter, topic []byte) bool {
 		}
 		filter, topic = filterRest, topicRest
 	}
+}
+
+func cutLevel[S string | []byte](s S) (level, rest S, more bool) {
+	for i := range len(s) {
+		if s[i] == '/' {
+			return s[:i], s[i+1:], true
+		}
+	}
+	return s, s[len(s):], false
 }

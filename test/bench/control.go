@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -128,12 +130,17 @@ func (n *node) decide(path string) error {
 }
 
 func (n *node) publish(document string) error {
-	request, err := http.NewRequest("POST", "http://"+n.admin+"/api/v1/apis?name="+"bench.yaml", bytes.NewReader([]byte(document)))
+	return n.post("/api/v1/apis?name=bench.yaml", "application/yaml", []byte(document))
+}
+
+// post makes a decision with a body.
+func (n *node) post(path, contentType string, body []byte) error {
+	request, err := http.NewRequest("POST", "http://"+n.admin+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
 	request.Header.Set("Authorization", "Bearer "+n.token)
-	request.Header.Set("Content-Type", "application/yaml")
+	request.Header.Set("Content-Type", contentType)
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return err
@@ -142,7 +149,7 @@ func (n *node) publish(document string) error {
 	if response.StatusCode >= 300 {
 		var text bytes.Buffer
 		text.ReadFrom(response.Body)
-		return fmt.Errorf("publish: %s %s", response.Status, &text)
+		return fmt.Errorf("%s: %s %s", path, response.Status, &text)
 	}
 	return nil
 }

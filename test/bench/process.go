@@ -1,7 +1,11 @@
+//go:build linux
+
 package main
 
 import (
+	"bufio"
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -17,7 +21,9 @@ type bench struct {
 	binary, folder string
 	rounds         int
 	duration       time.Duration
+	cases          string
 	processes      []*exec.Cmd
+	gateways       int // that were started for CoAP
 }
 
 // start runs a server in the background until stopAll.
@@ -86,6 +92,15 @@ func cpu(pid int) (time.Duration, error) {
 	return time.Duration(ticks) * 10 * time.Millisecond, nil
 }
 
+// ownCPU is the CPU time that this process has used.
+func ownCPU() time.Duration {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		panic(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
 func children(pid int) (pids []int) {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
 	for _, field := range strings.Fields(string(text)) {
@@ -119,21 +134,26 @@ func (b *bench) fieldgate(config string, args ...string) (string, error) {
 
 // node is an installation that runs.
 type node struct {
-	config, http, admin, token string
-	process                    *exec.Cmd
+	config, http, https, mqtt, mqtts, coap, coaps, admin, token string
+	process                                                     *exec.Cmd
 }
 
-// node prepares and starts an installation with one upstream.
+// node prepares and starts an installation with one upstream of one address.
 func (b *bench) node(name, upstream string) (*node, error) {
+	return b.nodeWith(name, "addresses: ['http://"+upstream+"']")
+}
+
+// nodeWith prepares and starts an installation with one upstream that has these settings.
+func (b *bench) nodeWith(name, upstream string) (*node, error) {
 	folder := filepath.Join(b.folder, name)
 	if err := os.Mkdir(folder, 0o700); err != nil {
 		return nil, err
 	}
-	n := &node{config: filepath.Join(folder, "fieldgate.yaml"), http: freePort(), admin: freePort()}
+	n := &node{config: filepath.Join(folder, "fieldgate.yaml"), http: freePort(), https: freePort(), mqtt: freePort(), mqtts: freePort(), coap: freePort(), coaps: freePort(), admin: freePort()}
 	if _, err := b.fieldgate(n.config, "init", "--data", filepath.Join(folder, "data")); err != nil {
 		return nil, err
 	}
-	text := fmt.Sprintf("node: bench\ndata: data\nlisten: {http: '%s', mqtt: '%s', coap: 'off', admin: '%s'}\nupstreams: {origin: {addresses: ['http://%s']}}\n", n.http, freePort(), n.admin, upstream)
+	text := fmt.Sprintf("node: bench\ndata: data\nlisten: {http: '%s', https: '%s', mqtt: '%s', mqtts: '%s', coap: '%s', coaps: '%s', admin: '%s'}\ntls: {internal-ca: {names: [localhost]}}\nupstreams: {origin: {%s}}\n", n.http, n.https, n.mqtt, n.mqtts, n.coap, n.coaps, n.admin, upstream)
 	if err := os.WriteFile(n.config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
@@ -149,8 +169,44 @@ func (b *bench) serve(n *node) (err error) {
 	if n.process, err = b.start(b.binary, "serve", "--config", n.config); err != nil {
 		return err
 	}
-	if err := awaitPort(n.http); err != nil {
-		return err
+	for _, address := range []string{n.http, n.mqtt, n.admin} {
+		if err := awaitPort(address); err != nil {
+			return err
+		}
 	}
-	return awaitPort(n.admin)
+	return nil
+}
+
+// plainDevice is a line for the import of a device.
+func plainDevice(number int) string { return fmt.Sprintf("{\"id\":%q}\n", mqttDevice(number)) }
+
+// importFleet adds so many devices, each as its line says, and gives their tokens by number.
+func (b *bench) importFleet(n *node, name string, count int, line func(number int) string) (tokens []string, err error) {
+	var fleet strings.Builder
+	for i := range count {
+		fleet.WriteString(line(i))
+	}
+	devices := filepath.Join(b.folder, name+".ndjson")
+	if err := os.WriteFile(devices, []byte(fleet.String()), 0o600); err != nil {
+		return nil, err
+	}
+	if _, err := b.fieldgate(n.config, "device", "import", devices, "--tokens", devices+".tokens"); err != nil {
+		return nil, err
+	}
+	file, err := os.Open(devices + ".tokens")
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		var line struct{ Token string }
+		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+			return nil, err
+		}
+		tokens = append(tokens, line.Token)
+	}
+	if len(tokens) != count {
+		return nil, fmt.Errorf("%d tokens were printed", len(tokens))
+	}
+	return tokens, nil
 }

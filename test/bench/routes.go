@@ -1,6 +1,10 @@
+//go:build linux
+
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -101,6 +105,7 @@ func (b *bench) reload() error {
 	}{
 		{"nothing is published", func() (time.Duration, error) { time.Sleep(b.duration); return 0, nil }},
 		{"1,000 contracts are published one by one", func() (time.Duration, error) { return n.publishAll(0, contracts, publishers) }},
+		{"1,000 are replaced at once", func() (time.Duration, error) { return n.replaceAll(contracts) }},
 		{"one more is published", func() (time.Duration, error) { return n.publishAll(contracts, contracts+1, 1) }},
 	} {
 		var took time.Duration
@@ -130,6 +135,28 @@ func (b *bench) reload() error {
 	}
 	fmt.Printf("| the process starts with all of them | %v | |\n", start.Round(time.Millisecond))
 	return nil
+}
+
+// replaceAll gives each of the contracts a third route, with one request, and takes the time until the gateway answers by all of them.
+func (n *node) replaceAll(contracts int) (time.Duration, error) {
+	var lines bytes.Buffer
+	encoder := json.NewEncoder(&lines)
+	for i := range contracts {
+		name := fmt.Sprint("many", i)
+		if err := encoder.Encode(map[string]string{"name": name, "document": document(name, 3)}); err != nil {
+			return 0, err
+		}
+	}
+	began := time.Now()
+	if err := n.post("/api/v1/imports/apis", "application/x-ndjson", lines.Bytes()); err != nil {
+		return 0, err
+	}
+	for i := range contracts {
+		if err := n.await(fmt.Sprintf("/many%d/2/x", i), 200); err != nil {
+			return 0, err
+		}
+	}
+	return time.Since(began), nil
 }
 
 // publishAll publishes contracts of two routes, several at a time, and takes the time until the gateway answers by all of them.

@@ -1,7 +1,10 @@
+//go:build linux
+
 package main
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -71,9 +74,11 @@ func (b *bench) websockets() error {
 		name, path string
 		contract   string
 		files      uint64 // that each costs the gateway
-	}{{"passed through", "/plain", webSocketContract, 2}, {"passed through, messages checked", "/checked", webSocketContract, 2},
-		{"subscribed to a topic", "/bench/readings", subscriptionContract, 1}} {
-		n, err := b.node("websocket"+filepath.Base(kind.path), origin)
+		secure     bool
+	}{{"passed through", "/plain", webSocketContract, 2, false}, {"passed through, messages checked", "/checked", webSocketContract, 2, false},
+		{"subscribed to a topic", "/bench/readings", subscriptionContract, 1, false},
+		{"passed through, client over TLS", "/plain", webSocketContract, 2, true}, {"subscribed over TLS", "/bench/readings", subscriptionContract, 1, true}} {
+		n, err := b.node(fmt.Sprintf("websocket-%s-%v", filepath.Base(kind.path), kind.secure), origin)
 		if err != nil {
 			return err
 		}
@@ -85,7 +90,11 @@ func (b *bench) websockets() error {
 			return err
 		}
 		count := min(idleWebSockets, int((files.Cur-spareFiles)/kind.files))
-		if err := idle(kind.name, n, kind.path, count); err != nil {
+		address := n.http
+		if kind.secure {
+			address = n.https
+		}
+		if err := idle(kind.name, n, address, kind.path, kind.secure, count); err != nil {
 			return fmt.Errorf("%s: %w", kind.name, err)
 		}
 	}
@@ -94,17 +103,17 @@ func (b *bench) websockets() error {
 }
 
 // idle opens WebSockets and prints what they cost.
-func idle(name string, n *node, path string, count int) error {
+func idle(name string, n *node, address, path string, secure bool, count int) error {
 	nothing := func() error { return nil }
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end) && hold(n.http, path, 1, nothing) != nil; { // until the gateway has the contract
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end) && hold(address, path, secure, 1, nothing) != nil; { // until the gateway has the contract
 		time.Sleep(10 * time.Millisecond)
 	}
-	if err := hold(n.http, path, 200, nothing); err != nil { // what is needed once is there
+	if err := hold(address, path, secure, 200, nothing); err != nil { // what is needed once is there
 		return err
 	}
 	time.Sleep(settleIdle)
 	before := resident(n.process.Process.Pid)
-	return hold(n.http, path, count, func() error {
+	return hold(address, path, secure, count, func() error {
 		time.Sleep(settleIdle)
 		after := resident(n.process.Process.Pid)
 		fmt.Printf("| %s | %d | %.1f | %.1f | %.2f |\n", name, count, before, after, (after-before)*1000/float64(count))
@@ -113,7 +122,7 @@ func idle(name string, n *node, path string, count int) error {
 }
 
 // hold opens WebSockets, one after the other, and keeps them while do runs.
-func hold(address, path string, count int, do func() error) error {
+func hold(address, path string, secure bool, count int, do func() error) error {
 	links := make([]net.Conn, 0, count)
 	defer func() {
 		for _, link := range links {
@@ -127,6 +136,9 @@ func hold(address, path string, count int, do func() error) error {
 		link, err := dialer.Dial("tcp", address)
 		if err != nil {
 			return fmt.Errorf("connection %d: %w", i, err)
+		}
+		if secure {
+			link = tls.Client(link, &tls.Config{InsecureSkipVerify: true}) // whose certificate it is says nothing about memory
 		}
 		links = append(links, link)
 		if _, err := io.WriteString(link, request); err != nil {

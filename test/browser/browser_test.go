@@ -26,7 +26,7 @@ const (
 	// patience bounds every wait for something that has to happen. It is no measurement: on a slow machine it happens later.
 	patience = time.Minute
 	// journeyLimit bounds one journey, which waits for many things.
-	journeyLimit = 5 * time.Minute
+	journeyLimit = 10 * time.Minute
 
 	screenshots = "screenshots" // kept for people to look at, not committed
 	ownerName   = "ana"         // as in harness.mjs
@@ -69,7 +69,7 @@ func TestOwnInstallation(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
 	n.start()
-	for _, name := range []string{"sign-in", "first-exchange", "upstreams"} {
+	for _, name := range []string{"sign-in", "first-exchange", "upstreams", "mqtt", "coap"} {
 		t.Run(name, func(t *testing.T) { n.journey(t, name) })
 	}
 	if testing.Short() {
@@ -120,9 +120,9 @@ func newNode(t *testing.T) *node {
 	n.run("init", "--data", n.data)
 	admin := port.Free(t, "tcp")
 	n.console = "http://" + admin
-	text := fmt.Sprintf("node: n1\ndata: data\nlisten: {http: '%s', mqtt: '%s', coap: '%s', admin: '%s'}\nupstreams:\n  ingest: {addresses: ['http://%s']}\n"+
+	text := fmt.Sprintf("node: n1\ndata: data\nlisten: {http: '%s', mqtt: '%s', coap: '%s', coaps: '%s', admin: '%s'}\nupstreams:\n  ingest: {addresses: ['http://%s']}\n"+
 		"  therapy: {discover: {registered: true}, health: {tcp: true, interval: 200ms, unhealthy: 1, healthy: 1}}\n",
-		port.Free(t, "tcp"), port.Free(t, "tcp"), port.Free(t, "udp"), admin, service.Listener.Addr())
+		port.Free(t, "tcp"), port.Free(t, "tcp"), port.Free(t, "udp"), port.Free(t, "udp"), admin, service.Listener.Addr())
 	if err := os.WriteFile(n.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +277,7 @@ func (n *node) journey(t *testing.T, name string) {
 	ctx, cancel := context.WithTimeout(t.Context(), journeyLimit)
 	defer cancel()
 	command := exec.CommandContext(ctx, "node", name+".mjs")
-	command.Env = append(os.Environ(), "BROWSER="+chromium(t), "CONSOLE="+n.console, "CONFIG="+n.config, "CONTROL="+server.URL, "FIELDGATE="+build(t),
+	command.Env = append(os.Environ(), "TMPDIR="+t.TempDir(), "BROWSER="+chromium(t), "CONSOLE="+n.console, "CONFIG="+n.config, "CONTROL="+server.URL, "FIELDGATE="+build(t),
 		"OPERATOR_TOKEN="+strings.TrimSpace(string(operatorToken)), "OWNER_COOKIE="+n.cookie,
 		fmt.Sprintf("PATIENCE=%d", patience.Milliseconds()), "SCREENSHOTS="+folder)
 	output, err := command.CombinedOutput()

@@ -50,6 +50,25 @@ journey("contracts", async (browser) => {
   await see(page, "valve is as it was before");
   assert.notEqual(await stateOf("valve"), "active");
 
+  at("a change of its rules is read before it is published, and afterwards");
+  const limited = (count) => valve.replace("operationId: getLevel", `operationId: getLevel\n      x-fieldgate: {policies: [{rate: ${count}/min}, {cache: {ttl: 30s}}]}`);
+  const choose = async (text) => {
+    await page.goto(`${CONSOLE}/apis/publish`);
+    await page.getByLabel("A contract", { exact: true }).setInputFiles({ name: "valve.yaml", mimeType: "application/yaml", buffer: Buffer.from(text) });
+  };
+  await choose(limited(6));
+  await button(page, "Publish").click();
+  await see(page, "valve 1.0.0 is live");
+  await choose(limited(9));
+  await page.getByRole("list", { name: "Rules of getLevel that change" }).getByText("rate: at most 9 calls a minute by device (was: at most 6 calls a minute by device)").waitFor();
+  await inspect(page, "publish-rules");
+  await button(page, "Publish").click();
+  await page.getByRole("button", { name: "Rules of getLevel, and how to call it" }).filter({ visible: true }).click();
+  const rules = page.getByRole("list", { name: "Rules of getLevel" }).filter({ visible: true });
+  await rules.getByText("At most 9 calls a minute by device.").waitFor();
+  await rules.getByText("Answers are kept 30 s, unless their service says otherwise, one for each caller.").waitFor();
+  await inspect(page, "api-rules");
+
   at("retire, and undo");
   await page.goto(`${CONSOLE}/apis/meter`);
   await see(page, /is active/);

@@ -1,6 +1,11 @@
 // A device and an app get their credentials once, and these work at once; revoking is for good and asks for the name.
 import assert from "node:assert/strict";
-import { at, button, CONSOLE, eventually, inspect, journey, listener, see, visit } from "./harness.mjs";
+import { execFile } from "node:child_process";
+import { mkdtemp, readFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { at, button, CONSOLE, eventually, gone, inspect, journey, listener, see, visit } from "./harness.mjs";
 
 journey("credentials", async (browser) => {
   const gateway = `http://${await listener("http")}`;
@@ -31,6 +36,48 @@ journey("credentials", async (browser) => {
   await page.goto(`${CONSOLE}/devices/window-7`);
   await see(page, /^Active/);
   assert.ok(!(await page.content()).includes(token));
+
+  at("a pre-shared key is made and shown once");
+  await button(page, "Set a key").click();
+  await dialog.getByLabel(/^Identity/).fill("meter-0007");
+  await dialog.getByLabel(/^Key/).fill("00");
+  await button(dialog, "Set the key").click();
+  await eventually("a whole key is demanded", () => dialog.locator('[aria-invalid="true"]').count());
+  await inspect(page, "device-psk");
+  await dialog.getByLabel(/^Key/).fill("");
+  await button(dialog, "Set the key").click();
+  const psk = await secret("key", /^[0-9a-f]{64}$/, 1);
+  await inspect(page, "device-psk-made");
+  await button(dialog, "Done").click();
+  await see(page, "meter-0007");
+  assert.ok(!(await page.content()).includes(psk));
+
+  at("a certificate is registered, without the key that stands beside it");
+  await button(page, "Register one").click();
+  await button(dialog, "Register the certificate").click();
+  await see(page, /There is no certificate in it/);
+  const folder = await mkdtemp(join(tmpdir(), "certificate-"));
+  const pem = join(folder, "device.pem");
+  await promisify(execFile)("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "20", "-subj", "/O=Windows Inc./CN=serial 4711",
+    "-keyout", pem, "-out", join(folder, "certificate.pem")]);
+  const both = (await readFile(pem, "utf8")) + (await readFile(join(folder, "certificate.pem"), "utf8"));
+  await dialog.getByLabel("PEM file").setInputFiles({ name: "device.pem", mimeType: "application/x-pem-file", buffer: Buffer.from(both) });
+  await eventually("the file is read", async () => /^-----BEGIN CERTIFICATE-----/.test(await dialog.getByLabel(/^Certificate/).inputValue()));
+  await inspect(page, "device-certificate");
+  const [sent] = await Promise.all([page.waitForRequest((request) => request.method() === "POST"), button(dialog, "Register the certificate").click()]);
+  assert.match(sent.postData(), /BEGIN CERTIFICATE/);
+  assert.ok(!sent.postData().includes("PRIVATE KEY"));
+  await see(page, "CN=serial 4711,O=Windows Inc.");
+  await inspect(page, "device-credentials");
+
+  at("both are removed, after a question");
+  await button(page, "Remove the certificate").click();
+  await inspect(page, "device-certificate-remove");
+  await button(dialog, "Remove the certificate").click();
+  await gone(page, "CN=serial 4711,O=Windows Inc.");
+  await button(page, "Remove the pre-shared key").click();
+  await button(dialog, "Remove the key").click();
+  await button(page, "Set a key").waitFor(); // the decisions name its identity still
 
   at("revoking asks for the name, and cuts it off at once");
   await button(page, "Revoke").click();
@@ -74,13 +121,13 @@ journey("credentials", async (browser) => {
   assert.deepEqual([await ask("visitor", key), await ask("visitor", another)], [401, 401]);
 
   /** What the dialog shows, copied by its button. */
-  async function secret(what) {
+  async function secret(what, form = /^fg[a-z]_\w{20,}$/, at = 0) {
     await see(page, `Copy the ${what} now: it is shown only this once.`);
     await button(dialog, "Copy").first().click();
     await see(page, "Copied");
     const copied = await page.evaluate(() => navigator.clipboard.readText());
-    assert.match(copied, /^fg[a-z]_\w{20,}$/);
-    assert.equal(await dialog.locator("code").first().innerText(), copied);
+    assert.match(copied, form);
+    assert.equal(await dialog.locator("code").nth(at).innerText(), copied);
     return copied;
   }
 });

@@ -1,6 +1,6 @@
 // Palette and keys; and the address is the state: back and forward keep it, and whoever opens a link sees the same.
 import assert from "node:assert/strict";
-import { admin, at, button, CONSOLE, eventually, gone, heading, journey, press, see, visit } from "./harness.mjs";
+import { admin, at, button, CONSOLE, eventually, gone, heading, journey, lead, press, see, visit } from "./harness.mjs";
 
 journey("getting-around", async (browser) => {
   const page = await visit(browser);
@@ -32,13 +32,11 @@ journey("getting-around", async (browser) => {
 
   at("two keys lead to each page");
   for (const [key, name] of [["n", "Now"], ["a", "APIs"], ["d", "Devices"], ["p", "Apps"], ["t", "Traffic"], ["s", "Settings"]]) {
-    await press(page, "g", key);
-    await heading(page, name).first().waitFor();
+    await lead(page, key, name);
   }
 
   at("filter, range and drawer are in the address");
-  await press(page, "g", "d");
-  await heading(page, "Devices").waitFor();
+  await lead(page, "d", "Devices");
   await button(page, /Time range/).click();
   await page.getByRole("menuitemradio", { name: "Last 1 hour" }).click();
   await address("range=1h");

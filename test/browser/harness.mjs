@@ -23,7 +23,8 @@ let step = "beginning";
 const contexts = [];
 const consoleLog = [];
 const wrong = []; // what the browser complained about, requests to elsewhere, and what an inspection found
-const expected = []; // patterns of console errors that belong to the journey
+// Patterns of console errors that belong to the journey; and tests beside it make network interfaces, which ends what a browser is asking for.
+const expected = [/net::ERR_NETWORK_CHANGED/];
 
 /** Runs one journey, and says where it ended when it fails. */
 export async function journey(name, tell) {
@@ -104,6 +105,15 @@ export async function press(page, ...keys) {
   }
 }
 
+/** Presses g and a key until the page that they lead to is there: on a busy machine the second may come too late to belong to the first. */
+export async function lead(page, key, title) {
+  await eventually(`g ${key} leads to ${title}`, async () => {
+    await press(page, "g");
+    await page.keyboard.press(key);
+    return heading(page, title).first().waitFor({ timeout: 5_000 }).then(() => true, () => false);
+  });
+}
+
 /** Presses Tab until the focus is on what is called so. */
 export async function tabTo(page, name, key = "Tab") {
   for (let i = 0; i < 300; i++) {
@@ -157,13 +167,13 @@ export async function listener(name) {
   return listeners.find((l) => l.name === name).address;
 }
 
-/** Holds on every page, in both themes, wide and narrow: nothing that axe-core knows to be wrong, no sideways scrolling. Keeps screenshots. */
+/** Holds on every page, wide and narrow, and dark: nothing that axe-core knows to be wrong, no sideways scrolling. Keeps screenshots. */
 export async function inspect(page, name) {
   const before = step;
   if (!(await page.evaluate(() => "axe" in window))) await page.evaluate(axe);
-  for (const [size, viewport] of [["1440", wide], ["390", narrow]]) {
+  for (const [size, viewport, themes] of [["1440", wide, ["light", "dark"]], ["390", narrow, ["light"]]]) {
     await page.setViewportSize(viewport);
-    for (const colorScheme of ["light", "dark"]) {
+    for (const colorScheme of themes) {
       at(`${before}: ${name}, ${colorScheme}, ${size} px`);
       await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
       await settled(page);

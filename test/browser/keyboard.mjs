@@ -1,7 +1,7 @@
 // The keyboard alone: sign in, publish a contract, see its traffic, open an exchange, quarantine that device, undo it.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { admin, at, eventually, examples, expect, gone, heading, journey, owner, press, see, tabTo, visit } from "./harness.mjs";
+import { admin, at, eventually, examples, expect, gone, heading, journey, owner, lead, press, see, tabTo, visit } from "./harness.mjs";
 
 journey("keyboard", async (browser) => {
   expect(/status of 401 .*\/api\/v1\/session\b/); // before the sign-in
@@ -15,8 +15,7 @@ journey("keyboard", async (browser) => {
   await heading(page, "Now").waitFor();
 
   at("publish a contract from a file");
-  await press(page, "g", "a");
-  await heading(page, "APIs").waitFor();
+  await lead(page, "a", "APIs");
   await press(page, "n");
   await see(page, "Choose a file");
   await tabTo(page, "Choose a file");

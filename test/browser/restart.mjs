@@ -10,6 +10,7 @@ journey("restart", async (browser) => {
   await page.getByLabel("Password").fill(owner.password);
   await page.keyboard.press("Enter");
   await see(page, "Devices online");
+  await page.locator("canvas").first().waitFor(); // the program of the charts is loaded when it is needed
   const traffic = await page.context().newPage();
   await traffic.goto(new URL("/traffic", page.url()).href);
   await see(traffic, /^Live$/);

@@ -18,6 +18,7 @@ import (
 	client "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"fieldgate/test/halt"
 	"fieldgate/test/port"
 )
 
@@ -123,7 +124,7 @@ func (c *Cluster) Kill(i int) {
 }
 
 // Pause stops a server as a machine that hangs does: its connections stay open. Continue undoes it.
-func (c *Cluster) Pause(i int) { c.servers[i].process.Process.Signal(syscall.SIGSTOP) }
+func (c *Cluster) Pause(i int) { halt.Stop(c.tb, c.servers[i].process.Process.Pid) }
 
 // Continue undoes Pause.
 func (c *Cluster) Continue(i int) { c.servers[i].process.Process.Signal(syscall.SIGCONT) }

@@ -93,7 +93,8 @@ func fieldgateBefore(t testing.TB, service string) (address string) {
 
 type nowhere struct{}
 
-func (nowhere) Add(*fieldgate.Record) {}
+func (nowhere) Add(*fieldgate.Record) uint64                    { return 0 }
+func (nowhere) Fold(uint64, time.Duration, uint64, uint64) bool { return false }
 
 // nginxBefore is an nginx that passes everything on to that address.
 func nginxBefore(t testing.TB, service string) (address string) {

@@ -30,6 +30,8 @@ const touched: Record<string, readonly string[]> = {
   session: ["sessions"],
   capture: ["captures"],
   target: ["upstreams"],
+  "mqtt-session": ["mqtt"],
+  retained: ["mqtt"],
 };
 
 export class EventFeed {

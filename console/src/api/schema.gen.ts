@@ -123,7 +123,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * What traffic says that needs a look: most severe and newest first
+         * What traffic says that needs a look: what goes on first, of it the most severe and newest
          * @description Filter keys: `severity`, `finding`, `api`, `version`, `operation`; a word searches in API and operation.
          */
         get: operations["listFindings"];
@@ -568,6 +568,29 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/imports/apis": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Publishes many contracts in one decision, or shows what that would do
+         * @description Each line is a NamedDocument: at most 2,000 lines, 8 MiB in a document and 64 MiB in all. All documents become live at
+         *     once or none does: with one that is refused nothing is changed, and the answer has the findings of all of them, by
+         *     422 where one is no valid contract and by 409 where they claim routes of other APIs or of each other. APIs may exchange
+         *     their routes. Two documents of one version are refused, and so are two versions of an API on the same routes.
+         */
+        post: operations["publishApis"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/imports/devices": {
         parameters: {
             query?: never;
@@ -582,7 +605,7 @@ export interface paths {
          * @description Each line is a NewDevice. With `mode=good` lines that are refused do not hold up the others; with `mode=all` nothing is
          *     registered unless every line is good. The answer is a stream of ImportLine: one for each device (with its token) or
          *     refused line, in the order of the lines and only after it was stored, progress now and then, and a summary at the end. An
-         *     answer that ends without a summary was cut off. With `mode=all` all devices are registered then or none: once all lines are
+         *     answer that ends without a summary was cut off. Pre-shared keys (`psk`) are taken with `mode=good`. With `mode=all` all devices are registered then or none: once all lines are
          *     checked and the first device is told, the others follow, though without tokens, which have to be issued anew.
          */
         post: operations["importDevices"];
@@ -631,6 +654,98 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/devices/{device}/psk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                device: components["parameters"]["DeviceInPath"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Sets the pre-shared key of a device; sessions that were made by the one before end
+         * @description By it and its identity the device makes DTLS sessions (RFC 4279). Without `key` one is made. Revoked devices get none (409), nor do
+         *     those of a node that lacks the secrets key of the installation.
+         */
+        put: operations["setDevicePsk"];
+        post?: never;
+        /** Removes the pre-shared key of a device; sessions that were made by it end */
+        delete: operations["removeDevicePsk"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/devices/{device}/oscore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                device: components["parameters"]["DeviceInPath"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Sets the OSCORE context of a device, in place of the one before
+         * @description By it the device protects CoAP messages from end to end (RFC 8613). Without `context` one is made. Revoked devices get none (409), nor do
+         *     those of a node that lacks the secrets key of the installation.
+         */
+        put: operations["setDeviceOscore"];
+        post?: never;
+        /** Removes the OSCORE context of a device; observations by it end */
+        delete: operations["removeDeviceOscore"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/devices/{device}/certificates": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                device: components["parameters"]["DeviceInPath"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Registers a certificate for a device
+         * @description Whoever shows it in a TLS or DTLS handshake, and has its private key, is the device, whatever names stand in it and whoever has
+         *     issued it. At most four; one that is another device's is refused (409).
+         */
+        post: operations["addDeviceCertificate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/devices/{device}/certificates/{fingerprint}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                device: components["parameters"]["DeviceInPath"];
+                /** @description SHA-256 of the certificate's DER form. */
+                fingerprint: string;
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Removes a certificate of a device; connections that were made with it end */
+        delete: operations["removeDeviceCertificate"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/devices/{device}/revoke": {
         parameters: {
             query?: never;
@@ -642,7 +757,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Shuts a device out for good; its tokens are deleted */
+        /** Shuts a device out for good; its tokens, pre-shared key and certificates are deleted */
         post: operations["revokeDevice"];
         delete?: never;
         options?: never;
@@ -682,6 +797,95 @@ export interface paths {
         put?: never;
         /** Ends a quarantine */
         post: operations["releaseDevice"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/devices/{device}/requests": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                device: components["parameters"]["DeviceInPath"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Sends a request to a device over CoAP and answers with what it says
+         * @description The gateway that heard the device last sends it, once. The device must have registered with the resource directory of a gateway.
+         *     A device that does not answer within `timeoutSeconds` is a conflict that says so; what was asked may have been carried out.
+         */
+        post: operations["askDevice"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/devices/{device}/commands": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                device: components["parameters"]["DeviceInPath"];
+            };
+            cookie?: never;
+        };
+        /** Commands that wait for a device, and what has become of the newest, without what they carry; the newest first */
+        get: operations["listDeviceCommands"];
+        put?: never;
+        /**
+         * Keeps a request until the device is heard
+         * @description At most 16 wait for a device, with bodies of 64 KiB together. They are sent in their order when the device registers, renews its
+         *     registration or sends anything else. One whose method is not idempotent is sent once at the most.
+         */
+        post: operations["queueDeviceCommand"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/devices/{device}/commands/{command}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                device: components["parameters"]["DeviceInPath"];
+                /** @description Id of the command. */
+                command: components["parameters"]["CommandInPath"];
+            };
+            cookie?: never;
+        };
+        /** One command of a device, with the answer */
+        get: operations["getDeviceCommand"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/devices/{device}/commands/{command}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                device: components["parameters"]["DeviceInPath"];
+                /** @description Id of the command. */
+                command: components["parameters"]["CommandInPath"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Cancels a command that has not been sent */
+        post: operations["cancelDeviceCommand"];
         delete?: never;
         options?: never;
         head?: never;
@@ -830,6 +1034,277 @@ export interface paths {
         post?: never;
         /** Takes a registered address out at once */
         delete: operations["removeTarget"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/mqtt/sessions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * MQTT sessions of all gateways, in the order of their client ids
+         * @description The gateways are asked at this moment; `missing` names those that did not answer, whose sessions are not listed. Filter keys:
+         *     `client`, `principal`, `kind`, `device` (a principal of kind device), `node`, `state` (`connected` or `away`), `version` (`3.1.1` or `5`;
+         *     of those that are connected), `keepalive` (seconds), `source`, `queue` (`waiting` where messages wait or are in flight, or `empty`),
+         *     `subscription` (a topic filter as it was subscribed to), `since` (connected or away, not longer); a word searches in client and principal.
+         */
+        get: operations["listMqttSessions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/mqtt/sessions/{mqttSession}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The `id` of a session in lists. */
+                mqttSession: components["parameters"]["MqttSessionInPath"];
+            };
+            cookie?: never;
+        };
+        /** One session with its subscriptions, its queue, what is in flight, and its will */
+        get: operations["getMqttSession"];
+        put?: never;
+        post?: never;
+        /**
+         * Closes a session's connection and forgets its subscriptions and the messages that wait in it
+         * @description Its will is published, as MQTT demands of a session that ends. It cannot be undone. It stands in the audit log.
+         */
+        delete: operations["endMqttSession"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/mqtt/sessions/{mqttSession}/disconnect": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The `id` of a session in lists. */
+                mqttSession: components["parameters"]["MqttSessionInPath"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Closes a session's connection; the session stays
+         * @description A version 5 client is told that it is an administrative action (0x98). Nothing keeps it from connecting again: quarantine the device for
+         *     that. It stands in the audit log.
+         */
+        post: operations["disconnectMqttSession"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/coap/peers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * CoAP peers of all gateways, in the order of their addresses
+         * @description The gateways are asked at this moment; `missing` names those that did not answer. Filter keys: `source`, `principal`, `kind`, `device` (a principal of
+         *     kind device), `listener` (such as `coap`), `node`, `observes`, `transfers`, `verified`, `session` (`yes` or `no`), `credential` (`token`, `psk`, `certificate` or
+         *     `none`), `since` (heard, not longer ago); a word searches in source and principal.
+         */
+        get: operations["listCoapPeers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/coap/peers/{coapPeer}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The `id` of a peer in lists. */
+                coapPeer: components["parameters"]["CoapPeerInPath"];
+            };
+            cookie?: never;
+        };
+        /** One peer with its observations and the bodies that are on their way */
+        get: operations["getCoapPeer"];
+        put?: never;
+        post?: never;
+        /**
+         * Ends the DTLS session or the connection of a peer
+         * @description Its client is told so, and its observations end. Nothing keeps it from coming again. A peer without session (UDP) is refused with 409. It stands in
+         *     the audit log.
+         */
+        delete: operations["endCoapSession"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/coap/observations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Observations of all gateways, in the order of the addresses of those who observe
+         * @description Filter keys: `path`, and those of peers that say who it is.
+         */
+        get: operations["listCoapObservations"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/coap/observations/{coapObservation}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The `id` of an observation in lists. */
+                coapObservation: string;
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Ends an observation
+         * @description Its client is told 5.03 (Service Unavailable). Nothing keeps it from observing again. It stands in the audit log.
+         */
+        delete: operations["endCoapObservation"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/coap/transfers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Bodies that are on their way in blocks, in the order of the addresses of the peers
+         * @description Filter keys: `path`, `direction` (`up`, from the peer, or `down`), and those of peers that say who it is.
+         */
+        get: operations["listCoapTransfers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/mqtt/topics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One level of the tree of topics, with messages a second and retained messages
+         * @description Topics are those that have a retained message, and those on which messages were published since somebody has looked: gateways count
+         *     messages by topic only meanwhile, and for a minute after. Ask again to get rates. Topics of which a level is a parameter that the contract
+         *     says is secret are not listed, nor those that begin with `$`.
+         */
+        get: operations["listTopics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/mqtt/retained": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Retained messages in the order of their topics, without what they carry */
+        get: operations["listRetained"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/mqtt/retained/message": {
+        parameters: {
+            query: {
+                /** @description A topic, without wildcards. */
+                topic: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A retained message with what it carries
+         * @description Values that the contract says are secret are taken out before they leave the gateway; where no contract explains the topic, or its
+         *     contract forbids captures, there is a note instead of the payload. It stands in the audit log that somebody looked.
+         */
+        get: operations["getRetained"];
+        put?: never;
+        post?: never;
+        /**
+         * Deletes a retained message on all gateways
+         * @description Subscribers hear an empty message, as if a publisher had deleted it (MQTT 5 section 3.3.1.3). It stands in the audit log.
+         */
+        delete: operations["deleteRetained"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/mqtt/messages/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Messages as they are published, as server-sent events
+         * @description An event `message` carries a LiveMessage; an event `left-out` carries `{"count": n}` when n messages were not sent, because a gateway
+         *     sends at most 100 a second or this reader was too slow; an event `listening` carries `{"nodes": [...], "missing": [...]}`: which
+         *     gateways listen, and which do not answer, whenever that changes. What messages carry follows the rules of retained messages. Answers to requests are for their caller and not heard.
+         *     Comments keep the connection alive. It ends when the session or token ends. That somebody listens stands in the audit log.
+         */
+        get: operations["streamMessages"];
+        put?: never;
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -1097,10 +1572,30 @@ export interface components {
              */
             snapshot?: number;
         };
+        NamedDocument: {
+            /** @description The document's file name, used in findings; the number of the line where it is missing. */
+            name?: string;
+            /** @description An OpenAPI 3.1 or 3.0, AsyncAPI 3 or pass-through document. */
+            document: string;
+        };
+        /** @description What publishing many documents does, or did. */
+        Publication: {
+            /** @description One for each document, in their order. */
+            plans: components["schemas"]["Plan"][];
+            /** @description False for a dry run and where everything is published already. */
+            applied: boolean;
+            /**
+             * Format: int64
+             * @description The version of the snapshot that gateways take over.
+             */
+            snapshot?: number;
+        };
         OperationChange: {
             id: string;
             /** @enum {string} */
             change: "added" | "changed" | "unchanged" | "removed";
+            /** @description What becomes of the policies and conditions of a changed operation, a sentence each. */
+            rules?: string[];
         };
         ApiPage: {
             items: components["schemas"]["Api"][];
@@ -1206,11 +1701,15 @@ export interface components {
             mqtt?: string;
             /** @description Empty where the operation is answered from its examples or ends at the broker. */
             upstream?: string;
+            /** @description No gateway has the upstream. */
+            upstreamMissing?: boolean;
             /** @description No credential is needed. */
             anonymous: boolean;
             passThrough?: boolean;
             kinds?: string[];
             scopes?: string[];
+            /** @description What holds for its calls besides payloads and credentials: limits, conditions and policies, a sentence each. */
+            rules?: string[];
         };
         /**
          * @example {
@@ -1223,6 +1722,8 @@ export interface components {
             id: components["schemas"]["Identifier"];
             model?: string;
             firmware?: string;
+            /** @description With a key. */
+            psk?: components["schemas"]["NewPsk"];
         };
         DeviceUpdate: {
             model?: string;
@@ -1271,11 +1772,175 @@ export interface components {
             firmware?: string;
             /** @description How many tokens are valid. */
             tokens: number;
+            /** @description By which the device names its pre-shared key; empty if it has none. */
+            pskIdentity?: string;
+            /** @description By which the device names its OSCORE context; absent if it has none. */
+            oscore?: components["schemas"]["OscoreIds"];
+            /** @description Those that are registered for the device, the oldest first. */
+            certificates?: components["schemas"]["DeviceCertificate"][];
             presence?: components["schemas"]["Presence"];
+            /** @description Only where one device is shown. */
+            registration?: components["schemas"]["DeviceRegistration"];
             /** Format: date-time */
             createdAt: string;
             /** Format: date-time */
             updatedAt: string;
+        };
+        DeviceCertificate: {
+            /** @description SHA-256 of its DER form in hexadecimal. */
+            fingerprint: string;
+            subject: string;
+            /** Format: date-time */
+            notBefore: string;
+            /** Format: date-time */
+            notAfter: string;
+            /** Format: date-time */
+            addedAt: string;
+        };
+        /**
+         * @example {
+         *       "identity": "meter-0007",
+         *       "key": "000102030405060708090a0b0c0d0e0f"
+         *     }
+         */
+        NewPsk: {
+            /** @description By which the device names the key in a handshake, at most 128 bytes of UTF-8; its id, if it is left out. No two devices have the same. */
+            identity?: string;
+            /** @description 16 to 64 bytes in hexadecimal. */
+            key?: string;
+        };
+        DeviceWithPsk: {
+            device: components["schemas"]["Device"];
+            identity: string;
+            /** @description Shown only once; it is kept sealed. */
+            key: string;
+        };
+        NewOscore: {
+            context?: components["schemas"]["OscoreContext"];
+        };
+        /** @description An OSCORE security context with AES-CCM-16-64-128 and HKDF SHA-256, as the device has it, in hexadecimal. */
+        OscoreContext: {
+            /** @description 16 to 64 bytes. */
+            masterSecret: string;
+            /** @description At most 64 bytes. */
+            masterSalt?: string;
+            /** @description At most 64 bytes; none, if it is left out. */
+            idContext?: string;
+            /** @description Of the device, at most 7 bytes; with the same id context no two devices have the same. */
+            senderId: string;
+            /** @description Of the gateway, at most 7 bytes, another one than the device's. */
+            recipientId: string;
+        };
+        DeviceWithOscore: {
+            device: components["schemas"]["Device"];
+            context: components["schemas"]["OscoreContext"];
+        };
+        OscoreIds: {
+            /** @description Of the device, in hexadecimal. */
+            senderId: string;
+            idContext?: string;
+        };
+        NewCertificate: {
+            /** @description In PEM form, without its chain and without its private key. */
+            certificate: string;
+        };
+        /** @description What a device has registered with the resource directory of a gateway (RFC 9176), and where it is reached. */
+        DeviceRegistration: {
+            /** @description The gateway that reaches it. */
+            node: string;
+            /** @description The listener: `coap`, `coaps`, `coap-tcp` and so on. */
+            transport: string;
+            /** @description Where it was heard last, with the port. */
+            address: string;
+            /** @description Where it serves, if that is not where it was heard. */
+            base?: string;
+            sector?: string;
+            /** Format: date-time */
+            since: string;
+            /** Format: date-time */
+            updatedAt: string;
+            /** Format: int64 */
+            lifetimeSeconds: number;
+            /**
+             * Format: int64
+             * @description Until it ends, unless it is renewed.
+             */
+            leftSeconds: number;
+            /** @description It is reached only after it was heard. */
+            sleeps?: boolean;
+            /** @description Further ones, such as `lwm2m=1.1`. */
+            parameters?: string[];
+            /** @description What it offers, in link format (RFC 6690). */
+            links: string;
+        };
+        DeviceRequest: {
+            /** @description GET, POST, PUT, DELETE, FETCH, PATCH or IPATCH. */
+            method: string;
+            /** @description Such as `/3/0/13`, percent-encoded. */
+            path: string;
+            query?: string;
+            /** @description Media type of the body. */
+            contentType?: string;
+            /** @description Media type that the answer is to have. */
+            accept?: string;
+            /** Format: byte */
+            body?: string;
+            /**
+             * @description 1 to 120.
+             * @default 30
+             */
+            timeoutSeconds: number;
+        };
+        NewDeviceCommand: {
+            request: components["schemas"]["DeviceRequest"];
+            /**
+             * Format: int64
+             * @description How long it waits: 1 s to 7 days.
+             */
+            waitSeconds: number;
+            /** @description It may be sent again when no answer came. Default: as its method. */
+            idempotent?: boolean;
+        };
+        DeviceReply: {
+            /** @description CoAP's, such as 2.05. */
+            code: string;
+            /** @description In HTTP's numbers. */
+            status: number;
+            contentType?: string;
+            /**
+             * Format: byte
+             * @description Of the answer to a command its first 1,024 bytes, and only where one command is shown.
+             */
+            body?: string;
+            /** @description Of the whole body. */
+            bytes: number;
+            location?: string;
+        };
+        DeviceCommand: {
+            id: string;
+            /** @description Who asked, such as `app a1` or `operator ann`. */
+            by: string;
+            /** @description API, version and operation, where an operation of a contract was called. */
+            operation?: string;
+            method: string;
+            path: string;
+            query?: string;
+            /** Format: date-time */
+            queuedAt: string;
+            /**
+             * Format: int64
+             * @description That it may still wait.
+             */
+            leftSeconds: number;
+            /**
+             * @description `answered`: see the reply. `rejected`: with a Reset, or an answer that cannot be read. `unanswered`: it may have been carried out, and is not sent again.
+             * @enum {string}
+             */
+            state: "queued" | "sent" | "answered" | "rejected" | "unanswered" | "expired" | "cancelled";
+            attempts: number;
+            /** Format: date-time */
+            changedAt: string;
+            reply?: components["schemas"]["DeviceReply"];
         };
         DeviceWithToken: {
             device: components["schemas"]["Device"];
@@ -1402,9 +2067,10 @@ export interface components {
             failures: number;
             /**
              * Format: double
-             * @description Milliseconds to the head of an answer, a mean that decays over 10 s.
+             * @description Milliseconds to the head of an answer, a mean of about the last 10 s; 0 after a minute without one.
              */
             latency: number;
+            load: components["schemas"]["UpstreamLoad"];
             /** @description Some gateway takes addresses that services register. */
             registered: boolean;
             /** @description Of discovery, or of TLS files, on some gateway. */
@@ -1428,6 +2094,60 @@ export interface components {
              * @description When discovery last gave an answer that counts.
              */
             discoveredAt?: string;
+            load: components["schemas"]["UpstreamLoad"];
+        };
+        /** @description What was done besides plain calls, and what was refused, since the gateways started. */
+        UpstreamLoad: {
+            /**
+             * Format: int64
+             * @description Calls that count against a limit of them.
+             */
+            underWay: number;
+            /**
+             * Format: int64
+             * @description The adaptive limit, as it is now; 0: there is none.
+             */
+            limit: number;
+            shed: components["schemas"]["ShedCalls"];
+            /**
+             * Format: int64
+             * @description That were made.
+             */
+            retries: number;
+            /**
+             * Format: int64
+             * @description Retries and hedges beyond the budget.
+             */
+            retriesRefused: number;
+            /**
+             * Format: int64
+             * @description Second calls beside a slow one.
+             */
+            hedges: number;
+            /**
+             * Format: int64
+             * @description Of the hedges: their answer came first.
+             */
+            hedgesWon: number;
+            /**
+             * Format: int64
+             * @description Copies of requests under way.
+             */
+            mirroring: number;
+            /**
+             * Format: int64
+             * @description Copies that were not sent, because too many were under way.
+             */
+            mirrorsDropped: number;
+        };
+        /** @description Calls that were refused beyond a limit, by the priority of the operation. */
+        ShedCalls: {
+            /** Format: int64 */
+            critical: number;
+            /** Format: int64 */
+            normal: number;
+            /** Format: int64 */
+            background: number;
         };
         UpstreamAddress: {
             address: string;
@@ -1480,6 +2200,291 @@ export interface components {
             /** @description Of the connections. */
             idle: number;
         };
+        /** @description What a client has at a gateway, connected or not. */
+        MqttSession: {
+            id: string;
+            /** @description MQTT client identifier. */
+            client: string;
+            /** @description device, app, anonymous or foreign. */
+            kind: string;
+            /** @description The device or app; empty for one that nobody has identified. */
+            principal: string;
+            /** @description The gateway. */
+            node: string;
+            connected: boolean;
+            /**
+             * Format: date-time
+             * @description It is connected, or away; absent where a restart of the gateway has forgotten it.
+             */
+            since?: string;
+            /** @description Of MQTT: `3.1.1` or `5`; absent while it is away. */
+            version?: string;
+            /** @description Seconds; absent while it is away, or where there is none. */
+            keepAlive?: number;
+            /** @description Address and port of the connection. */
+            source?: string;
+            /**
+             * Format: int64
+             * @description How long it outlives its connection; 4294967295: for ever.
+             */
+            expirySeconds: number;
+            /** @description It is on disk, and outlives a restart of the gateway. */
+            kept: boolean;
+            subscriptions: number;
+            /** @description Messages that wait for it. */
+            queued: number;
+            /** Format: int64 */
+            queuedBytes: number;
+            /** @description Messages that were sent to it and not acknowledged. */
+            inFlight: number;
+        };
+        MqttSessionDetail: {
+            session: components["schemas"]["MqttSession"];
+            subscriptions: components["schemas"]["MqttSubscription"][];
+            subscriptionsNotShown?: number;
+            /** @description In flight, the oldest first, 100 at the most. */
+            messages: components["schemas"]["MqttInFlight"][];
+            /** @description QoS 2 messages that it has sent, and not released yet. */
+            receiving?: number;
+            will?: components["schemas"]["MqttWill"];
+            /** @description Of `queued`; what comes beyond is dropped and counted. */
+            maxQueued: number;
+            /** Format: int64 */
+            maxQueuedBytes: number;
+            missing: components["schemas"]["MissingGateways"];
+        };
+        MqttSubscription: {
+            filter: string;
+            qos: number;
+            noLocal?: boolean;
+            retainAsPublished?: boolean;
+            /**
+             * Format: int64
+             * @description Subscription identifier; absent where it has none.
+             */
+            id?: number;
+            /** @description Contracts no longer let it in: nothing is delivered until they do again. */
+            mute?: boolean;
+        };
+        MqttInFlight: {
+            /** @description Packet identifier. */
+            id: number;
+            topic: string;
+            qos: number;
+            /** Format: int64 */
+            bytes: number;
+            /** @description QoS 2: the client has received it, and was told so. */
+            released?: boolean;
+        };
+        /** @description What is published when the client goes without a word. */
+        MqttWill: {
+            topic: string;
+            qos: number;
+            retain: boolean;
+            /** Format: int64 */
+            delaySeconds: number;
+            /** Format: int64 */
+            bytes: number;
+        };
+        /** @description Gateways that did not answer; what they have is not part of this. */
+        MissingGateways: string[];
+        /** @description On which gateways a decision was carried out. */
+        GatewayOutcome: {
+            nodes: string[];
+            missing: components["schemas"]["MissingGateways"];
+        };
+        CoapPeer: {
+            id: string;
+            /** @description Address and port. */
+            source: string;
+            /** @description What it came by, as in the settings: `coap`, `coaps`, … */
+            listener: string;
+            /** @description The gateway. */
+            node: string;
+            /** @description `device`, `app` or `foreign`; absent where it has not shown who it is. */
+            kind?: string;
+            /** @description Who sent its newest request that was identified. */
+            principal?: string;
+            /** @description How it has shown who it is: `token`, `psk` or `certificate`; absent where it has not. */
+            credential?: string;
+            /**
+             * Format: date-time
+             * @description When its last request came, or any record of its DTLS session.
+             */
+            heardAt?: string;
+            /**
+             * Format: date-time
+             * @description When its DTLS session or its connection began; absent where it has neither.
+             */
+            openedAt?: string;
+            /** @description Of DTLS or TLS, such as `TLS_PSK_WITH_AES_128_CCM_8`; absent where there is none, and of WebSockets. */
+            cipher?: string;
+            /** @description Its DTLS session has a Connection ID (RFC 9146): it goes on when the address changes. */
+            connectionId: boolean;
+            /** @description Its address is known to be its own. */
+            verified: boolean;
+            /** @description Of it that are not answered yet. */
+            requests: number;
+            /** @description Of the gateway to it that are not answered yet. */
+            calls: number;
+            observations: number;
+            /** @description Bodies on their way in blocks. */
+            transfers: number;
+        };
+        CoapPeerPage: {
+            items: components["schemas"]["CoapPeer"][];
+            next?: string;
+            missing: components["schemas"]["MissingGateways"];
+        };
+        CoapPeerDetail: {
+            peer: components["schemas"]["CoapPeer"];
+            observations: components["schemas"]["CoapObservation"][];
+            transfers: components["schemas"]["CoapTransfer"][];
+        };
+        CoapObservation: {
+            id: string;
+            /** @description The `id` of the peer. */
+            peer: string;
+            /** @description Address and port. */
+            source: string;
+            /** @description What it came by, as in the settings: `coap`, `coaps`, … */
+            listener: string;
+            /** @description The gateway. */
+            node: string;
+            /** @description `device`, `app` or `foreign`; absent where it has not shown who it is. */
+            kind?: string;
+            principal?: string;
+            /** @description Without its query; the route of the contract where a part of it is secret. */
+            path: string;
+            /** Format: date-time */
+            since: string;
+            /** @description Notifications. */
+            sent: number;
+            /** @description The newest notification is not acknowledged yet. */
+            waiting: boolean;
+        };
+        CoapObservationPage: {
+            items: components["schemas"]["CoapObservation"][];
+            next?: string;
+            missing: components["schemas"]["MissingGateways"];
+        };
+        CoapTransfer: {
+            /** @description The `id` of the peer. */
+            peer: string;
+            /** @description Address and port. */
+            source: string;
+            /** @description What it came by, as in the settings: `coap`, `coaps`, … */
+            listener: string;
+            /** @description The gateway. */
+            node: string;
+            /** @description `device`, `app` or `foreign`; absent where it has not shown who it is. */
+            kind?: string;
+            principal?: string;
+            method: string;
+            path: string;
+            /** @description From the peer; otherwise to it. */
+            upload: boolean;
+            /**
+             * Format: int64
+             * @description That have come, or have been asked for.
+             */
+            bytes: number;
+            /**
+             * Format: int64
+             * @description Of the body; absent where the peer has not said.
+             */
+            size?: number;
+            /**
+             * Format: date-time
+             * @description When the last block came or went.
+             */
+            usedAt: string;
+        };
+        CoapTransferPage: {
+            items: components["schemas"]["CoapTransfer"][];
+            next?: string;
+            missing: components["schemas"]["MissingGateways"];
+        };
+        MqttSessionPage: {
+            items: components["schemas"]["MqttSession"][];
+            next?: string;
+            missing: components["schemas"]["MissingGateways"];
+        };
+        /** @description A level of the tree of topics with all below it. */
+        Topic: {
+            level: string;
+            /** @description With the levels above; with a `/` behind it, it is the prefix of what is below. */
+            topic: string;
+            /**
+             * Format: double
+             * @description Messages on it and below it.
+             */
+            perSecond: number;
+            /** @description Messages on it and below it; of several gateways, the most that one has. */
+            retained: number;
+            /** @description Topics below it that are known; of several gateways, the most that one knows. */
+            below: number;
+            /** @description `retained` and `below` are at the least so many: a gateway reads no more than 20,000 retained messages for a page. */
+            atLeast?: boolean;
+            /** @description It is a topic itself, not only a level of others. */
+            published: boolean;
+        };
+        TopicPage: {
+            items: components["schemas"]["Topic"][];
+            next?: string;
+            missing: components["schemas"]["MissingGateways"];
+            /**
+             * Format: double
+             * @description Over which the gateway that has counted for the shortest time has counted; 0: counting has just begun.
+             */
+            countedSeconds: number;
+            /**
+             * Format: double
+             * @description Messages on topics beyond the 10,000 that a gateway counts.
+             */
+            othersPerSecond: number;
+        };
+        Retained: {
+            topic: string;
+            qos: number;
+            /** Format: int64 */
+            bytes: number;
+            contentType?: string;
+            /** @description Who published it; absent where nobody knows. */
+            principal?: string;
+            client?: string;
+            /** Format: date-time */
+            publishedAt?: string;
+            /** Format: date-time */
+            expiresAt?: string;
+            /** @description The gateways that have it. Where they differ the newest is shown. */
+            nodes: string[];
+        };
+        RetainedPage: {
+            items: components["schemas"]["Retained"][];
+            next?: string;
+            missing: components["schemas"]["MissingGateways"];
+        };
+        RetainedDetail: {
+            message: components["schemas"]["Retained"];
+            content: components["schemas"]["CapturedMessage"];
+            missing: components["schemas"]["MissingGateways"];
+        };
+        LiveMessage: {
+            node: string;
+            /** @description Empty where a level of it is secret. */
+            topic: string;
+            qos: number;
+            retain: boolean;
+            /** Format: int64 */
+            bytes: number;
+            contentType?: string;
+            principal?: string;
+            client?: string;
+            /** Format: date-time */
+            publishedAt?: string;
+            content: components["schemas"]["CapturedMessage"];
+        };
         UpstreamPage: {
             items: components["schemas"]["Upstream"][];
             next?: string;
@@ -1531,7 +2536,8 @@ export interface components {
             next?: string;
         };
         /**
-         * @description What one exchange left behind. It holds no payload and no secret.
+         * @description What one exchange left behind, or several that one caller made within a moment and that differ in nothing but time and bytes: at
+         *     thousands a second these share a record. It holds no payload and no secret.
          * @example {
          *       "time": "2026-11-22T18:11:05Z",
          *       "instance": "n1-mc3k2a-2s",
@@ -1548,6 +2554,7 @@ export interface components {
          *       "detail": "/temp /properties/temp/maximum",
          *       "principal": "d7",
          *       "kind": "device",
+         *       "exchanges": 1,
          *       "bytesIn": 45,
          *       "bytesOut": 0,
          *       "durationMicros": 180
@@ -1574,7 +2581,7 @@ export interface components {
             operation?: string;
             /** @description The path or topic as it came */
             route?: string;
-            /** @description Where and what an invalid payload breaks. */
+            /** @description Where and what an invalid payload breaks, or how a request breaks its protocol. */
             detail?: string;
             principal?: string;
             /** @description device, app, anonymous or foreign. */
@@ -1583,9 +2590,20 @@ export interface components {
             firmware?: string;
             /** @description Address without port. */
             source?: string;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description How many it stands for. Time and duration are those of the first.
+             */
+            exchanges: number;
+            /**
+             * Format: int64
+             * @description In all exchanges that it stands for.
+             */
             bytesIn: number;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description Likewise.
+             */
             bytesOut: number;
             /** Format: int64 */
             durationMicros: number;
@@ -1772,7 +2790,13 @@ export interface components {
         };
         Finding: {
             finding: components["schemas"]["FindingName"];
+            /** @description How much it needs somebody now; what does not go on is a notice. */
             severity: components["schemas"]["Severity"];
+            /**
+             * @description ongoing: seen within the last 5 minutes; over: not since; not-served: its version is retired or superseded since.
+             * @enum {string}
+             */
+            state: "ongoing" | "over" | "not-served";
             /** @description Empty where no contract explains the exchanges. */
             api: string;
             version: string;
@@ -2044,6 +3068,125 @@ export interface components {
             certificates?: components["schemas"]["Certificate"][];
             /** @description Absent where none is written. */
             accessLog?: components["schemas"]["AccessLog"];
+            cache: components["schemas"]["AnswerCache"];
+            /** @description Its listeners for CoAP. */
+            coap?: components["schemas"]["CoapListener"][];
+            /** @description Absent where it does not listen for CoAP over DTLS. */
+            dtls?: components["schemas"]["DtlsState"];
+        };
+        /** @description How one CoAP listener of a gateway stands. What is not now is counted since the gateway started. */
+        CoapListener: {
+            /** @description `coap`, `coap-on-ramp`, `coaps`, `coap-tcp`, `coaps-tcp` or `coap-ws`. */
+            name: string;
+            /** @description Absent of WebSockets, which come to the listeners of HTTP. */
+            address?: string;
+            /** @description Known now; of connections open. */
+            peers: number;
+            /** @description Now. */
+            observations: number;
+            /**
+             * Format: int64
+             * @description That bodies in blocks take now.
+             */
+            transferBytes: number;
+            /**
+             * Format: int64
+             * @description Messages.
+             */
+            received: number;
+            /**
+             * Format: int64
+             * @description Messages that are none.
+             */
+            malformed: number;
+            /**
+             * Format: int64
+             * @description Requests answered 5.03, and connections closed, because a limit was reached.
+             */
+            refused: number;
+            /**
+             * Format: int64
+             * @description Answers cut down, or challenged, for peers whose address is not verified.
+             */
+            limited: number;
+        };
+        /** @description How a gateway stands with CoAP clients that come by DTLS. What is not now is counted since it started. */
+        DtlsState: {
+            /** @description Now. */
+            sessions: number;
+            /** @description Handshakes, now. */
+            unfinished: number;
+            /**
+             * Format: int64
+             * @description That were finished.
+             */
+            handshakes: number;
+            /** @description Handshakes that were refused, by reason; those of which there was one at least. */
+            refused: components["schemas"]["DtlsRefusals"][];
+            /**
+             * Format: int64
+             * @description Datagrams of nobody who is known, and records that were forged or repeated.
+             */
+            discarded: number;
+            /**
+             * Format: int64
+             * @description Sessions that went on from another address.
+             */
+            moved: number;
+            /**
+             * Format: int64
+             * @description Sessions that were silent for too long.
+             */
+            expired: number;
+            /**
+             * Format: int64
+             * @description Sessions that had to make room.
+             */
+            evicted: number;
+        };
+        DtlsRefusals: {
+            /** @enum {string} */
+            reason: "full" | "source" | "unknown" | "key" | "certificate" | "owner" | "timeout" | "other";
+            /** Format: int64 */
+            count: number;
+        };
+        /** @description What a gateway's cache of answers has done since it started, and what is in it. */
+        AnswerCache: {
+            /**
+             * Format: int64
+             * @description Requests that it answered.
+             */
+            hits: number;
+            /**
+             * Format: int64
+             * @description Of the hits: with an answer that was being revalidated.
+             */
+            stale: number;
+            /**
+             * Format: int64
+             * @description Requests that might have been answered from it and went to a service.
+             */
+            misses: number;
+            /**
+             * Format: int64
+             * @description Answers that a service found to hold still.
+             */
+            revalidated: number;
+            /**
+             * Format: int64
+             * @description Answers that had to make room.
+             */
+            evicted: number;
+            /**
+             * Format: int64
+             * @description Answers stored now.
+             */
+            entries: number;
+            /**
+             * Format: int64
+             * @description That they take.
+             */
+            bytes: number;
         };
         Certificate: {
             /** @description Host names and addresses that it is for. */
@@ -2076,8 +3219,10 @@ export interface components {
             problem?: string;
         };
         Warning: {
+            /** @description bad: callers fail, or something is lost, now; else warning. */
+            severity: components["schemas"]["Severity"];
             /** @enum {string} */
-            code: "pass-through" | "unauthenticated-operations" | "unknown-upstream" | "undocumented-traffic" | "deprecated-past-sunset" | "records-lost" | "gateway-behind" | "unclaimed" | "upstream" | "circuit" | "certificate" | "access-log";
+            code: "pass-through" | "unauthenticated-operations" | "unknown-upstream" | "undocumented-traffic" | "deprecated-past-sunset" | "records-lost" | "gateway-behind" | "unclaimed" | "upstream" | "circuit" | "overload" | "certificate" | "access-log" | "mqtt-store" | "secrets-key";
             message: string;
             remedy: string;
             api?: string;
@@ -2366,6 +3511,15 @@ export interface components {
                 "application/json": components["schemas"]["Target"];
             };
         };
+        /** @description It is done on the gateways that had it. */
+        OutcomeAnswer: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["GatewayOutcome"];
+            };
+        };
     };
     parameters: {
         /** @description The `next` of the page before. */
@@ -2374,6 +3528,8 @@ export interface components {
         Limit: number;
         ApiInPath: components["schemas"]["Identifier"];
         VersionInPath: string;
+        /** @description Id of the command. */
+        CommandInPath: string;
         DeviceInPath: components["schemas"]["Identifier"];
         AppInPath: components["schemas"]["Identifier"];
         UpstreamInPath: components["schemas"]["Identifier"];
@@ -2384,6 +3540,14 @@ export interface components {
         /** @description The id of a token, never the token itself. */
         TokenInPath: components["schemas"]["Identifier"];
         CaptureInPath: components["schemas"]["Identifier"];
+        /** @description The `id` of a session in lists. */
+        MqttSessionInPath: string;
+        /** @description The `id` of a peer in lists. */
+        CoapPeerInPath: string;
+        /** @description For the audit log. */
+        ReasonInQuery: string;
+        /** @description An MQTT topic filter, such as `plant/+/temperature`; empty: `#`, which is all topics but those that begin with `$`. */
+        TopicFilter: string;
         /** @description The name that problem details gave to the exchange. */
         InstanceInPath: string;
         /** @description See Filters above. */
@@ -2413,6 +3577,8 @@ export type SchemaFindingName = components['schemas']['FindingName'];
 export type SchemaProblem = components['schemas']['Problem'];
 export type SchemaContractFinding = components['schemas']['ContractFinding'];
 export type SchemaPlan = components['schemas']['Plan'];
+export type SchemaNamedDocument = components['schemas']['NamedDocument'];
+export type SchemaPublication = components['schemas']['Publication'];
 export type SchemaOperationChange = components['schemas']['OperationChange'];
 export type SchemaApiPage = components['schemas']['ApiPage'];
 export type SchemaApi = components['schemas']['Api'];
@@ -2426,6 +3592,19 @@ export type SchemaDeviceUpdate = components['schemas']['DeviceUpdate'];
 export type SchemaReason = components['schemas']['Reason'];
 export type SchemaPresence = components['schemas']['Presence'];
 export type SchemaDevice = components['schemas']['Device'];
+export type SchemaDeviceCertificate = components['schemas']['DeviceCertificate'];
+export type SchemaNewPsk = components['schemas']['NewPsk'];
+export type SchemaDeviceWithPsk = components['schemas']['DeviceWithPsk'];
+export type SchemaNewOscore = components['schemas']['NewOscore'];
+export type SchemaOscoreContext = components['schemas']['OscoreContext'];
+export type SchemaDeviceWithOscore = components['schemas']['DeviceWithOscore'];
+export type SchemaOscoreIds = components['schemas']['OscoreIds'];
+export type SchemaNewCertificate = components['schemas']['NewCertificate'];
+export type SchemaDeviceRegistration = components['schemas']['DeviceRegistration'];
+export type SchemaDeviceRequest = components['schemas']['DeviceRequest'];
+export type SchemaNewDeviceCommand = components['schemas']['NewDeviceCommand'];
+export type SchemaDeviceReply = components['schemas']['DeviceReply'];
+export type SchemaDeviceCommand = components['schemas']['DeviceCommand'];
 export type SchemaDeviceWithToken = components['schemas']['DeviceWithToken'];
 export type SchemaImportLine = components['schemas']['ImportLine'];
 export type SchemaDevicePage = components['schemas']['DevicePage'];
@@ -2437,8 +3616,31 @@ export type SchemaAppPage = components['schemas']['AppPage'];
 export type SchemaCircuitState = components['schemas']['CircuitState'];
 export type SchemaUpstream = components['schemas']['Upstream'];
 export type SchemaUpstreamGateway = components['schemas']['UpstreamGateway'];
+export type SchemaUpstreamLoad = components['schemas']['UpstreamLoad'];
+export type SchemaShedCalls = components['schemas']['ShedCalls'];
 export type SchemaUpstreamAddress = components['schemas']['UpstreamAddress'];
 export type SchemaAddressState = components['schemas']['AddressState'];
+export type SchemaMqttSession = components['schemas']['MqttSession'];
+export type SchemaMqttSessionDetail = components['schemas']['MqttSessionDetail'];
+export type SchemaMqttSubscription = components['schemas']['MqttSubscription'];
+export type SchemaMqttInFlight = components['schemas']['MqttInFlight'];
+export type SchemaMqttWill = components['schemas']['MqttWill'];
+export type SchemaMissingGateways = components['schemas']['MissingGateways'];
+export type SchemaGatewayOutcome = components['schemas']['GatewayOutcome'];
+export type SchemaCoapPeer = components['schemas']['CoapPeer'];
+export type SchemaCoapPeerPage = components['schemas']['CoapPeerPage'];
+export type SchemaCoapPeerDetail = components['schemas']['CoapPeerDetail'];
+export type SchemaCoapObservation = components['schemas']['CoapObservation'];
+export type SchemaCoapObservationPage = components['schemas']['CoapObservationPage'];
+export type SchemaCoapTransfer = components['schemas']['CoapTransfer'];
+export type SchemaCoapTransferPage = components['schemas']['CoapTransferPage'];
+export type SchemaMqttSessionPage = components['schemas']['MqttSessionPage'];
+export type SchemaTopic = components['schemas']['Topic'];
+export type SchemaTopicPage = components['schemas']['TopicPage'];
+export type SchemaRetained = components['schemas']['Retained'];
+export type SchemaRetainedPage = components['schemas']['RetainedPage'];
+export type SchemaRetainedDetail = components['schemas']['RetainedDetail'];
+export type SchemaLiveMessage = components['schemas']['LiveMessage'];
 export type SchemaUpstreamPage = components['schemas']['UpstreamPage'];
 export type SchemaNewTarget = components['schemas']['NewTarget'];
 export type SchemaTarget = components['schemas']['Target'];
@@ -2477,6 +3679,10 @@ export type SchemaUndocumentedRoute = components['schemas']['UndocumentedRoute']
 export type SchemaStatus = components['schemas']['Status'];
 export type SchemaListener = components['schemas']['Listener'];
 export type SchemaGateway = components['schemas']['Gateway'];
+export type SchemaCoapListener = components['schemas']['CoapListener'];
+export type SchemaDtlsState = components['schemas']['DtlsState'];
+export type SchemaDtlsRefusals = components['schemas']['DtlsRefusals'];
+export type SchemaAnswerCache = components['schemas']['AnswerCache'];
 export type SchemaCertificate = components['schemas']['Certificate'];
 export type SchemaAccessLog = components['schemas']['AccessLog'];
 export type SchemaWarning = components['schemas']['Warning'];
@@ -2511,10 +3717,12 @@ export type ResponseDeviceAnswer = components['responses']['DeviceAnswer'];
 export type ResponseOperatorAnswer = components['responses']['OperatorAnswer'];
 export type ResponseAppAnswer = components['responses']['AppAnswer'];
 export type ResponseTargetAnswer = components['responses']['TargetAnswer'];
+export type ResponseOutcomeAnswer = components['responses']['OutcomeAnswer'];
 export type ParameterCursor = components['parameters']['Cursor'];
 export type ParameterLimit = components['parameters']['Limit'];
 export type ParameterApiInPath = components['parameters']['ApiInPath'];
 export type ParameterVersionInPath = components['parameters']['VersionInPath'];
+export type ParameterCommandInPath = components['parameters']['CommandInPath'];
 export type ParameterDeviceInPath = components['parameters']['DeviceInPath'];
 export type ParameterAppInPath = components['parameters']['AppInPath'];
 export type ParameterUpstreamInPath = components['parameters']['UpstreamInPath'];
@@ -2523,6 +3731,10 @@ export type ParameterOperatorInPath = components['parameters']['OperatorInPath']
 export type ParameterSessionInPath = components['parameters']['SessionInPath'];
 export type ParameterTokenInPath = components['parameters']['TokenInPath'];
 export type ParameterCaptureInPath = components['parameters']['CaptureInPath'];
+export type ParameterMqttSessionInPath = components['parameters']['MqttSessionInPath'];
+export type ParameterCoapPeerInPath = components['parameters']['CoapPeerInPath'];
+export type ParameterReasonInQuery = components['parameters']['ReasonInQuery'];
+export type ParameterTopicFilter = components['parameters']['TopicFilter'];
 export type ParameterInstanceInPath = components['parameters']['InstanceInPath'];
 export type ParameterFilter = components['parameters']['Filter'];
 export type ParameterIfMatch = components['parameters']['IfMatch'];
@@ -3422,6 +4634,34 @@ export interface operations {
             default: components["responses"]["ProblemAnswer"];
         };
     };
+    publishApis: {
+        parameters: {
+            query?: {
+                /** @description Only show the plans; change nothing. */
+                dryRun?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/x-ndjson": string;
+            };
+        };
+        responses: {
+            /** @description The contracts are published, unless it is a dry run. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Publication"];
+                };
+            };
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
     importDevices: {
         parameters: {
             query?: {
@@ -3518,6 +4758,150 @@ export interface operations {
             default: components["responses"]["ProblemAnswer"];
         };
     };
+    setDevicePsk: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that the change is based on. */
+                "If-Match"?: components["parameters"]["IfMatch"];
+                /** @description See Sending again above. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                device: components["parameters"]["DeviceInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewPsk"];
+            };
+        };
+        responses: {
+            /** @description The device, and its key, which is shown only now. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeviceWithPsk"];
+                };
+            };
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    removeDevicePsk: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that the change is based on. */
+                "If-Match"?: components["parameters"]["IfMatch"];
+            };
+            path: {
+                device: components["parameters"]["DeviceInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["DeviceAnswer"];
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    setDeviceOscore: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that the change is based on. */
+                "If-Match"?: components["parameters"]["IfMatch"];
+                /** @description See Sending again above. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                device: components["parameters"]["DeviceInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewOscore"];
+            };
+        };
+        responses: {
+            /** @description The device, and its context, whose secrets are shown only now. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeviceWithOscore"];
+                };
+            };
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    removeDeviceOscore: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that the change is based on. */
+                "If-Match"?: components["parameters"]["IfMatch"];
+            };
+            path: {
+                device: components["parameters"]["DeviceInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["DeviceAnswer"];
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    addDeviceCertificate: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that the change is based on. */
+                "If-Match"?: components["parameters"]["IfMatch"];
+            };
+            path: {
+                device: components["parameters"]["DeviceInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewCertificate"];
+            };
+        };
+        responses: {
+            200: components["responses"]["DeviceAnswer"];
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    removeDeviceCertificate: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that the change is based on. */
+                "If-Match"?: components["parameters"]["IfMatch"];
+            };
+            path: {
+                device: components["parameters"]["DeviceInPath"];
+                /** @description SHA-256 of the certificate's DER form. */
+                fingerprint: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["DeviceAnswer"];
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
     revokeDevice: {
         parameters: {
             query?: never;
@@ -3581,6 +4965,135 @@ export interface operations {
         };
         responses: {
             200: components["responses"]["DeviceAnswer"];
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    askDevice: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                device: components["parameters"]["DeviceInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DeviceRequest"];
+            };
+        };
+        responses: {
+            /** @description The device's answer, which may be an error of its own. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeviceReply"];
+                };
+            };
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    listDeviceCommands: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                device: components["parameters"]["DeviceInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All that are kept. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        items: components["schemas"]["DeviceCommand"][];
+                    };
+                };
+            };
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    queueDeviceCommand: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                device: components["parameters"]["DeviceInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewDeviceCommand"];
+            };
+        };
+        responses: {
+            /** @description The command is stored. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeviceCommand"];
+                };
+            };
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    getDeviceCommand: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                device: components["parameters"]["DeviceInPath"];
+                /** @description Id of the command. */
+                command: components["parameters"]["CommandInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The command. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeviceCommand"];
+                };
+            };
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    cancelDeviceCommand: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                device: components["parameters"]["DeviceInPath"];
+                /** @description Id of the command. */
+                command: components["parameters"]["CommandInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The command. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeviceCommand"];
+                };
+            };
             default: components["responses"]["ProblemAnswer"];
         };
     };
@@ -3846,6 +5359,363 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    listMqttSessions: {
+        parameters: {
+            query?: {
+                /** @description See Filters above. */
+                filter?: components["parameters"]["Filter"];
+                /** @description The `next` of the page before. */
+                cursor?: components["parameters"]["Cursor"];
+                /** @description How many entries a page holds at the most; 0 is the default. */
+                limit?: components["parameters"]["Limit"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of sessions. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MqttSessionPage"];
+                };
+            };
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    getMqttSession: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The `id` of a session in lists. */
+                mqttSession: components["parameters"]["MqttSessionInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The session as it is now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MqttSessionDetail"];
+                };
+            };
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    endMqttSession: {
+        parameters: {
+            query?: {
+                /** @description For the audit log. */
+                reason?: components["parameters"]["ReasonInQuery"];
+            };
+            header?: never;
+            path: {
+                /** @description The `id` of a session in lists. */
+                mqttSession: components["parameters"]["MqttSessionInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["OutcomeAnswer"];
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    disconnectMqttSession: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The `id` of a session in lists. */
+                mqttSession: components["parameters"]["MqttSessionInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["Reason"];
+            };
+        };
+        responses: {
+            200: components["responses"]["OutcomeAnswer"];
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    listCoapPeers: {
+        parameters: {
+            query?: {
+                /** @description See Filters above. */
+                filter?: components["parameters"]["Filter"];
+                /** @description The `next` of the page before. */
+                cursor?: components["parameters"]["Cursor"];
+                /** @description How many entries a page holds at the most; 0 is the default. */
+                limit?: components["parameters"]["Limit"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of peers. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CoapPeerPage"];
+                };
+            };
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    getCoapPeer: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The `id` of a peer in lists. */
+                coapPeer: components["parameters"]["CoapPeerInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The peer as it is now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CoapPeerDetail"];
+                };
+            };
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    endCoapSession: {
+        parameters: {
+            query?: {
+                /** @description For the audit log. */
+                reason?: components["parameters"]["ReasonInQuery"];
+            };
+            header?: never;
+            path: {
+                /** @description The `id` of a peer in lists. */
+                coapPeer: components["parameters"]["CoapPeerInPath"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["OutcomeAnswer"];
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    listCoapObservations: {
+        parameters: {
+            query?: {
+                /** @description See Filters above. */
+                filter?: components["parameters"]["Filter"];
+                /** @description The `next` of the page before. */
+                cursor?: components["parameters"]["Cursor"];
+                /** @description How many entries a page holds at the most; 0 is the default. */
+                limit?: components["parameters"]["Limit"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of observations. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CoapObservationPage"];
+                };
+            };
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    endCoapObservation: {
+        parameters: {
+            query?: {
+                /** @description For the audit log. */
+                reason?: components["parameters"]["ReasonInQuery"];
+            };
+            header?: never;
+            path: {
+                /** @description The `id` of an observation in lists. */
+                coapObservation: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["OutcomeAnswer"];
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    listCoapTransfers: {
+        parameters: {
+            query?: {
+                /** @description See Filters above. */
+                filter?: components["parameters"]["Filter"];
+                /** @description The `next` of the page before. */
+                cursor?: components["parameters"]["Cursor"];
+                /** @description How many entries a page holds at the most; 0 is the default. */
+                limit?: components["parameters"]["Limit"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of transfers. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CoapTransferPage"];
+                };
+            };
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    listTopics: {
+        parameters: {
+            query?: {
+                /** @description The topics below it, such as `plant/hall-1/`; empty: the first level. */
+                prefix?: string;
+                /** @description The `next` of the page before. */
+                cursor?: components["parameters"]["Cursor"];
+                /** @description How many entries a page holds at the most; 0 is the default. */
+                limit?: components["parameters"]["Limit"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of levels. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TopicPage"];
+                };
+            };
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    listRetained: {
+        parameters: {
+            query?: {
+                /** @description An MQTT topic filter, such as `plant/+/temperature`; empty: `#`, which is all topics but those that begin with `$`. */
+                topic?: components["parameters"]["TopicFilter"];
+                /** @description The `next` of the page before. */
+                cursor?: components["parameters"]["Cursor"];
+                /** @description How many entries a page holds at the most; 0 is the default. */
+                limit?: components["parameters"]["Limit"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of retained messages. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RetainedPage"];
+                };
+            };
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    getRetained: {
+        parameters: {
+            query: {
+                /** @description A topic, without wildcards. */
+                topic: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The message. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RetainedDetail"];
+                };
+            };
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    deleteRetained: {
+        parameters: {
+            query: {
+                /** @description A topic, without wildcards. */
+                topic: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: components["responses"]["OutcomeAnswer"];
+            default: components["responses"]["ProblemAnswer"];
+        };
+    };
+    streamMessages: {
+        parameters: {
+            query?: {
+                /** @description An MQTT topic filter, such as `plant/+/temperature`; empty: `#`, which is all topics but those that begin with `$`. */
+                topic?: components["parameters"]["TopicFilter"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Events until the client ends the connection. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
             };
             default: components["responses"]["ProblemAnswer"];
         };

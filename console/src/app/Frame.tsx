@@ -5,6 +5,7 @@ import { EmptyState } from "@/components/EmptyState";
 import { ErrorBoundary } from "@/components/ErrorBoundary";
 import { Page } from "@/components/Page";
 import { useCommands, type Command } from "@/hooks/commands";
+import { showKeys } from "@/hooks/hotkeys";
 import { setTheme, useTheme } from "@/hooks/theme";
 import { useHref, useRange } from "@/hooks/url";
 import { useSession, useSignOut } from "@/session/session";
@@ -63,7 +64,7 @@ export function Frame() {
                 <Route>
                   <Page title="Not found" sentence="There is no such page.">
                     <EmptyState title="The address may be old or mistyped.">
-                      <p className="text-soft">Choose a page in the rail, or press ⌘K to find something by its name.</p>
+                      <p className="text-soft">Choose a page in the rail, or press {showKeys("mod+k")} to find something by its name.</p>
                     </EmptyState>
                   </Page>
                 </Route>

@@ -8,7 +8,7 @@ export default function HotkeyList({ onClose }: { onClose: () => void }) {
   const keys = activeHotkeys().filter((h) => !seen.has(h.keys) && seen.add(h.keys));
   return (
     <Dialog open onClose={onClose} title="Keys">
-      <DialogBody>
+      <DialogBody reading="Keys">
         <ul className="flex flex-col">
           {keys.map((h) => (
             <li key={h.keys} className="flex h-9 items-center justify-between border-b border-line last:border-0">

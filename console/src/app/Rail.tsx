@@ -32,7 +32,7 @@ function RailLink({ page: { path, label, icon: Icon, foot } }: { page: PageEntry
       aria-current={here ? "page" : undefined}
       className={classes(
         "flex items-center rounded text-soft hover:bg-hover hover:text-text aria-[current=page]:bg-pressed aria-[current=page]:font-medium aria-[current=page]:text-text",
-        "max-sm:h-12 max-sm:min-w-12 max-sm:flex-col max-sm:justify-center max-sm:gap-0.5 max-sm:px-1 max-sm:text-2xs",
+        "max-sm:h-12 max-sm:min-w-10 max-sm:flex-col max-sm:justify-center max-sm:gap-0.5 max-sm:px-0 max-sm:text-2xs",
         "sm:h-9 sm:justify-center xl:justify-start xl:gap-2.5 xl:px-2.5",
         foot && "sm:mt-auto",
       )}

@@ -1,6 +1,6 @@
 // The pages of the console: where they are, what they are called, by which keys one gets there, and their code, which loads when
 // they are first opened.
-import { Activity, AppWindow, ArrowLeftRight, Boxes, Cpu, Server, Settings, type LucideIcon } from "lucide-react";
+import { Activity, AppWindow, ArrowLeftRight, Boxes, Cpu, Radio, RadioTower, Server, Settings, type LucideIcon } from "lucide-react";
 import { lazy, type ComponentType } from "react";
 
 export interface PageEntry {
@@ -62,6 +62,31 @@ export const pages: readonly PageEntry[] = [
     routes: [
       { path: "/upstreams", page: lazy(() => import("@/features/upstreams/UpstreamsPage")) },
       { path: "/upstreams/:upstream", page: lazy(() => import("@/features/upstreams/UpstreamPage")) },
+    ],
+  },
+  {
+    path: "/mqtt",
+    label: "MQTT",
+    icon: RadioTower,
+    keys: "g m",
+    routes: [
+      { path: "/mqtt", page: lazy(() => import("@/features/mqtt/SessionsPage")) },
+      { path: "/mqtt/sessions/:session", page: lazy(() => import("@/features/mqtt/SessionPage")) },
+      { path: "/mqtt/topics", page: lazy(() => import("@/features/mqtt/TopicsPage")) },
+      { path: "/mqtt/retained", page: lazy(() => import("@/features/mqtt/RetainedPage")) },
+      { path: "/mqtt/live", page: lazy(() => import("@/features/mqtt/LivePage")) },
+    ],
+  },
+  {
+    path: "/coap",
+    label: "CoAP",
+    icon: Radio,
+    keys: "g c",
+    routes: [
+      { path: "/coap", page: lazy(() => import("@/features/coap/PeersPage")) },
+      { path: "/coap/peers/:peer", page: lazy(() => import("@/features/coap/PeerPage")) },
+      { path: "/coap/observations", page: lazy(() => import("@/features/coap/ObservationsPage")) },
+      { path: "/coap/transfers", page: lazy(() => import("@/features/coap/TransfersPage")) },
     ],
   },
   {

@@ -1,6 +1,7 @@
 import { read } from "@/api/client";
 import type { SchemaAuditEntry } from "@/api/schema.gen";
 import { useKeysetPages } from "@/hooks/keyset";
+import { shortDigests } from "@/lib/audit";
 import { Button } from "./Button";
 import { Skeleton } from "./EmptyState";
 import { Section } from "./Page";
@@ -58,6 +59,8 @@ function DecisionList({ target, noun }: { target: string; noun: string }) {
 
 const verbs: Record<string, string> = {
   add: "Registered", import: "Imported", update: "Changed", quarantine: "Quarantined", release: "Released", revoke: "Revoked", token: "New token", key: "New key",
+  psk: "Pre-shared key", oscore: "OSCORE context", certificate: "Certificates",
+  register: "Registered", remove: "Removed", expire: "Not renewed in time", disconnect: "Disconnected", end: "Ended",
 };
 
 function decisionWords(action: string): string {
@@ -90,5 +93,5 @@ function Changes({ entry }: { entry: SchemaAuditEntry }) {
 function show(value: unknown): string {
   if (value === undefined || value === null || value === "") return "none";
   if (Array.isArray(value)) return value.map(show).join(", ") || "none";
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
+  return shortDigests(typeof value === "object" ? JSON.stringify(value) : String(value));
 }

@@ -54,9 +54,11 @@ export function Dialog({ open, onClose, title, description, width = "narrow", hi
   );
 }
 
-/** What a dialog holds: it scrolls when it must. */
-export const DialogBody = ({ children }: { children: ReactNode }) => (
-  <div className="flex min-h-0 flex-col gap-4 overflow-y-auto px-5 py-3">{children}</div>
+/** What a dialog holds: it scrolls when it must, by keyboard too where it is there to be read and holds nothing to stop at. */
+export const DialogBody = ({ children, reading }: { children: ReactNode; reading?: string }) => (
+  <div className="flex min-h-0 flex-col gap-4 overflow-y-auto px-5 py-3" {...(reading ? { tabIndex: 0, role: "group", "aria-label": reading } : {})}>
+    {children}
+  </div>
 );
 
 /** The buttons of a dialog; the deciding one stands last. */

@@ -33,12 +33,14 @@ export function Asked({ exchange }: { exchange: SchemaTrafficRecord }) {
   );
 }
 
-/** Why an exchange was refused, or what was found although it passed. */
+/** Why an exchange was refused, or what was found although it passed, or how many it stands for. */
 export function whyOf(exchange: SchemaTrafficRecord): string {
   if (exchange.rule) return exchange.rule;
   if (exchange.problem) return problemWords(exchange.problem).title;
   const found = exchange.findings?.map((name) => findingWords(name).title).join(", ");
-  return found || (exchange.status >= 400 ? "So answered the service" : "");
+  if (found) return found;
+  if (exchange.exchanges > 1) return `${exchange.exchanges} alike`;
+  return exchange.status >= 400 ? "So answered the service" : "";
 }
 
 /** The time of an exchange to the millisecond, as it stands in a list. */

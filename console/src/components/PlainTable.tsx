@@ -21,7 +21,7 @@ export function PlainTable<T>({ label, columns, rows, rowKey }: {
   rowKey: (row: T) => string;
 }) {
   return (
-    <div className="overflow-x-auto" tabIndex={0} role="group" aria-label={label}>
+    <div className="relative overflow-x-auto" tabIndex={0} role="group" aria-label={label}>
       <table className="w-full text-left" aria-label={label}>
         <thead>
           <tr className="h-8 text-xs text-quiet">

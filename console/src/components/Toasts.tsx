@@ -4,7 +4,7 @@ import { ToneIcon } from "./Badge";
 import { IconButton } from "./Button";
 import { closeToast, toastStore, type Toast } from "./toasts";
 
-const lifetime = 8000; // ms; it stands still while the reader is on it
+const lifetime = 15_000; // ms; it stands still while the reader is on it
 
 export function Toasts() {
   const toasts = useSyncExternalStore(toastStore.subscribe, toastStore.get);

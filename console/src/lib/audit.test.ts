@@ -27,8 +27,10 @@ describe("auditChanges", () => {
 
 it("says decisions in words and leads to what they are about", () => {
   expect(decisionVerb("device.quarantine")).toBe("quarantined");
+  expect(decisionVerb("target.register")).toBe("registered an address of");
   expect(decisionVerb("thing.turn-round")).toBe("turn round");
   expect(targetPath("api.publish", "thermo 2.4.0")).toBe("/apis/thermo");
   expect(targetPath("device.revoke", "d:7")).toBe("/devices/d%3A7");
+  expect(targetPath("target.expire", "therapy")).toBe("/upstreams/therapy");
   expect(targetPath("operator.add", "ana")).toBeUndefined();
 });

@@ -37,16 +37,26 @@ const past: Record<string, string> = {
   "issue-token": "issued a token of", "issue-key": "issued a key of", token: "issued a token of", key: "issued a key of",
 };
 
+/** Decisions about a part of what they name. */
+const pastOfParts: Record<string, string> = {
+  "device.request": "asked the device", "device.command": "queued a command for", "device.command-cancel": "cancelled a command for",
+  "coap-session.end": "ended the CoAP session of", "coap-observation.end": "ended a CoAP observation of",
+  "mqtt-session.disconnect": "disconnected the client", "mqtt-session.end": "ended the session of", "retained.look": "looked at the retained message of",
+  "retained.delete": "deleted the retained message of", "messages.watch": "watched the messages of",
+  "device.psk": "changed the pre-shared key of", "device.oscore": "changed the OSCORE context of", "device.certificate": "changed the certificates of",
+  "target.register": "registered an address of", "target.update": "changed an address of", "target.remove": "removed an address of", "target.expire": "gave up an address of",
+};
+
 /** What somebody did: `device.quarantine` as "quarantined"; an action of a newer version as it is. */
 export function decisionVerb(action: string): string {
   const verb = action.slice(action.indexOf(".") + 1);
-  return past[verb] ?? verb.replaceAll("-", " ");
+  return pastOfParts[action] ?? past[verb] ?? verb.replaceAll("-", " ");
 }
 
 /** A detail with long digests cut to what tells two apart. */
 export const shortDigests = (text: string) => text.replace(/\b([0-9a-f]{12})[0-9a-f]{52}\b/g, "$1…");
 
-const pagesOfNouns: Record<string, string> = { api: "/apis", device: "/devices", app: "/apps" };
+const pagesOfNouns: Record<string, string> = { api: "/apis", device: "/devices", app: "/apps", target: "/upstreams" };
 
 /** The page of what was decided about; undefined where it has none. */
 export function targetPath(action: string, target: string): string | undefined {

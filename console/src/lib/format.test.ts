@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { formatBytes, formatDuration, formatRate, formatRelative, formatShare, formatShortCount, plural } from "./format";
+import { formatBytes, formatDuration, formatExpiry, formatRate, formatRelative, formatShare, formatShortCount, plural } from "./format";
 
 it.each([
   [0, "0"], [847, "847"], [9999, "9,999"], [12_345, "12.3 k"], [999_999, "1,000 k"], [4_061_000, "4.06 M"], [-20_000, "-20 k"],
@@ -23,6 +23,9 @@ it("says how long ago, and in how long", () => {
   expect(formatRelative(new Date(now - 240_000), now)).toBe("4 min ago");
   expect(formatRelative(new Date(now + 3 * 86_400_000), now)).toBe("in 3 days");
 });
+
+it.each([[40 * 60_000, "expires in 40 min"], [5 * 3_600_000, "expires in 5 h"], [30 * 86_400_000, "expires in 30 days"], [-1, "expired just now"], [-49 * 3_600_000, "expired 2 days ago"]])(
+  "an end in %d ms", (left, want) => expect(formatExpiry(new Date(Date.UTC(2026, 0, 1) + left), Date.UTC(2026, 0, 1))).toBe(want));
 
 it("counts things", () => {
   expect(plural(1, "device")).toBe("1 device");

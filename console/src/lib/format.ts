@@ -71,6 +71,11 @@ export function formatRelative(time: Date, now: number): string {
   return age > 0 ? `${formatSpan(age)} ago` : `in ${formatSpan(age)}`;
 }
 
+/** When something ends or has ended: "expires in 40 min", "expired 2 days ago". */
+export function formatExpiry(end: Date, now: number): string {
+  return `${end.getTime() > now ? "expires" : "expired"} ${formatRelative(end, now)}`;
+}
+
 /** The exact time in the reader's time zone, and in UTC. */
 export function formatExact(time: Date): string {
   return `${exactTimes.format(time)} (${time.toISOString()})`;

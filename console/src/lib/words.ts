@@ -18,6 +18,8 @@ const problems: Record<string, Words> = {
   unauthenticated: { title: "No valid credential", remedy: "Give the caller a token: it sent none, or one that was replaced or revoked." },
   forbidden: { title: "Not allowed", remedy: "Give the caller the scope that the operation asks for, or leave it refused." },
   "not-owner": { title: "Another device's resource", remedy: "The caller names another device's id in its path or topic. Look at its firmware; it may also be an attack." },
+  "qos-not-allowed": { title: "Quality of service not allowed", remedy: "The caller publishes with a higher QoS than the contract has for the topic: lower it there, or raise the contract's." },
+  "retain-not-allowed": { title: "Retained messages not allowed", remedy: "The caller sets RETAIN on a topic whose contract does not say retain: true." },
   quarantined: { title: "The device is in quarantine", remedy: "Release it once you know why it was cut off." },
   "not-found": { title: "No contract has such an operation", remedy: "Publish a contract that has it, or find out why it is called." },
   "method-not-allowed": { title: "The path has other methods", remedy: "The caller uses a method that the contract does not have for this path." },

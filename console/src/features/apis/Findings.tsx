@@ -3,7 +3,7 @@ import { ToneIcon } from "@/components/Badge";
 import { Button } from "@/components/Button";
 import { EmptyState, Skeleton } from "@/components/EmptyState";
 import { ProblemNotice } from "@/components/ProblemNotice";
-import { RelativeTime } from "@/components/values";
+import { OverSince, RelativeTime } from "@/components/values";
 import { useHref } from "@/hooks/url";
 import { formatFilter } from "@/lib/filter";
 import { plural } from "@/lib/format";
@@ -34,11 +34,13 @@ export function Findings({ api }: { api: string }) {
               <span className="mt-0.5"><ToneIcon tone={f.severity} /></span>
               <div className="flex min-w-0 flex-1 flex-col gap-0.5">
                 <p className="font-medium"><span className="sr-only">{f.severity}: </span>{f.message}</p>
-                <p className="text-soft">{f.remedy}</p>
+                {f.state === "ongoing" && <p className="text-soft">{f.remedy}</p>}
                 <p className="flex flex-wrap gap-x-3 text-xs leading-6 text-quiet tabular">
                   <Link href={href("/traffic", { filter })} className="link">{plural(f.exchanges, "exchange")}</Link>
                   <span>first <RelativeTime time={f.firstSeen} /></span>
                   <span>last <RelativeTime time={f.lastSeen} /></span>
+                  {f.state === "over" && <OverSince time={f.lastSeen} />}
+                  {f.state === "not-served" && <span>no longer served</span>}
                   {f.principal && <Link href={href("/traffic", { filter: `principal:${f.principal}` })} className="link font-mono">{f.principal}</Link>}
                   {f.example && <code className="min-w-0 truncate" title={f.example}>{f.example}</code>}
                 </p>

@@ -60,7 +60,7 @@ export function Operations({ api }: { api: SchemaApiDetail }) {
                 </tr>
                 {open === key && (
                   <tr className="border-t border-line bg-canvas">
-                    <td colSpan={columns.length + 1} className="p-3"><Commands api={api.name} operation={operation} /></td>
+                    <td colSpan={columns.length + 1} className="p-3"><Details api={api.name} operation={operation} /></td>
                   </tr>
                 )}
               </Fragment>
@@ -83,7 +83,7 @@ export function Operations({ api }: { api: SchemaApiDetail }) {
                 </div>
               );
             })}
-            {open === key && <div className="border-t border-line p-3"><Commands api={api.name} operation={operation} /></div>}
+            {open === key && <div className="border-t border-line p-3"><Details api={api.name} operation={operation} /></div>}
           </li>
         ))}
       </ul>
@@ -99,10 +99,10 @@ function OperationName({ operation, traffic, showVersion, open, onToggle }: {
   open: boolean;
   onToggle: () => void;
 }) {
-  const { id, version, summary, anonymous, passThrough, kinds, scopes, upstream } = operation;
+  const { id, version, summary, anonymous, passThrough, kinds, scopes, upstream, upstreamMissing, rules = [] } = operation;
   return (
     <div className="flex items-start gap-1">
-      <button type="button" aria-expanded={open} aria-label={`How to call ${id}`} className="grid size-6 shrink-0 place-items-center rounded-sm text-icon hover:bg-pressed" onClick={onToggle}>
+      <button type="button" aria-expanded={open} aria-label={`Rules of ${id}, and how to call it`} className="grid size-6 shrink-0 place-items-center rounded-sm text-icon hover:bg-pressed" onClick={onToggle}>
         <ChevronRight size={16} className={open ? "rotate-90" : ""} aria-hidden />
       </button>
       <div className="min-w-0 pt-0.5">
@@ -115,6 +115,8 @@ function OperationName({ operation, traffic, showVersion, open, onToggle }: {
           {passThrough ? <Badge tone="warning">unchecked</Badge> : anonymous ? <Badge tone="warning">no credential</Badge> : <span>{(kinds ?? []).map((k) => `${k}s`).join(", ")}</span>}
           {scopes && scopes.length > 0 && <span>apps need {scopes.join(", ")}</span>}
           {upstream && <span>to {upstream}</span>}
+          {upstreamMissing && <Badge tone="bad">no gateway has {upstream}</Badge>}
+          {rules.length > 0 && <button type="button" aria-expanded={open} className="link -my-1 min-h-6 tabular" onClick={onToggle}>{plural(rules.length, "rule")}</button>}
           {traffic && traffic.devices > 0 && <span className="tabular">{plural(traffic.devices, "caller")}</span>}
         </p>
       </div>
@@ -159,6 +161,24 @@ function Call({ call }: { call: string }) {
       </code>
       {rest && <span className="text-xs whitespace-nowrap text-quiet"> {rest.replace(/[()]/g, "")}</span>}
     </span>
+  );
+}
+
+/** What holds for calls of the operation, and commands that call it. */
+function Details({ api, operation }: { api: string; operation: SchemaOperation }) {
+  const { id, rules = [], upstream, upstreamMissing } = operation;
+  return (
+    <div className="flex flex-col gap-4">
+      {upstreamMissing && (
+        <p>No gateway has the upstream {upstream}: callers are answered 502. Add it to <code>upstreams</code> in the environment file and send the process SIGHUP.</p>
+      )}
+      {rules.length > 0 && (
+        <ul aria-label={`Rules of ${id}`} className="flex max-w-4xl list-disc flex-col gap-1 pl-4 marker:text-quiet">
+          {rules.map((rule, i) => <li key={i} className="break-words">{rule}</li>)}
+        </ul>
+      )}
+      <Commands api={api} operation={operation} />
+    </div>
   );
 }
 

@@ -20,7 +20,7 @@ import { usePublishCommand } from "./ApisPage";
 import { DocumentView } from "./DocumentView";
 import { Dropzone } from "./Dropzone";
 import { handOver, handOverFile, handOverText, useHandover } from "./handover";
-import { changeOrder, planSentence, removedOperations, type Change } from "./plan";
+import { changeOrder, planSentence, removedOperations, ruleParts, type Change } from "./plan";
 import { ChangedNotice } from "./VersionDialogs";
 
 /** Publishing: a document, what it would change, and whether to. Nothing changes before one presses Publish. */
@@ -188,7 +188,7 @@ function Operations({ plan, now }: { plan: SchemaPlan; now: SeenApi | undefined 
         </p>
       )}
       <ul className="max-h-80 overflow-y-auto" tabIndex={0} aria-label="What becomes of each operation">
-        {rows.map(({ id, change }) => {
+        {rows.map(({ id, change, rules = [] }) => {
           const traffic = removed.get(id);
           return (
             <li key={id} className="flex flex-wrap items-center gap-x-3 gap-y-0.5 border-t border-line px-3 py-1.5 first:border-t-0">
@@ -203,12 +203,22 @@ function Operations({ plan, now }: { plan: SchemaPlan; now: SeenApi | undefined 
                   )}
                 </span>
               )}
+              {rules.length > 0 && (
+                <ul aria-label={`Rules of ${id} that change`} className="flex w-full flex-col gap-0.5 pb-1 text-soft sm:pl-27">
+                  {rules.map((rule, i) => <li key={i} className="break-words"><ChangedRule rule={rule} /></li>)}
+                </ul>
+              )}
             </li>
           );
         })}
       </ul>
     </Section>
   );
+}
+
+function ChangedRule({ rule }: { rule: string }) {
+  const { word, text } = ruleParts(rule);
+  return <><code className="text-text">{word}</code>{text}</>;
 }
 
 function Counts({ operations }: { operations: readonly SchemaOperationChange[] }) {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { SchemaApiDetail, SchemaPlan } from "@/api/schema.gen";
-import { planSentence, removedOperations } from "./plan";
+import { planSentence, removedOperations, ruleParts } from "./plan";
 
 const plan = (over: Partial<SchemaPlan>): SchemaPlan => ({
   api: "thermo", version: "2.5.0", title: "Thermo", kind: "openapi", digest: "", change: "new-version", applied: false, findings: [],
@@ -21,6 +21,11 @@ describe("planSentence", () => {
     expect(planSentence(plan({ change: "replacement" }))).toContain("content of thermo 2.5.0 is replaced");
     expect(planSentence(plan({ change: "restoration" }))).toContain("becomes active again");
   });
+});
+
+it("tells the word of a changed rule from what is said of it", () => {
+  expect(ruleParts("check-answers is new: answers pass")).toEqual({ word: "check-answers", text: " is new: answers pass" });
+  expect(ruleParts("rate: at most 9 calls a second (was: at most 6 calls a minute)")).toEqual({ word: "rate", text: ": at most 9 calls a second (was: at most 6 calls a minute)" });
 });
 
 describe("removedOperations", () => {

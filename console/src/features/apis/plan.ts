@@ -35,6 +35,12 @@ export function planSentence(plan: SchemaPlan): string {
   }
 }
 
+/** A sentence about a rule that changes, apart from the word of contracts that it begins with: "rate: at most 9 calls a second (was: …)". */
+export function ruleParts(rule: string): { word: string; text: string } {
+  const [word = ""] = /^[a-z-]+/.exec(rule) ?? [];
+  return { word, text: rule.slice(word.length) };
+}
+
 export interface RemovedOperation {
   id: string;
   /** Traffic of the last 24 hours. */

@@ -107,8 +107,7 @@ function RevokeDialog({ seen: { device }, onClose }: { seen: SeenDevice; onClose
       title={`Revoke ${device.id}`}
       consequence={
         <>
-          This cannot be undone. {device.tokens > 0 ? `It deletes ${plural(device.tokens, "token")} and closes` : "It closes"} the device's connections within a second; the
-          id is never given again.{" "}
+          This cannot be undone. It deletes all credentials of the device and closes its connections within a second; the id is never given again.{" "}
           {device.presence && (
             <>
               It was last seen <RelativeTime time={device.presence.seenAt} /> and made {plural(device.presence.exchangesToday, "exchange")} today.{" "}

@@ -16,6 +16,8 @@ import { problemWords } from "@/lib/words";
 import { useMay } from "@/session/session";
 import { useDevice, useLastRefusal } from "./api";
 import { DeviceActions } from "./DeviceActions";
+import { DeviceCredentials } from "./DeviceCredentials";
+import { DeviceReach } from "./DeviceReach";
 
 /** What is known of one device, and what can be decided about it; in the drawer and, wide, on its page. */
 export function DeviceDetail({ id, wide }: { id: string; wide?: boolean }) {
@@ -25,6 +27,7 @@ export function DeviceDetail({ id, wide }: { id: string; wide?: boolean }) {
   if (!data) return <DetailSkeleton />;
   const { device } = data;
   const recent = <RecentExchanges filter={`device:${id}`} none="None of the newest exchanges is its own; they are kept in memory, a bounded number of them." />;
+  const reach = <Section title="Reached over CoAP"><DeviceReach device={id} registration={device.registration} /></Section>;
   const decisions = <Decisions target={id} noun="device" may={mayAudit} />;
   return (
     <div className="flex flex-col gap-4">
@@ -39,6 +42,8 @@ export function DeviceDetail({ id, wide }: { id: string; wide?: boolean }) {
         <div className="grid items-start gap-4 lg:grid-cols-[minmax(300px,2fr)_minmax(0,3fr)]">
           <div className="flex min-w-0 flex-col gap-4">
             <Section title="Identity"><DeviceFacts device={device} /></Section>
+            <Section title="Credentials"><DeviceCredentials device={device} /></Section>
+            {reach}
             {decisions}
           </div>
           {recent}
@@ -46,6 +51,8 @@ export function DeviceDetail({ id, wide }: { id: string; wide?: boolean }) {
       ) : (
         <>
           <DeviceFacts device={device} />
+          <Section title="Credentials"><DeviceCredentials device={device} /></Section>
+          {reach}
           {recent}
           {decisions}
         </>
@@ -56,10 +63,12 @@ export function DeviceDetail({ id, wide }: { id: string; wide?: boolean }) {
 
 /** "Active; last seen 4 s ago." */
 export function StateSentence({ device }: { device: SchemaDevice }) {
-  const { state, presence, tokens } = device;
+  const { state, presence, tokens, pskIdentity, certificates = [] } = device;
   if (state === "revoked") return <>Shut out for good. Its id is not given again.</>;
   if (state === "quarantined") return <>In quarantine: nothing that it sends is let through, until somebody releases it.</>;
-  if (tokens === 0) return <>Active, but without a valid token: it cannot say who it is. Issue one.</>;
+  if (tokens === 0 && !pskIdentity && certificates.length === 0) {
+    return <>Active, but it has no credential here: only a certificate of a device authority can show who it is. Issue a token, or set a key.</>;
+  }
   if (!presence) return <>Active, and never seen yet.</>;
   return (
     <>
@@ -82,7 +91,6 @@ function DeviceFacts({ device }: { device: SchemaDevice }) {
         ["State", <StateBadge state={device.state} />],
         ["Model", device.model && <Link href={href("/devices", { filter: `model:${quoted(device.model)}` })} className="link">{device.model}</Link>],
         ["Firmware", device.firmware && <Link href={href("/devices", { filter: `firmware:${quoted(device.firmware)}` })} className="link tabular">{device.firmware}</Link>],
-        ["Tokens", device.tokens === 0 ? "none is valid" : `${plural(device.tokens, "valid token")}; only hashes are kept`],
         ["Last seen", presence ? <RelativeTime time={presence.seenAt} /> : "never"],
         ["By", presence && (
           <span className="inline-flex flex-wrap gap-x-2">
@@ -97,6 +105,7 @@ function DeviceFacts({ device }: { device: SchemaDevice }) {
             {presence.refusedToday > 0 && <>, {traffic(" status:denied", `${formatCount(presence.refusedToday)} refused`)}</>}
           </>
         )],
+        ["MQTT", <Link href={href("/mqtt", { filter: `device:${device.id}` })} className="link">Its sessions</Link>],
         ["Registered", <RelativeTime time={device.createdAt} />],
         ["Changed", device.updatedAt !== device.createdAt && <RelativeTime time={device.updatedAt} />],
       ]}

@@ -1,7 +1,7 @@
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { call, read } from "@/api/client";
 import { ApiProblem } from "@/api/problem";
-import type { SchemaDevice, SchemaDeviceUpdate, SchemaNewDevice } from "@/api/schema.gen";
+import type { SchemaDevice, SchemaDeviceUpdate, SchemaNewDevice, SchemaNewPsk } from "@/api/schema.gen";
 import { useKeysetPages } from "@/hooks/keyset";
 
 export type DeviceOrder = "id" | "seen";
@@ -74,6 +74,24 @@ export const useIssueToken = () =>
     return data.token;
   });
 
+/** The key is shown only in the answer. */
+export const useSetPsk = () =>
+  useDeviceMutation(async ({ device, body, decision }: { device: string; body: SchemaNewPsk; decision: string }) => {
+    const { data } = await call("put", "/api/v1/devices/{device}/psk", { path: { device }, body, idempotencyKey: decision });
+    return data;
+  });
+
+export const useRemovePsk = () =>
+  useDeviceMutation((device: string) => call("delete", "/api/v1/devices/{device}/psk", { path: { device } }));
+
+export const useAddCertificate = () =>
+  useDeviceMutation(({ device, certificate }: { device: string; certificate: string }) =>
+    call("post", "/api/v1/devices/{device}/certificates", { path: { device }, body: { certificate } }));
+
+export const useRemoveCertificate = () =>
+  useDeviceMutation(({ device, fingerprint }: { device: string; fingerprint: string }) =>
+    call("delete", "/api/v1/devices/{device}/certificates/{fingerprint}", { path: { device, fingerprint } }));
+
 export const useAddDevice = () =>
   useDeviceMutation(async ({ body, decision }: { body: SchemaNewDevice; decision: string }) => {
     const { data } = await call("post", "/api/v1/devices", { body, idempotencyKey: decision });
@@ -112,3 +130,15 @@ export const useLastRefusal = (device: string, refusedAt: string | undefined) =>
       return page.items[0] ?? null;
     },
   });
+
+/** Commands that wait for a device, and what has become of the newest. */
+export const useDeviceCommands = (device: string) =>
+  useQuery({
+    queryKey: ["devices", "commands", device],
+    queryFn: ({ signal }) => read("/api/v1/devices/{device}/commands", { path: { device }, signal }),
+    refetchInterval: 5_000,
+  });
+
+export const useCancelCommand = () =>
+  useDeviceMutation(({ device, command }: { device: string; command: string }) =>
+    call("post", "/api/v1/devices/{device}/commands/{command}/cancel", { path: { device, command } }));

@@ -5,27 +5,28 @@ import { Badge, ToneIcon } from "@/components/Badge";
 import { Button } from "@/components/Button";
 import { Skeleton } from "@/components/EmptyState";
 import { Section } from "@/components/Page";
-import { RelativeTime } from "@/components/values";
+import { OverSince, RelativeTime } from "@/components/values";
 import { useHref } from "@/hooks/url";
 import { formatShortCount, plural } from "@/lib/format";
 import { findingFilter, warningAddress } from "./filters";
 
 const words: Record<SchemaSeverity, string> = { bad: "urgent", warning: "warning", notice: "notice" };
 
-/** What needs a person: open findings of the traffic and warnings of the installation, the most severe first. */
+/** What needs a person: findings that go on and warnings of the installation, the most severe first; what is over, apart. */
 export function Attention({ warnings, findings }: { warnings: readonly SchemaWarning[] | undefined; findings: SchemaFindingPage | undefined }) {
   const loading = !warnings || !findings;
-  const of = (severity: SchemaSeverity) => findings?.items.filter((f) => f.severity === severity) ?? [];
   const [all, setAll] = useState(false);
-  const none = !loading && warnings.length === 0 && findings.items.length === 0;
-  const items = [
-    ...of("bad").map((f) => <FindingItem key={keyOf(f)} finding={f} />),
-    ...(warnings ?? []).map((w) => <WarningItem key={`${w.code} ${w.api ?? ""} ${w.version ?? ""} ${w.message}`} warning={w} />),
-    ...[...of("warning"), ...of("notice")].map((f) => <FindingItem key={keyOf(f)} finding={f} />),
-  ];
+  const ongoing = findings?.items.filter((f) => f.state === "ongoing") ?? [];
+  const over = findings?.items.filter((f) => f.state !== "ongoing") ?? [];
+  const none = !loading && warnings.length === 0 && ongoing.length === 0;
+  const items = severities.flatMap((severity) => [
+    ...ongoing.filter((f) => f.severity === severity).map((f) => <FindingItem key={keyOf(f)} finding={f} />),
+    ...(warnings ?? []).filter((w) => w.severity === severity).map((w) => <WarningItem key={`${w.code} ${w.api ?? ""} ${w.version ?? ""} ${w.message}`} warning={w} />),
+  ]);
+  const count = (severity: SchemaSeverity) => [...ongoing, ...(warnings ?? [])].filter((item) => item.severity === severity).length;
   return (
     <div id="attention" className="scroll-mt-4">
-      <Section title="Needs a look" flush actions={!loading && <Counts of={{ bad: of("bad").length, warning: of("warning").length + warnings.length, notice: of("notice").length }} />}>
+      <Section title="Needs a look" flush actions={!loading && <Counts of={{ bad: count("bad"), warning: count("warning"), notice: count("notice") }} />}>
         {loading && (
           <div className="flex h-40 flex-col gap-4 p-3">
             <Skeleton className="h-3 w-2/3" />
@@ -34,7 +35,7 @@ export function Attention({ warnings, findings }: { warnings: readonly SchemaWar
         )}
         {none && (
           <p className="flex items-center gap-2 px-3 py-6 text-soft">
-            <ToneIcon tone="good" /> Nothing needs you. Findings of the last 24 hours stand here.
+            <ToneIcon tone="good" /> Nothing needs you. What traffic shows that goes wrong stands here.
           </p>
         )}
         <ul>{all ? items : items.slice(0, few)}</ul>
@@ -45,7 +46,13 @@ export function Attention({ warnings, findings }: { warnings: readonly SchemaWar
             </Button>
           </div>
         )}
-        {all && findings?.next && <p className="border-t border-line px-3 py-2 text-quiet">There are more; these are the most severe and newest.</p>}
+        {over.length > 0 && (
+          <details className="border-t border-line">
+            <summary className="cursor-pointer px-3 py-2.5 text-soft hover:bg-hover">{plural(over.length, "finding")} of the last 24 hours {over.length === 1 ? "is" : "are"} over</summary>
+            <ul className="border-t border-line">{over.map((f) => <FindingItem key={keyOf(f)} finding={f} />)}</ul>
+          </details>
+        )}
+        {all && findings?.next && <p className="border-t border-line px-3 py-2 text-quiet">There are more; these are those that go on, and the newest.</p>}
       </Section>
     </div>
   );
@@ -53,10 +60,12 @@ export function Attention({ warnings, findings }: { warnings: readonly SchemaWar
 
 const few = 6;
 
+const severities = ["bad", "warning", "notice"] as const;
+
 const keyOf = (f: SchemaFinding) => `${f.finding} ${f.api} ${f.version} ${f.operation}`;
 
 function Counts({ of }: { of: Record<SchemaSeverity, number> }) {
-  return (["bad", "warning", "notice"] as const).map((severity) =>
+  return severities.map((severity) =>
     of[severity] === 0 ? null : (
       <Badge key={severity} tone={severity}>
         {severity === "bad" ? `${of.bad} urgent` : plural(of[severity], words[severity])}
@@ -69,13 +78,17 @@ function FindingItem({ finding }: { finding: SchemaFinding }) {
   const href = useHref();
   const where = [finding.api && `${finding.api} ${finding.version}`, finding.operation].filter(Boolean).join(" · ");
   return (
-    <Item tone={finding.severity} message={finding.message} remedy={finding.remedy}>
+    <Item tone={finding.severity} message={finding.message} remedy={finding.state === "ongoing" ? finding.remedy : undefined}>
+      {finding.state === "over" && <OverSince time={finding.lastSeen} />}
+      {finding.state === "not-served" && <span>no longer served</span>}
       <Link href={href("/traffic", { filter: findingFilter(finding) })} className="link tabular">
         {formatShortCount(finding.exchanges)} {finding.exchanges === 1 ? "exchange" : "exchanges"}
       </Link>
-      <span>
-        last <RelativeTime time={finding.lastSeen} />
-      </span>
+      {finding.state !== "over" && (
+        <span>
+          last <RelativeTime time={finding.lastSeen} />
+        </span>
+      )}
       {finding.api ? (
         <Link href={href(`/apis/${encodeURIComponent(finding.api)}`)} className="link">
           {where}
@@ -97,7 +110,7 @@ function WarningItem({ warning }: { warning: SchemaWarning }) {
   const href = useHref();
   const address = warningAddress(warning);
   return (
-    <Item tone="warning" message={warning.api ? `${warning.message}.` : sentence(warning.message)} remedy={sentence(warning.remedy)}>
+    <Item tone={warning.severity} message={warning.api ? `${warning.message}.` : sentence(warning.message)} remedy={sentence(warning.remedy)}>
       {address && (
         <Link href={href(...address)} className="link">
           {warning.api ? `${warning.api} ${warning.version ?? ""}` : warning.upstream ? `Show ${warning.upstream}` : warning.node ? "Show the gateways" : "Show the traffic"}
@@ -107,7 +120,7 @@ function WarningItem({ warning }: { warning: SchemaWarning }) {
   );
 }
 
-function Item({ tone, message, remedy, children }: { tone: SchemaSeverity; message: string; remedy: string; children?: ReactNode }) {
+function Item({ tone, message, remedy, children }: { tone: SchemaSeverity; message: string; remedy?: string; children?: ReactNode }) {
   return (
     <li className="flex gap-2.5 border-t border-line px-3 py-2.5 first:border-t-0">
       <span className="mt-0.5">
@@ -118,7 +131,7 @@ function Item({ tone, message, remedy, children }: { tone: SchemaSeverity; messa
           <span className="sr-only">{words[tone]}: </span>
           {message}
         </p>
-        <p className="text-soft">{remedy}</p>
+        {remedy && <p className="text-soft">{remedy}</p>}
         <div className="flex min-w-0 flex-wrap items-center gap-x-3 text-xs leading-6 text-quiet empty:hidden [&_a]:inline-block [&_a]:min-h-6">{children}</div>
       </div>
     </li>

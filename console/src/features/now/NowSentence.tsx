@@ -27,9 +27,10 @@ export function NowSentence({ warnings, findings }: { warnings: readonly SchemaW
 }
 
 function Needs({ warnings, findings }: { warnings: readonly SchemaWarning[]; findings: SchemaFindingPage }) {
-  const count = findings.items.filter((f) => f.severity !== "notice").length + warnings.length;
-  const bad = findings.items.filter((f) => f.severity === "bad").length;
-  const more = findings.next ? "+" : "";
+  const severities = [...findings.items, ...warnings].map((item) => item.severity);
+  const count = severities.filter((s) => s !== "notice").length;
+  const bad = severities.filter((s) => s === "bad").length;
+  const more = findings.items.length > 0 && findings.next && findings.items.at(-1)!.severity !== "notice" ? "+" : "";
   if (count === 0) return <>Nothing needs you.</>;
   return (
     <>

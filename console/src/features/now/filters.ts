@@ -14,7 +14,7 @@ export function findingFilter(finding: SchemaFinding): string {
 export function warningAddress(warning: SchemaWarning): [path: string, params?: Record<string, string>] | undefined {
   if (warning.api) return [`/apis/${encodeURIComponent(warning.api)}`];
   if (warning.upstream) return [`/upstreams/${encodeURIComponent(warning.upstream)}`];
-  if (warning.code === "certificate" || warning.code === "access-log") return ["/settings", { tab: "installation" }];
+  if (warning.code === "certificate" || warning.code === "secrets-key" || warning.code === "access-log" || warning.code === "mqtt-store") return ["/settings", { tab: "installation" }];
   if (warning.code === "undocumented-traffic") return ["/traffic", { filter: "finding:undocumented,unmatched" }];
   return undefined;
 }

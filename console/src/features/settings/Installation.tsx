@@ -1,15 +1,16 @@
 import type { ReactNode } from "react";
 import { Link } from "wouter";
 import { asProblem } from "@/api/problem";
-import type { SchemaAccessLog, SchemaCertificate, SchemaGateway, SchemaStatus } from "@/api/schema.gen";
+import type { SchemaAccessLog, SchemaCertificate, SchemaCoapListener, SchemaDtlsState, SchemaGateway, SchemaSeverity, SchemaStatus } from "@/api/schema.gen";
 import { Badge, ToneIcon } from "@/components/Badge";
 import { Skeleton } from "@/components/EmptyState";
 import { Facts } from "@/components/Facts";
 import { Section } from "@/components/Page";
 import { PlainTable, type PlainColumn } from "@/components/PlainTable";
 import { ProblemNotice } from "@/components/ProblemNotice";
-import { Bytes, RelativeTime } from "@/components/values";
+import { Bytes, Expiry, RelativeTime } from "@/components/values";
 import { useHref } from "@/hooks/url";
+import { refusalText, transportOf } from "@/lib/coap";
 import { formatCount } from "@/lib/format";
 import { useStatus } from "./api";
 
@@ -34,6 +35,21 @@ export function Installation() {
           <PlainTable label="Gateways" columns={gatewayColumns} rows={status.gateways} rowKey={(g) => g.node} />
         )}
       </Section>
+      {status.gateways.some((g) => g.coap?.length) && (
+        <Section title="CoAP listeners of the gateways" flush>
+          <PlainTable
+            label="CoAP listeners"
+            columns={coapColumns}
+            rows={status.gateways.flatMap((g) => (g.coap ?? []).map((listener) => ({ gateway: g, listener, key: `${g.node} ${listener.name}` })))}
+            rowKey={(r) => r.key}
+          />
+        </Section>
+      )}
+      {status.gateways.some((g) => g.cache.entries > 0 || g.cache.hits > 0) && (
+        <Section title="Answers that the gateways keep" flush>
+          <PlainTable label="Caches" columns={cacheColumns} rows={status.gateways} rowKey={(g) => g.node} />
+        </Section>
+      )}
       <Section title="Certificates of the gateways" flush>
         {status.gateways.every((g) => !g.certificates?.length) ? (
           <p className="px-3 py-4 text-soft">None: no gateway listens with TLS. Set <code>listen.https</code> and <code>tls</code> in the environment file.</p>
@@ -86,7 +102,7 @@ function Open({ status: { warnings, health } }: { status: SchemaStatus }) {
         {warnings.map((w) => (
           <Item
             key={`${w.code} ${w.api ?? ""} ${w.version ?? ""} ${w.message}`}
-            tone="warning"
+            tone={w.severity}
             message={w.api && w.message.startsWith(w.api) ? w.message : capital(w.message)}
             remedy={<>{w.remedy}.{w.api && <> <Link href={href(`/apis/${encodeURIComponent(w.api)}`)} className="link">Show {w.api}</Link></>}</>}
           />
@@ -99,15 +115,62 @@ function Open({ status: { warnings, health } }: { status: SchemaStatus }) {
 /** The API's phrases as sentences. A name keeps its letters. */
 const capital = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
 
-function Item({ tone, message, remedy }: { tone: "bad" | "warning"; message: string; remedy: ReactNode }) {
+function Item({ tone, message, remedy }: { tone: SchemaSeverity; message: string; remedy: ReactNode }) {
   return (
     <li className="flex gap-2.5 border-t border-line px-3 py-2.5 first:border-t-0">
       <span className="mt-0.5"><ToneIcon tone={tone} /></span>
       <div className="min-w-0">
-        <p className="font-medium"><span className="sr-only">{tone === "bad" ? "urgent: " : "warning: "}</span>{message.replace(/\.$/, "")}.</p>
+        <p className="font-medium"><span className="sr-only">{tone === "bad" ? "urgent" : tone}: </span>{message.replace(/\.$/, "")}.</p>
         <p className="text-soft first-letter:uppercase">{remedy}</p>
       </div>
     </li>
+  );
+}
+
+const cacheColumns: readonly PlainColumn<SchemaGateway>[] = [
+  { id: "node", header: "Gateway", cell: (g) => <code>{g.node}</code> },
+  { id: "entries", header: "Answers", align: "end", cell: ({ cache }) => formatCount(cache.entries) },
+  { id: "bytes", header: "Memory", align: "end", cell: ({ cache }) => <Bytes bytes={cache.bytes} /> },
+  { id: "hits", header: "Answered from it", align: "end", cell: ({ cache }) => <Share of={cache.hits} all={cache.hits + cache.misses} /> },
+  { id: "stale", header: "Of these stale", align: "end", from: "md", cell: ({ cache }) => formatCount(cache.stale) },
+  { id: "revalidated", header: "Held still", align: "end", from: "md", cell: ({ cache }) => formatCount(cache.revalidated) },
+  { id: "evicted", header: "Made room", align: "end", from: "lg", cell: ({ cache }) => formatCount(cache.evicted) },
+];
+
+function Share({ of, all }: { of: number; all: number }) {
+  return <>{formatCount(of)}{all > 0 && <span className="text-soft"> ({Math.round((100 * of) / all)} %)</span>}</>;
+}
+
+interface CoapRow {
+  gateway: SchemaGateway;
+  listener: SchemaCoapListener;
+  key: string;
+}
+
+const coapColumns: readonly PlainColumn<CoapRow>[] = [
+  { id: "name", header: "Listener", cell: ({ listener: l }) => <><code>{l.name}</code> <span className="text-quiet">{transportOf(l.name)}</span></> },
+  { id: "address", header: "Address", from: "md", cell: ({ listener: l }) => (l.address ? <code>{l.address}</code> : <span className="text-quiet">as HTTP</span>) },
+  { id: "node", header: "Gateway", from: "sm", cell: (r) => <code>{r.gateway.node}</code> },
+  { id: "peers", header: "Peers", align: "end", cell: (r) => <CoapPeers of={r} /> },
+  { id: "observations", header: "Observations", align: "end", from: "md", cell: ({ listener: l }) => formatCount(l.observations) },
+  { id: "transfer", header: "In blocks", align: "end", from: "lg", cell: ({ listener: l }) => (l.transferBytes ? <Bytes bytes={l.transferBytes} /> : <span className="text-quiet">nothing</span>) },
+  { id: "refused", header: "Refused", align: "end", from: "sm", cell: ({ listener: l }) => <span title="Requests answered 5.03, and connections closed, because a limit was reached; since the gateway started">{formatCount(l.refused)}</span> },
+  { id: "limited", header: "Cut down", align: "end", from: "lg", cell: ({ listener: l }) => <span title="Answers cut down or challenged because the address was not verified; since the gateway started">{formatCount(l.limited)}</span> },
+  { id: "handshakes", header: "Handshakes", from: "sm", cell: ({ gateway: g, listener: l }) => (l.name === "coaps" && g.dtls ? <Handshakes of={g.dtls} /> : <span className="text-quiet">–</span>) },
+];
+
+function CoapPeers({ of: { gateway, listener } }: { of: CoapRow }) {
+  const href = useHref();
+  const sessions = listener.name === "coaps" && gateway.dtls;
+  return <Link href={href("/coap", { filter: `listener:${listener.name} node:${gateway.node}` })} className="link">{formatCount(sessions ? sessions.sessions : listener.peers)}</Link>;
+}
+
+function Handshakes({ of }: { of: SchemaDtlsState }) {
+  return (
+    <>
+      {formatCount(of.handshakes)} done{of.unfinished > 0 && `, ${formatCount(of.unfinished)} under way`}
+      {of.refused.length > 0 && <span className="block text-soft">refused: {refusalText(of.refused)}</span>}
+    </>
   );
 }
 
@@ -122,7 +185,7 @@ const sources: Record<SchemaCertificate["source"], string> = { file: "file", "in
 const certificateColumns: readonly PlainColumn<CertificateRow>[] = [
   { id: "names", header: "Names", cell: ({ certificate: c }) => <code className="break-all">{c.names.join(", ") || c.file}</code> },
   { id: "node", header: "Gateway", from: "sm", cell: (r) => <code>{r.node}</code> },
-  { id: "ends", header: "Ends", cell: ({ certificate: c }) => (c.notAfter ? <RelativeTime time={c.notAfter} /> : "there is none yet") },
+  { id: "ends", header: "Ends", cell: ({ certificate: c }) => (c.notAfter ? <Expiry time={c.notAfter} /> : "there is none yet") },
   { id: "source", header: "Source", from: "md", cell: ({ certificate: c }) => <span title={c.file}>{sources[c.source]}</span> },
   {
     id: "problem", header: "Problem", from: "sm",

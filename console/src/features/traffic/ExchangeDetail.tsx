@@ -134,6 +134,7 @@ function What({ exchange }: { exchange: SchemaTrafficRecord }) {
         ["By", <span className="inline-flex items-center gap-2"><ProtocolBadge protocol={exchange.protocol} /> {exchange.method}</span>],
         ["Began", <><RelativeTime time={exchange.time} /> <span className="text-quiet">({formatExact(new Date(exchange.time)).replace(/ \(.*/, "")})</span></>],
         ["Took", <span className="tabular">{formatDuration(exchange.durationMicros)}{exchange.upstreamMicros ? `, ${formatDuration(exchange.upstreamMicros)} of it in the service` : ""}</span>],
+        ["Stands for", exchange.exchanges > 1 && `${exchange.exchanges} exchanges alike within a moment; bytes are of all, time and duration of the first`],
         ["Payload", <><Bytes bytes={exchange.bytesIn} /> in, <Bytes bytes={exchange.bytesOut} /> out</>],
         ["Instance", <code className="select-all">{exchange.instance}</code>],
       ]}

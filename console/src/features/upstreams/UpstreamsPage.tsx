@@ -75,6 +75,7 @@ export default function UpstreamsPage() {
             onClose={drawer.close}
             onNext={drawer.next}
             onPrevious={drawer.previous}
+            width="wide"
           >
             <UpstreamDetail key={drawer.open} name={drawer.open} />
           </Drawer>

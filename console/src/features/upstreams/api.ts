@@ -1,5 +1,6 @@
-import { useQuery } from "@tanstack/react-query";
-import { read } from "@/api/client";
+import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { call, read } from "@/api/client";
+import type { SchemaNewTarget } from "@/api/schema.gen";
 import { useKeysetPages } from "@/hooks/keyset";
 
 export const upstreamKeys = {
@@ -21,3 +22,24 @@ export const useUpstream = (upstream: string) =>
 
 export const useAllUpstreams = () =>
   useQuery({ queryKey: upstreamKeys.count, queryFn: ({ signal }) => read("/api/v1/upstreams", { query: { limit: 1000 }, signal }), refetchInterval: 15_000 });
+
+interface TargetName {
+  upstream: string;
+  address: string;
+}
+
+const inPath = ({ upstream, address }: TargetName) => ({ upstream, target: address });
+
+function useTargetMutation<V, R>(mutationFn: (value: V) => Promise<R>) {
+  const client = useQueryClient();
+  return useMutation({ mutationFn, onSettled: () => client.invalidateQueries({ queryKey: ["upstreams"] }) });
+}
+
+export const useRegister = () =>
+  useTargetMutation(async ({ body, ...name }: TargetName & { body: SchemaNewTarget }) => {
+    const { data } = await call("put", "/api/v1/upstreams/{upstream}/targets/{target}", { path: inPath(name), body });
+    return data;
+  });
+
+export const useRemove = () =>
+  useTargetMutation((name: TargetName) => call("delete", "/api/v1/upstreams/{upstream}/targets/{target}", { path: inPath(name) }));

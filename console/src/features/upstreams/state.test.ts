@@ -2,9 +2,10 @@ import { expect, test } from "vitest";
 import type { SchemaUpstream } from "@/api/schema.gen";
 import { upstreamState } from "./state";
 
+const load = {} as SchemaUpstream["load"]; // says nothing about the state
 const one: SchemaUpstream = {
-  name: "therapy", healthy: 2, unhealthy: 0, inFlight: 0, calls: 0, failures: 0, latency: 0, registered: false, addresses: [],
-  gateways: [{ node: "g1", algorithm: "round-robin", healthy: 2, unhealthy: 0 }],
+  name: "therapy", healthy: 2, unhealthy: 0, inFlight: 0, calls: 0, failures: 0, latency: 0, registered: false, load, addresses: [],
+  gateways: [{ node: "g1", algorithm: "round-robin", healthy: 2, unhealthy: 0, load }],
 };
 
 test.each([
