@@ -312,7 +312,7 @@ func TestALampIsAsked(t *testing.T) {
 // mosquitto is a real broker that knows one password for all.
 func mosquitto(t *testing.T, devices []Device) (address string) {
 	t.Helper()
-	address = port.Free(t, "tcp")
+	address = port.Free(t)
 	_, number, _ := net.SplitHostPort(address)
 	folder := t.TempDir()
 	passwords := filepath.Join(folder, "passwords")

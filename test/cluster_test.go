@@ -88,10 +88,10 @@ func (e *engines) member(t testing.TB, role, name string) *node {
 	n := &node{t: t, name: name, role: role, folder: folder, config: filepath.Join(folder, "fieldgate.yaml")}
 	text := fmt.Sprintf("node: %s\nrole: %s\ndata: data\nbus: {url: '%s'}\n", name, role, e.nats.URLs())
 	if role == "control" {
-		n.admin = port.Free(t, "tcp")
+		n.admin = port.Free(t)
 		text += fmt.Sprintf("store: {url: '%s'}\nlisten: {admin: '%s'}\n", e.database, n.admin)
 	} else {
-		n.http, n.mqtt, n.coap, n.health = port.Free(t, "tcp"), port.Free(t, "tcp"), port.Free(t, "udp"), port.Free(t, "tcp")
+		n.http, n.mqtt, n.coap, n.health = port.Free(t), port.Free(t), port.Free(t), port.Free(t)
 		text += fmt.Sprintf("listen: {http: '%s', mqtt: '%s', coap: '%s', health: '%s'}\n", n.http, n.mqtt, n.coap, n.health)
 	}
 	if err := os.WriteFile(n.config, []byte(text), 0o600); err != nil {

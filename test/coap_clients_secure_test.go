@@ -34,7 +34,7 @@ const devicePSK = "a key of twenty-four ..."
 // listenSecurely has the node listen for DTLS, TCP and TLS, and makes the files of device d1.
 func (c *coapRig) listenSecurely(t *testing.T) {
 	t.Helper()
-	c.coaps, c.coapTCP, c.coapsTCP = port.Free(t, "udp"), port.Free(t, "tcp"), port.Free(t, "tcp")
+	c.coaps, c.coapTCP, c.coapsTCP = port.Free(t), port.Free(t), port.Free(t)
 	settings, err := os.ReadFile(c.n.config)
 	if err != nil {
 		t.Fatal(err)

@@ -212,7 +212,7 @@ func TestDevicesOverSessions(t *testing.T) {
 	n := newNode(t, nil)
 	authority := certtest.NewAuthority(t)
 	certtest.Write(t, authority.Issue(t, -time.Hour, time.Hour, "127.0.0.1"), filepath.Join(n.folder, "own.pem"), filepath.Join(n.folder, "own-key.pem"))
-	coaps, tcp, secureTCP := port.Free(t, "udp"), port.Free(t, "tcp"), port.Free(t, "tcp")
+	coaps, tcp, secureTCP := port.Free(t), port.Free(t), port.Free(t)
 	settings, err := os.ReadFile(n.config)
 	if err != nil {
 		t.Fatal(err)

@@ -22,7 +22,7 @@ type libcoapServer struct {
 
 func newLibcoapServer(t *testing.T) *libcoapServer {
 	t.Helper()
-	s := &libcoapServer{port.Free(t, "udp"), new(output.Buffer)}
+	s := &libcoapServer{port.Free(t), new(output.Buffer)}
 	host, number, _ := net.SplitHostPort(s.address)
 	server := exec.Command("stdbuf", "-oL", "coap-server-notls", "-v", "7", "-A", host, "-p", number, "-d", "100")
 	server.Stdout, server.Stderr = s.log, s.log
@@ -134,7 +134,7 @@ func TestOnRampLargeBodies(t *testing.T) {
 		t.Run(scheme, func(t *testing.T) {
 			t.Parallel()
 			n := newNode(t, nil)
-			ramp := port.Free(t, "udp")
+			ramp := port.Free(t)
 			n.extend("coap: {on-ramp: {listen: '%s', upstream: '%s'}}", ramp, service)
 			n.start()
 			folder := t.TempDir()

@@ -49,9 +49,9 @@ func runDocument(t *testing.T, name string, shown []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ports := map[string]string{"5683": port.Free(t, "udp"), "5684": port.Free(t, "udp"), "5685": port.Free(t, "udp")}
+	ports := map[string]string{"5683": port.Free(t), "5684": port.Free(t), "5685": port.Free(t)}
 	for _, standard := range []string{"8080", "8443", "1883", "1884", "1885", "8883", "8090", "9000", "9001"} {
-		ports[standard] = port.Free(t, "tcp")
+		ports[standard] = port.Free(t)
 	}
 	text := string(document)
 	for standard, free := range ports {

@@ -119,18 +119,18 @@ func TestFaultNetwork(t *testing.T) {
 	gatewayPlace := newPlace(t)
 	devices, gatewayBus := gatewayPlace.link(), gatewayPlace.link()
 	g1 := &node{t: t, name: "g1", role: "gateway", folder: t.TempDir(), namespace: gatewayPlace.name}
-	at := func(network string) string {
-		_, number, _ := net.SplitHostPort(port.Free(t, network))
+	at := func() string {
+		_, number, _ := net.SplitHostPort(port.Free(t))
 		return net.JoinHostPort(devices.far, number)
 	}
-	g1.http, g1.mqtt, g1.coap, g1.health = at("tcp"), at("tcp"), at("udp"), at("tcp")
+	g1.http, g1.mqtt, g1.coap, g1.health = at(), at(), at(), at()
 	g1.configure("node: g1\nrole: gateway\ndata: data\nbus: {url: '%s'}\nlisten: {http: '%s', mqtt: '%s', coap: '%s', health: '%s'}\n",
 		e.natsOver(gatewayBus), g1.http, g1.mqtt, g1.coap, g1.health)
 
 	controlPlace := newPlace(t)
 	controlBus, controlStore := controlPlace.link(), controlPlace.link()
 	c1 := &node{t: t, name: "c1", role: "control", folder: t.TempDir(), namespace: controlPlace.name}
-	c1.admin = port.Free(t, "tcp") // of its own loopback interface
+	c1.admin = port.Free(t) // of its own loopback interface
 	database, err := url.Parse(e.database)
 	if err != nil {
 		t.Fatal(err)

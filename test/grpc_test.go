@@ -38,7 +38,7 @@ func TestGRPCOverTLS(t *testing.T) {
 	go server.Serve(listener)
 	t.Cleanup(server.Stop)
 
-	n, secure := newNode(t, nil), port.Free(t, "tcp")
+	n, secure := newNode(t, nil), port.Free(t)
 	n.configure("node: n1\ndata: data\nlisten: {http: '%s', https: '%s', mqtt: '%s', coap: '%s', admin: '%s'}\ntls: {internal-ca: {names: [localhost]}}\n"+
 		"upstreams: {grpc: {addresses: ['http://%s'], protocol: http2}}\n", n.http, secure, n.mqtt, n.coap, n.admin, listener.Addr())
 	n.start()

@@ -103,7 +103,7 @@ func TestBadInput(t *testing.T) {
 	hanging := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
 	t.Cleanup(hanging.Close)
 	t.Cleanup(func() { close(release) })
-	n := newNode(t, map[string]string{"hangs": hanging.URL, "away": "http://" + port.Free(t, "tcp")})
+	n := newNode(t, map[string]string{"hangs": hanging.URL, "away": "http://" + port.Free(t)})
 	n.start()
 	n.run("api", "publish", "testdata/any.openapi.yaml")
 	good := n.neighbour()

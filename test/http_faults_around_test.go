@@ -133,7 +133,7 @@ func TestHTTPFaultCertificate(t *testing.T) {
 	}
 	put(20 * time.Second)
 	u := &faultyUpstream{name: "plain", processes: []*process{startProcess(t)}}
-	secure := port.Free(t, "tcp")
+	secure := port.Free(t)
 	n := newFaulty(t, fmt.Sprintf("tls: {certificates: [{certificate: %s, key: %s}]}\n", certificate, key), u)
 	n.stop()
 	n.rewrite(func(text string) string {

@@ -39,7 +39,7 @@ type process struct {
 
 func startProcess(t testing.TB) *process {
 	t.Helper()
-	p := &process{t: t, address: port.Free(t, "tcp")}
+	p := &process{t: t, address: port.Free(t)}
 	p.start()
 	t.Cleanup(p.kill)
 	return p

@@ -328,7 +328,7 @@ func TestHTTPSoak(t *testing.T) {
 		long = true
 	}
 	s := &soak{node: newNode(t, nil), services: []*process{startProcess(t), startProcess(t)}}
-	secure := port.Free(t, "tcp")
+	secure := port.Free(t)
 	addresses := fmt.Sprintf("addresses: ['http://%s', 'http://%s']", s.services[0].address, s.services[1].address)
 	var environment string
 	s.rewrite(func(text string) string {

@@ -74,7 +74,7 @@ type node struct {
 func newNode(t testing.TB, upstreams map[string]string) *node {
 	t.Helper()
 	folder := t.TempDir()
-	n := &node{t: t, name: "n1", role: "all", folder: folder, config: filepath.Join(folder, "fieldgate.yaml"), http: port.Free(t, "tcp"), mqtt: port.Free(t, "tcp"), coap: port.Free(t, "udp"), admin: port.Free(t, "tcp")}
+	n := &node{t: t, name: "n1", role: "all", folder: folder, config: filepath.Join(folder, "fieldgate.yaml"), http: port.Free(t), mqtt: port.Free(t), coap: port.Free(t), admin: port.Free(t)}
 	n.run("init", "--data", filepath.Join(folder, "data"))
 	var text strings.Builder
 	fmt.Fprintf(&text, "node: n1\ndata: data\nlisten: {http: '%s', mqtt: '%s', coap: '%s', admin: '%s'}\nupstreams:\n", n.http, n.mqtt, n.coap, n.admin)

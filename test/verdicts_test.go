@@ -130,7 +130,7 @@ func newVerdictRig(t *testing.T) *verdictRig {
 	t.Helper()
 	const file = "testdata/verdicts.openapi.yaml"
 	r := &verdictRig{t: t, n: newNode(t, nil), tokens: make(map[string]string), sessions: make(map[string]*verdictSession)}
-	stream := port.Free(t, "tcp")
+	stream := port.Free(t)
 	settings, err := os.ReadFile(r.n.config)
 	if err != nil {
 		t.Fatal(err)

@@ -26,11 +26,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("EXAMPLES", examplesFolder)
 			for _, name := range []string{"HTTP", "HTTPS", "MQTT", "COAP", "COAPS", "COAP_TCP", "COAPS_TCP", "ADMIN"} {
-				network := "tcp"
-				if name == "COAP" || name == "COAPS" {
-					network = "udp"
-				}
-				address := port.Free(t, network)
+				address := port.Free(t)
 				env.Setenv(name, address)
 				env.Setenv(name+"_PORT", address[strings.LastIndexByte(address, ':')+1:])
 			}

@@ -44,9 +44,9 @@ func startPebble(t *testing.T, folder string, tlsPort, httpPort int) ACME {
 	inOwn := func(name string) string { return filepath.Join(own, name) }
 	authority := certtest.NewAuthority(t)
 	certtest.Write(t, authority.Issue(t, -time.Hour, day, "127.0.0.1"), inOwn("server.pem"), inOwn("server-key.pem"))
-	address, names := port.Free(t, "tcp"), port.Free(t, "udp")
+	address, names := port.Free(t), port.Free(t)
 	config, err := json.Marshal(map[string]any{"pebble": map[string]any{
-		"listenAddress": address, "managementListenAddress": port.Free(t, "tcp"), "certificate": inOwn("server.pem"), "privateKey": inOwn("server-key.pem"),
+		"listenAddress": address, "managementListenAddress": port.Free(t), "certificate": inOwn("server.pem"), "privateKey": inOwn("server-key.pem"),
 		"httpPort": httpPort, "tlsPort": tlsPort, "domainBlocklist": []string{"blocked.test"}}})
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +57,7 @@ func startPebble(t *testing.T, folder string, tlsPort, httpPort int) ACME {
 	log := new(output.Buffer)
 	for _, command := range []*exec.Cmd{
 		exec.Command(filepath.Join(folder, "pebble-challtestsrv"), "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-dnsserver", names, "-http01", "",
-			"-https01", "", "-tlsalpn01", "", "-doh", "", "-management", port.Free(t, "tcp")),
+			"-https01", "", "-tlsalpn01", "", "-doh", "", "-management", port.Free(t)),
 		exec.Command(filepath.Join(folder, "pebble"), "-config", inOwn("config.json"), "-dnsserver", names, "-strict"),
 	} {
 		command.Stdout, command.Stderr = log, log
@@ -212,7 +212,7 @@ func TestACME(t *testing.T) {
 
 // While the ACME server is away all goes on with what there is.
 func TestACMEServerIsAway(t *testing.T) {
-	c, log := open(t, Settings{Files: []File{file(t, "file.test")}, ACME: &ACME{Directory: "https://" + port.Free(t, "tcp") + "/dir", Names: []string{"gateway.test"}}})
+	c, log := open(t, Settings{Files: []File{file(t, "file.test")}, ACME: &ACME{Directory: "https://" + port.Free(t) + "/dir", Names: []string{"gateway.test"}}})
 	issueAll(t, c, time.Now(), false)
 	if got := named(t, c, "gateway.test"); got != "file.test" {
 		t.Errorf("%s is shown", got)

@@ -23,6 +23,7 @@ import (
 	"fieldgate/gateway/pipeline"
 	"fieldgate/gateway/upstream"
 	"fieldgate/protocol/coap"
+	"fieldgate/test/port"
 )
 
 // records collects what the pipeline records.
@@ -157,13 +158,7 @@ func newGateway(t testing.TB, change ...func(*Config)) *gateway {
 	service := httptest.NewServer(http.HandlerFunc(g.upstream))
 	t.Cleanup(service.Close)
 	t.Cleanup(func() { close(g.hang) })
-	unused, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead := "http://" + unused.Addr().String()
-	unused.Close()
-	upstreams, err := upstream.NewSet([]fieldgate.Upstream{{Name: "service", Addresses: []string{service.URL}}, {Name: "dead", Addresses: []string{dead}}})
+	upstreams, err := upstream.NewSet([]fieldgate.Upstream{{Name: "service", Addresses: []string{service.URL}}, {Name: "dead", Addresses: []string{"http://" + port.Free(t)}}})
 	if err != nil {
 		t.Fatal(err)
 	}

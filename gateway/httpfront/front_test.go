@@ -24,6 +24,7 @@ import (
 	"fieldgate/gateway/directory"
 	"fieldgate/gateway/pipeline"
 	"fieldgate/gateway/upstream"
+	"fieldgate/test/port"
 )
 
 // records collects what the pipeline leaves behind.
@@ -171,13 +172,8 @@ func newGateway(t testing.TB, service string, change func(*Config)) *gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
-	unused, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	unused.Close()
 	services, err := upstream.NewSet([]fieldgate.Upstream{{Name: "service", Addresses: []string{service}},
-		{Name: "dead", Addresses: []string{"http://" + unused.Addr().String()}}})
+		{Name: "dead", Addresses: []string{"http://" + port.Free(t)}}})
 	if err != nil {
 		t.Fatal(err)
 	}

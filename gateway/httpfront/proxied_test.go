@@ -159,7 +159,7 @@ func TestProxyProtocolOfOthers(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer os.RemoveAll(folder)
-			network, front := "tcp", port.Free(t, "tcp")
+			network, front := "tcp", port.Free(t)
 			bind, arguments, scheme := front, []string{"--interface", "127.0.0.5"}, "http"
 			if test.to == secure {
 				scheme = "https"

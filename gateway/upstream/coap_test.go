@@ -23,6 +23,7 @@ import (
 	"fieldgate/gateway/coaphttp"
 	"fieldgate/protocol/coap"
 	"fieldgate/test/certtest"
+	"fieldgate/test/port"
 )
 
 // coapService serves over plain UDP what handler answers, and gives its address.
@@ -55,24 +56,19 @@ func serveCoAP(t testing.TB, conn *net.UDPConn, handler coap.Handler) string {
 }
 
 // libcoap runs the example server of libcoap, and gives its port.
-func libcoap(t testing.TB, program string, arguments ...string) (port string) {
+func libcoap(t testing.TB, program string, arguments ...string) (number string) {
 	t.Helper()
 	if _, err := exec.LookPath(program); err != nil {
 		t.Fatalf("%v: install libcoap3-bin", err)
 	}
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ = net.SplitHostPort(conn.LocalAddr().String())
-	conn.Close()
-	startLibcoap(t, program, port, arguments...)
-	return port
+	_, number, _ = net.SplitHostPort(port.Free(t))
+	startLibcoap(t, program, number, arguments...)
+	return number
 }
 
-func startLibcoap(t testing.TB, program, port string, arguments ...string) *exec.Cmd {
+func startLibcoap(t testing.TB, program, number string, arguments ...string) *exec.Cmd {
 	t.Helper()
-	command := exec.Command(program, append([]string{"-A", "127.0.0.1", "-p", port}, arguments...)...)
+	command := exec.Command(program, append([]string{"-A", "127.0.0.1", "-p", number}, arguments...)...)
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +78,7 @@ func startLibcoap(t testing.TB, program, port string, arguments ...string) *exec
 	})
 	deadline := time.Now().Add(10 * time.Second)
 	for {
-		conn, err := net.Dial("udp", net.JoinHostPort("127.0.0.1", port))
+		conn, err := net.Dial("udp", net.JoinHostPort("127.0.0.1", number))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -294,12 +290,7 @@ func TestCoAPConnectionEnds(t *testing.T) {
 
 // A call that nobody can have seen goes to another address, also when it must not be repeated; the address is left out.
 func TestCoAPFailover(t *testing.T) {
-	gone, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := "coap://" + gone.LocalAddr().String()
-	gone.Close()
+	address := "coap://" + port.Free(t)
 	var calls atomic.Int32
 	alive := coapService(t, func(_ *coap.Request, response *coap.Response) func(context.Context) {
 		calls.Add(1)

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"fieldgate"
+	"fieldgate/test/port"
 )
 
 // Thresholds: so many checks in a row change an address, and one the other way begins the count anew.
@@ -77,11 +78,11 @@ func httpService(t *testing.T) *service {
 }
 
 func tcpService(t *testing.T) *service {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	address := port.Free(t)
+	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := listener.Addr().String()
 	t.Cleanup(func() { listener.Close() })
 	return &service{"http://" + address,
 		func() {
@@ -172,14 +173,9 @@ func TestFailingChecks(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	dead, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead.Close()
 	plain := httptest.NewServer(http.NotFoundHandler())
 	defer plain.Close()
-	for _, url := range []string{plain.URL, secure.URL, "http://" + silent.Addr().String(), "http://" + dead.Addr().String()} {
+	for _, url := range []string{plain.URL, secure.URL, "http://" + silent.Addr().String(), "http://" + port.Free(t)} {
 		for _, kind := range []fieldgate.HealthKind{fieldgate.HealthHTTP, fieldgate.HealthGRPC, fieldgate.HealthTCP} {
 			u := newSet(t, fieldgate.Upstream{Addresses: []string{url}, Health: fieldgate.HealthCheck{Kind: kind, Timeout: 100 * time.Millisecond}})
 			err := u.checkAddress(t.Context(), u.addresses()[0])

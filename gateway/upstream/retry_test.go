@@ -16,6 +16,7 @@ import (
 	"fieldgate"
 	"fieldgate/gateway/clock"
 	"fieldgate/protocol/h1"
+	"fieldgate/test/port"
 )
 
 const everything = fieldgate.RetryConnect | fieldgate.RetryReset | fieldgate.RetryStatus | fieldgate.RetryTimeout
@@ -203,16 +204,11 @@ func TestRetryOnAnotherAddress(t *testing.T) {
 // Half of the pool dead, killed and hanging alike: callers of what may be repeated do not notice.
 func TestHalfOfThePoolDead(t *testing.T) {
 	release := make(chan struct{})
-	dead, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead.Close()
 	hung, _ := hanging(t, release)
 	defer close(release)
 	good, _ := badThen(t, 0, nil)
 	alsoGood, _ := badThen(t, 0, nil)
-	u := newSet(t, fieldgate.Upstream{Addresses: []string{"http://" + dead.Addr().String(), good, hung, alsoGood}})
+	u := newSet(t, fieldgate.Upstream{Addresses: []string{"http://" + port.Free(t), good, hung, alsoGood}})
 	retry := &fieldgate.Retry{Attempts: 5, PerTry: 200 * time.Millisecond, On: everything}
 	for i := range 40 {
 		answer, err := u.Do(context.Background(), &Request{Method: "GET", Target: "/", Idempotent: true, Timeout: 20 * time.Second, Retry: retry})
@@ -224,12 +220,7 @@ func TestHalfOfThePoolDead(t *testing.T) {
 
 // Nothing listens: the retry waits and finds the service back.
 func TestRetryConnect(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	listener.Close()
+	address := port.Free(t)
 	u := newSet(t, fieldgate.Upstream{Addresses: []string{"http://" + address}})
 	request := &Request{Method: "POST", Target: "/", Body: []byte("x"), Timeout: 20 * time.Second,
 		Retry: &fieldgate.Retry{Attempts: 5, On: fieldgate.RetryConnect}}

@@ -19,6 +19,7 @@ import (
 
 	"fieldgate"
 	"fieldgate/protocol/h1"
+	"fieldgate/test/port"
 )
 
 func newSet(t testing.TB, config fieldgate.Upstream) *Upstream {
@@ -291,13 +292,7 @@ func TestRoundRobinAndEjection(t *testing.T) {
 		defer server.Close()
 		addresses = append(addresses, server.URL)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead := "http://" + listener.Addr().String()
-	listener.Close()
-
+	dead := "http://" + port.Free(t)
 	u := newSet(t, fieldgate.Upstream{Addresses: append(addresses, dead)})
 	for range 30 {
 		if _, err := u.Do(context.Background(), &Request{Method: "POST", Target: "/"}); err != nil {

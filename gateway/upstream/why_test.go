@@ -20,6 +20,7 @@ import (
 	"fieldgate"
 	"fieldgate/protocol/h1"
 	"fieldgate/test/certtest"
+	"fieldgate/test/port"
 )
 
 // Why an address is left out is said in plain words, by the check of a real service and by calls of it.
@@ -63,11 +64,6 @@ func TestWhyAnAddressIsLeftOut(t *testing.T) {
 		}()
 		return "http://" + listener.Addr().String()
 	}
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
 	clientNeeded := certificate(-time.Hour, time.Hour, "service.example")
 	clientNeeded.ClientAuth = tls.RequireAnyClientCert
 
@@ -77,7 +73,7 @@ func TestWhyAnAddressIsLeftOut(t *testing.T) {
 		url         string
 		check, call string // empty: nothing fails
 	}{
-		"nothing listens":            {"http://" + closed.Addr().String(), "connection refused", "no connection came about: connection refused"},
+		"nothing listens":            {"http://" + port.Free(t), "connection refused", "no connection came about: connection refused"},
 		"status":                     {serve(503, nil), "answered 503", "1 calls in a row failed, the last: answered 503"},
 		"silent":                     {answer(""), "timed out after 300 ms", "1 calls in a row failed, the last: timed out after 3"},
 		"garbage":                    {answer(secret + "\r\n\r\n"), "no clean answer", "1 calls in a row failed, the last: no clean answer: malformed status line"},

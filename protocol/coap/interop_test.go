@@ -5,13 +5,15 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"fieldgate/test/port"
 )
 
 // libcoap runs coap-client-notls (Debian libcoap3-bin) and returns what it wrote: the response and, with -v 7,
@@ -194,12 +196,7 @@ func TestLibcoapServer(t *testing.T) {
 	if _, err := exec.LookPath("coap-server-notls"); err != nil {
 		t.Fatal("this test needs coap-server-notls from the Debian package libcoap3-bin")
 	}
-	free, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := free.LocalAddr().(*net.UDPAddr).AddrPort()
-	free.Close()
+	server := netip.MustParseAddrPort(port.Free(t))
 	command := exec.Command("coap-server-notls", "-A", "127.0.0.1", "-p", fmt.Sprint(server.Port()), "-d", "10")
 	if err := command.Start(); err != nil {
 		t.Fatal(err)

@@ -28,6 +28,8 @@ import (
 	"github.com/plgd-dev/go-coap/v3/options"
 	"github.com/plgd-dev/go-coap/v3/tcp"
 	"github.com/plgd-dev/go-coap/v3/tcp/client"
+
+	"fieldgate/test/port"
 )
 
 // testCertificate makes a certificate for 127.0.0.1 and localhost that is its own authority, and a file with it.
@@ -154,20 +156,17 @@ func TestLibcoapObservesOverTCP(t *testing.T) {
 
 // Our client against libcoap's server.
 func TestLibcoapServerOverTCP(t *testing.T) {
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(free.Addr().String())
-	free.Close()
-	command := exec.Command("coap-server-notls", "-A", "127.0.0.1", "-p", port, "-d", "10")
+	address := port.Free(t)
+	_, number, _ := net.SplitHostPort(address)
+	command := exec.Command("coap-server-notls", "-A", "127.0.0.1", "-p", number, "-d", "10")
 	if err := command.Start(); err != nil {
 		t.Fatal("this test needs coap-server-notls from the Debian package libcoap3-bin")
 	}
 	t.Cleanup(func() { command.Process.Kill(); command.Wait() })
 	var conn net.Conn
 	until(t, "that the server listens", func() bool {
-		conn, err = net.Dial("tcp", "127.0.0.1:"+port)
+		var err error
+		conn, err = net.Dial("tcp", address)
 		return err == nil
 	})
 	c, err := NewClient(t.Context(), conn, StreamConfig{}, nil, slog.New(slog.DiscardHandler))

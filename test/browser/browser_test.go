@@ -118,11 +118,11 @@ func newNode(t *testing.T) *node {
 	t.Cleanup(service.Close)
 	n := &node{t: t, data: filepath.Join(folder, "data"), config: filepath.Join(folder, "fieldgate.yaml"), log: filepath.Join(folder, "output")}
 	n.run("init", "--data", n.data)
-	admin := port.Free(t, "tcp")
+	admin := port.Free(t)
 	n.console = "http://" + admin
 	text := fmt.Sprintf("node: n1\ndata: data\nlisten: {http: '%s', mqtt: '%s', coap: '%s', coaps: '%s', admin: '%s'}\nupstreams:\n  ingest: {addresses: ['http://%s']}\n"+
 		"  therapy: {discover: {registered: true}, health: {tcp: true, interval: 200ms, unhealthy: 1, healthy: 1}}\n",
-		port.Free(t, "tcp"), port.Free(t, "tcp"), port.Free(t, "udp"), port.Free(t, "udp"), admin, service.Listener.Addr())
+		port.Free(t), port.Free(t), port.Free(t), port.Free(t), admin, service.Listener.Addr())
 	if err := os.WriteFile(n.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

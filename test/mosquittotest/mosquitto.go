@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"fieldgate/test/port"
 )
 
 // Broker can be killed and started again at its port.
@@ -29,15 +31,10 @@ func Start(t testing.TB, lines ...string) *Broker {
 			t.Fatal("these tests need mosquitto: ", err)
 		}
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &Broker{Address: listener.Addr().String(), t: t}
-	listener.Close()
-	_, port, _ := net.SplitHostPort(b.Address)
+	b := &Broker{Address: port.Free(t), t: t}
+	_, number, _ := net.SplitHostPort(b.Address)
 	folder := t.TempDir()
-	text := "user root\nlistener " + port + " 127.0.0.1\npersistence true\npersistence_location " + folder + "/\n" + strings.Join(lines, "\n") + "\n"
+	text := "user root\nlistener " + number + " 127.0.0.1\npersistence true\npersistence_location " + folder + "/\n" + strings.Join(lines, "\n") + "\n"
 	if !strings.Contains(text, "allow_anonymous") {
 		text += "allow_anonymous true\n"
 	}

@@ -55,11 +55,11 @@ func New(tb testing.TB, size int, more string) *Cluster {
 	folder := tb.TempDir()
 	var routes []string
 	for range size {
-		routes = append(routes, "nats://"+port.Free(tb, "tcp"))
+		routes = append(routes, "nats://"+port.Free(tb))
 	}
 	for i := range size {
 		name := fmt.Sprint("n", i)
-		address := port.Free(tb, "tcp")
+		address := port.Free(tb)
 		n := &node{url: "nats://" + address, config: filepath.Join(folder, name+".conf"), log: filepath.Join(folder, name+".log")}
 		text := fmt.Sprintf("server_name: %s\nlisten: %s\nlog_file: %q\n", name, address, n.log) +
 			fmt.Sprintf("jetstream { store_dir: %q, max_file_store: 1GB, max_memory_store: 64MB }\n", filepath.Join(folder, name))

@@ -108,7 +108,7 @@ func create(t testing.TB, megabytes int) *Server {
 			t.Fatalf("mount: %v %s", err, output)
 		}
 	}
-	s := &Server{folder: folder, address: port.Free(t, "tcp"), small: megabytes > 0}
+	s := &Server{folder: folder, address: port.Free(t), small: megabytes > 0}
 	secret := filepath.Join(folder, "password")
 	if err := os.WriteFile(secret, []byte(password), 0o600); err != nil {
 		t.Fatal(err)

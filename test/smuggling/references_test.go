@@ -99,7 +99,7 @@ func (nowhere) Fold(uint64, time.Duration, uint64, uint64) bool { return false }
 // nginxBefore is an nginx that passes everything on to that address.
 func nginxBefore(t testing.TB, service string) (address string) {
 	t.Helper()
-	address = port.Free(t, "tcp")
+	address = port.Free(t)
 	directory := t.TempDir()
 	config := fmt.Sprintf(`daemon off; master_process off; worker_processes 1; pid %[1]s/pid; error_log /dev/null crit;
 events { worker_connections 4096; }
@@ -123,7 +123,7 @@ http {
 // haproxyBefore is a haproxy that passes everything on to that address.
 func haproxyBefore(t testing.TB, service string) (address string) {
 	t.Helper()
-	address = port.Free(t, "tcp")
+	address = port.Free(t)
 	config := fmt.Sprintf(`global
 	maxconn 4000
 	nbthread 1
