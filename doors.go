@@ -209,6 +209,7 @@ type DTLSState struct {
 	Sessions   int               `json:"sessions"`
 	Unfinished int               `json:"unfinished"`        // handshakes
 	Handshakes uint64            `json:"handshakes"`        // that were finished
+	Resumed    uint64            `json:"resumed"`           // of these: by clients that resumed an earlier session
 	Refused    map[string]uint64 `json:"refused,omitempty"` // handshakes, by the reasons of DTLSRefusals
 	Discarded  uint64            `json:"discarded"`         // datagrams of nobody who is known, and forged or repeated records
 	Moved      uint64            `json:"moved"`             // sessions that went on from another address

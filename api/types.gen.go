@@ -1463,6 +1463,9 @@ type DtlsState struct {
 	// Refused Handshakes that were refused, by reason; those of which there was one at least.
 	Refused []DtlsRefusals `json:"refused"`
 
+	// Resumed Of these: by clients that resumed an earlier session.
+	Resumed int64 `json:"resumed"`
+
 	// Sessions Now.
 	Sessions int `json:"sessions"`
 

@@ -167,6 +167,6 @@ func dtlsState(stats *dtls.Stats) *fieldgate.DTLSState {
 			refused[dtls.Refusal(reason).String()] = n
 		}
 	}
-	return &fieldgate.DTLSState{Sessions: stats.Sessions, Unfinished: stats.Handshakes, Handshakes: stats.Completed, Refused: refused,
+	return &fieldgate.DTLSState{Sessions: stats.Sessions, Unfinished: stats.Handshakes, Handshakes: stats.Completed, Resumed: stats.Resumed, Refused: refused,
 		Discarded: stats.Discarded, Moved: stats.Moved, Expired: stats.Expired, Evicted: stats.Evicted}
 }

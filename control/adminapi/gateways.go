@@ -47,7 +47,7 @@ func dtlsState(s *fieldgate.DTLSState) *api.DtlsState {
 	if s == nil {
 		return nil
 	}
-	state := &api.DtlsState{Sessions: s.Sessions, Unfinished: s.Unfinished, Handshakes: int64(s.Handshakes), Refused: []api.DtlsRefusals{}, Discarded: int64(s.Discarded),
+	state := &api.DtlsState{Sessions: s.Sessions, Unfinished: s.Unfinished, Handshakes: int64(s.Handshakes), Resumed: int64(s.Resumed), Refused: []api.DtlsRefusals{}, Discarded: int64(s.Discarded),
 		Moved: int64(s.Moved), Expired: int64(s.Expired), Evicted: int64(s.Evicted)}
 	for _, reason := range fieldgate.DTLSRefusals {
 		if n := s.Refused[reason]; n > 0 {

@@ -67,6 +67,7 @@ var (
 	dtlsMetrics       = []metric[fieldgate.DTLSState]{
 		gauge("fieldgate_gateway_dtls_handshakes_unfinished", "DTLS handshakes under way.", ofGateway, func(d *fieldgate.DTLSState) float64 { return float64(d.Unfinished) }),
 		counter("fieldgate_gateway_dtls_handshakes_total", "DTLS handshakes that were finished.", ofGateway, func(d *fieldgate.DTLSState) uint64 { return d.Handshakes }),
+		counter("fieldgate_gateway_dtls_resumed_total", "DTLS handshakes that were finished by resuming an earlier session.", ofGateway, func(d *fieldgate.DTLSState) uint64 { return d.Resumed }),
 		counter("fieldgate_gateway_dtls_discarded_total", "DTLS datagrams of nobody who is known, and records that were forged or repeated.", ofGateway, func(d *fieldgate.DTLSState) uint64 { return d.Discarded }),
 		counter("fieldgate_gateway_dtls_moved_total", "DTLS sessions that went on from another address.", ofGateway, func(d *fieldgate.DTLSState) uint64 { return d.Moved }),
 		counter("fieldgate_gateway_dtls_expired_total", "DTLS sessions that ended because they were silent for too long.", ofGateway, func(d *fieldgate.DTLSState) uint64 { return d.Expired }),

@@ -62,7 +62,7 @@ func (f *Front) listenDTLS(config DTLS) error {
 		Send:    func(to netip.AddrPort, datagram []byte) { s.Send(to, datagram) },
 		Receive: func(peer netip.AddrPort, message []byte) { s.Feed(peer, message) },
 		PSK:     s.key, Certificate: s.certificate(config.Certificate), ClientCAs: s.authorities,
-		Admit: s.admit, Opened: s.opened, Ended: s.ended, Refused: s.refused,
+		Admit: s.admit, Resume: s.resume, Opened: s.opened, Ended: s.ended, Refused: s.refused,
 		MaxSessions: config.MaxSessions, MaxHandshakes: config.MaxHandshakes, MaxHandshakesOfSource: config.MaxHandshakesSource,
 		HandshakeTimeout: config.HandshakeTimeout, IdleTimeout: config.IdleTimeout,
 	}, time.Now())
@@ -148,6 +148,11 @@ func (s *secured) admit(identity dtls.Identity) (owner any, err error) {
 		return nil, problem
 	}
 	return caller, nil
+}
+
+// resume lets in again whose session would have gone on.
+func (s *secured) resume(owner any) bool {
+	return s.front.pipeline.Valid(owner.(*pipeline.Caller)) == nil
 }
 
 func (s *secured) opened(peer netip.AddrPort, owner any) {

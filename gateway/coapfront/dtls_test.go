@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -225,6 +226,59 @@ func TestRevokedOverDTLS(t *testing.T) {
 		}
 	}
 }
+
+// A device that has lost its session resumes it, and is the same one; one that may not come in any more does not come in so either.
+func TestResumedOverDTLS(t *testing.T) {
+	s := newSecureGateway(t)
+	resumed := func() uint64 {
+		stats, _ := s.front.DTLSStats()
+		return stats.Resumed
+	}
+	for name, options := range map[string][]pion.ClientOption{"key": pskOptions("d7", deviceKey),
+		"certificate": certificateOptions(s.authority.Issue(t, -time.Hour, time.Hour, "d7"))} {
+		options = append(options, pion.WithSessionStore(&keptSession{}))
+		before := resumed()
+		for range 2 {
+			_, conn := s.newClient(options...)
+			if reply := s.exchange(conn, 1, coap.GET, "/temperature"); reply.Code != coap.Content {
+				t.Errorf("%s: %v", name, reply.Code)
+			}
+			conn.Close()
+		}
+		if n := resumed() - before; n != 1 {
+			t.Errorf("%s: %d sessions were resumed, want the second", name, n)
+		}
+		s.provision("d7", fieldgate.StateQuarantined, deviceKey)
+		if _, conn := s.newClient(options...); conn.HandshakeContext(t.Context()) == nil {
+			t.Errorf("%s: the device comes in although it is quarantined", name)
+		}
+		if n := resumed() - before; n != 1 {
+			t.Errorf("%s: a session of a device in quarantine was resumed", name)
+		}
+		s.provision("d7", fieldgate.StateActive, deviceKey)
+	}
+}
+
+// keptSession is where a pion client keeps its session.
+type keptSession struct {
+	mu      sync.Mutex
+	session pion.Session
+}
+
+func (k *keptSession) Get([]byte) (pion.Session, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.session, nil
+}
+
+func (k *keptSession) Set(_ []byte, session pion.Session) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.session = session
+	return nil
+}
+
+func (k *keptSession) Del([]byte) error { return k.Set(nil, pion.Session{}) }
 
 // A key that is replaced while a handshake is under way lets nobody in any more, nor does the new one in its place.
 func TestKeyChangesDuringAHandshake(t *testing.T) {

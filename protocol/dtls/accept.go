@@ -184,6 +184,9 @@ func (s *Server) finish(h *handshake, established *session, err error) {
 	case !current: // the client has begun anew, or the Server is closing
 	case established != nil:
 		s.counts.completed.Add(1)
+		if h.resuming.Load() != nil {
+			s.counts.resumed.Add(1)
+		}
 		if s.config.Opened != nil {
 			s.config.Opened(virtual(established.number), established.owner)
 		}

@@ -25,6 +25,8 @@ type Config struct {
 	ClientCAs func() *x509.CertPool
 	// Admit is asked whether who has proved to be there may come in, and gives what Owner is to return for the session. Required.
 	Admit func(identity Identity) (owner any, err error)
+	// Resume is asked whether the owner of an earlier session, as Admit gave it, may come in again by resuming that session. nil: sessions are not resumed.
+	Resume func(owner any) bool
 	// Opened and Ended, if set, are told of each session. One that ends at once may have Ended called first.
 	Opened, Ended func(peer netip.AddrPort, owner any)
 	// Refused, if set, is told of each handshake that failed after its cookie was right.
@@ -92,6 +94,7 @@ type Stats struct {
 	Handshakes int // unfinished, now
 	Verified   uint64
 	Completed  uint64 // handshakes
+	Resumed    uint64 // of these: sessions that went on from an earlier one's keys
 	Refused    [refusals]uint64
 	Discarded  uint64 // datagrams of nobody we know, forged and repeated records, malformed hellos
 	Moved      uint64 // sessions that went on from another address

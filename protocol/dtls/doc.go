@@ -8,8 +8,10 @@
 // state. Then pion/dtls does the handshake. Once that is done the keys are taken over: the records of a session are
 // protected here, so that a session costs a few hundred bytes and no goroutine.
 //
+// A client that names an earlier session resumes it (RFC 5246 §7.3), which is done here whole, without pion.
+//
 // Implemented: pre-shared keys (RFC 4279) and X.509 certificates on both sides (RFC 7925), AES-128 in CCM-8, CCM and GCM
 // (RFC 6655, RFC 7251, RFC 5288), the extended master secret (RFC 7627), Connection IDs (RFC 9146).
-// Refused: clients that show neither key nor certificate, raw public keys, session resumption (a Connection ID keeps the
-// session itself), renegotiation, other ciphers, DTLS 1.0; of clients that offer DTLS 1.3 too, 1.2 is chosen.
+// Refused: clients that show neither key nor certificate, raw public keys, session tickets (RFC 5077), renegotiation, other
+// ciphers, DTLS 1.0; of clients that offer DTLS 1.3 too, 1.2 is chosen.
 package dtls

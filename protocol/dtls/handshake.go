@@ -11,8 +11,10 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pion/dtls/v3"
+	message "github.com/pion/dtls/v3/pkg/protocol/handshake"
 )
 
 const (
@@ -40,7 +42,10 @@ type handshake struct {
 	has             []bool // bytes that have come; nil: all
 	missing         int
 
-	link link
+	link     link
+	resuming atomic.Pointer[resuming] // the client resumes a session, so that link has nothing to do
+	origin   *resumable               // what the session to be can be resumed from, by this ID; nil: it cannot
+	id       sessionID
 
 	mu           sync.Mutex // the following
 	identity     Identity
@@ -70,8 +75,11 @@ func (h *handshake) addHello(f *fragment) (whole bool) {
 	return true
 }
 
-// run does the handshake.
+// run does the handshake, or begins it if a session is resumed.
 func (h *handshake) run(ctx context.Context) {
+	if h.server.config.Resume != nil && h.resume() {
+		return
+	}
 	established, err := h.negotiate(ctx)
 	h.server.finish(h, established, err)
 	if established == nil {
@@ -96,13 +104,17 @@ func (h *handshake) negotiate(ctx context.Context) (*session, error) {
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, err
 	}
-	established, err := takeOver(conn)
+	established, err := takeOver(conn, h.origin)
 	if err != nil {
 		return nil, err
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	established.number, established.owner, established.address, established.final = h.number, h.owner, h.from, h.link.lastFlight()
+	if h.origin != nil {
+		h.origin.owner = h.owner
+		h.server.resumables.add(h.id, h.origin, h.server.clock.Load())
+	}
 	return established, nil
 }
 
@@ -114,6 +126,10 @@ func (h *handshake) options() (suites []dtls.CipherSuiteID, options []dtls.Serve
 		dtls.WithLoggerFactory(silent{}),
 		dtls.WithVerifyConnection(h.verifyConnection),
 		dtls.WithConnectionIDGenerator(func() []byte { return binary.BigEndian.AppendUint64(nil, h.number) }),
+	}
+	if offer, ok := parseOffer(h.hello); ok && offer.extendedMaster && config.Resume != nil {
+		h.origin, h.id = &resumable{serverName: offer.serverName}, newSessionID()
+		options = append(options, dtls.WithServerHelloMessageHook(h.identify))
 	}
 	if config.PSK != nil {
 		suites = append(suites, pskCCM8, pskCCM, pskGCM)
@@ -132,6 +148,12 @@ func (h *handshake) options() (suites []dtls.CipherSuiteID, options []dtls.Serve
 		}
 	}
 	return suites, options
+}
+
+// identify puts the ID into the ServerHello by which the client can resume the session.
+func (h *handshake) identify(hello message.MessageServerHello) message.Message {
+	hello.SessionID = h.id[:]
+	return &hello
 }
 
 // key is that of an identity. An unknown one gets a key that nobody has, so that nothing tells it from a known one: neither an

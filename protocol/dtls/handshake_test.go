@@ -191,10 +191,55 @@ func TestFragmentedHello(t *testing.T) {
 
 // openssl is a client that we have not written.
 func TestOpenSSL(t *testing.T) {
+	s := startSite(t, "udp4", nil)
+	psk, x509 := s.opensslIdentities(t)
+	for _, test := range []struct {
+		name      string
+		arguments []string
+	}{
+		{"PSK", append(psk, "-cipher", "PSK-AES128-CCM8")},
+		{"PSK, its own choice", psk},
+		{"certificate", append(x509, "-cipher", "ECDHE-ECDSA-AES128-CCM8@SECLEVEL=0")},
+		{"certificate, its own choice", x509},
+		{"certificate, small datagrams", append(x509, "-mtu", "256")},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s.openssl(t, test.arguments...)
+		})
+	}
+	s.eventually("the end of all sessions", func() bool { return len(s.ended) == 5 })
+}
+
+// openssl has a message answered to openssl's client, which then ends its session.
+func (s *site) openssl(t *testing.T, arguments ...string) {
+	command := exec.CommandContext(t.Context(), "openssl", append([]string{"s_client", "-dtls1_2", "-quiet", "-no_ign_eof", "-connect", s.address.String()}, arguments...)...)
+	in, err := command.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	command.Stderr = &said
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	in.Write([]byte("hello"))
+	answer := make([]byte, 5)
+	if _, err := out.Read(answer); err != nil || string(answer) != "HELLO" {
+		t.Errorf("%q %v\n%s", answer, err, said.String())
+	}
+	in.Close() // close_notify
+	command.Wait()
+}
+
+// opensslIdentities are the options of openssl's client for d1, with its key, and for d2, with a certificate.
+func (s *site) opensslIdentities(t *testing.T) (psk, x509 []string) {
 	if _, err := exec.LookPath("openssl"); err != nil {
 		t.Fatal("this test needs openssl")
 	}
-	s := startSite(t, "udp4", nil)
 	folder := t.TempDir()
 	certificate, key := certtest.PEM(t, s.authority.Issue(t, -time.Hour, time.Hour, "d2"))
 	for name, text := range map[string][]byte{"client.pem": certificate, "client.key": key} {
@@ -202,40 +247,7 @@ func TestOpenSSL(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	x509 := []string{"-CAfile", s.authority.File, "-verify_return_error", "-cert", folder + "/client.pem", "-key", folder + "/client.key"}
-	for _, test := range []struct {
-		name      string
-		arguments []string
-	}{
-		{"PSK", []string{"-psk_identity", "d1", "-psk", fmt.Sprintf("%x", rightKey), "-cipher", "PSK-AES128-CCM8"}},
-		{"PSK, its own choice", []string{"-psk_identity", "d1", "-psk", fmt.Sprintf("%x", rightKey)}},
-		{"certificate", append(x509, "-cipher", "ECDHE-ECDSA-AES128-CCM8@SECLEVEL=0")},
-		{"certificate, its own choice", x509},
-		{"certificate, small datagrams", append(x509, "-mtu", "256")},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			command := exec.CommandContext(t.Context(), "openssl", append([]string{"s_client", "-dtls1_2", "-quiet", "-no_ign_eof", "-connect", s.address.String()}, test.arguments...)...)
-			in, err := command.StdinPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			out, err := command.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			var said bytes.Buffer
-			command.Stderr = &said
-			if err := command.Start(); err != nil {
-				t.Fatal(err)
-			}
-			in.Write([]byte("hello"))
-			answer := make([]byte, 5)
-			if _, err := out.Read(answer); err != nil || string(answer) != "HELLO" {
-				t.Errorf("%q %v\n%s", answer, err, said.String())
-			}
-			in.Close() // close_notify
-			command.Wait()
-		})
-	}
-	s.eventually("the end of all sessions", func() bool { return len(s.ended) == 5 })
+	psk = []string{"-psk_identity", "d1", "-psk", fmt.Sprintf("%x", rightKey)}
+	x509 = []string{"-CAfile", s.authority.File, "-verify_return_error", "-cert", folder + "/client.pem", "-key", folder + "/client.key"}
+	return slices.Clip(psk), slices.Clip(x509)
 }

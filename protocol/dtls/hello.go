@@ -7,6 +7,7 @@ import (
 
 const (
 	messageClientHello        = 1
+	messageServerHello        = 2
 	messageHelloVerifyRequest = 3
 	messageFinished           = 20
 
@@ -99,15 +100,22 @@ const (
 // appendMessage writes a record of epoch 0 with one handshake message.
 func appendMessage(dst []byte, version byte, recordSequence uint64, messageType byte, messageSequence uint16, begin, end []byte) []byte {
 	length := len(begin) + len(end)
-	var h [recordHeader + handshakeHeader]byte
+	var h [recordHeader]byte
 	h[0], h[1], h[2] = typeHandshake, 0xfe, version
 	putUint48(h[5:], recordSequence)
 	binary.BigEndian.PutUint16(h[11:], uint16(handshakeHeader+length))
-	h[13] = messageType
-	putUint24(h[14:], length)
-	binary.BigEndian.PutUint16(h[17:], messageSequence)
-	putUint24(h[22:], length)
-	return append(append(append(dst, h[:]...), begin...), end...)
+	dst = appendHandshakeHeader(append(dst, h[:]...), messageType, messageSequence, length)
+	return append(append(dst, begin...), end...)
+}
+
+// appendHandshakeHeader begins a handshake message that is whole (RFC 6347 §4.2.2).
+func appendHandshakeHeader(dst []byte, messageType byte, messageSequence uint16, length int) []byte {
+	var h [handshakeHeader]byte
+	h[0] = messageType
+	putUint24(h[1:], length)
+	binary.BigEndian.PutUint16(h[4:], messageSequence)
+	putUint24(h[9:], length)
+	return append(dst, h[:]...)
 }
 
 // withoutCookie is the first ClientHello, as the client sent it, from its second, which differs in the cookie only.

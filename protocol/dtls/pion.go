@@ -2,15 +2,12 @@ package dtls
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/gob"
 	"errors"
-	"fmt"
 	"reflect"
 	"unsafe"
 
 	"github.com/pion/dtls/v3"
-	"github.com/pion/dtls/v3/pkg/crypto/prf"
 	"github.com/pion/logging"
 )
 
@@ -54,8 +51,9 @@ type exported struct {
 // unsealed is how many numbers are left out after those that pion has used: it may seal its close_notify, which nobody sees.
 const unsealed = 8
 
-// takeOver makes a session of a finished handshake. From here on pion must not send a record.
-func takeOver(conn *dtls.Conn) (*session, error) {
+// takeOver makes a session of a finished handshake, and notes in origin, unless that is nil, what the session can be resumed from. From here on
+// pion must not send a record.
+func takeOver(conn *dtls.Conn, origin *resumable) (*session, error) {
 	state, ok := conn.ConnectionState()
 	if !ok {
 		return nil, errChanged
@@ -69,20 +67,19 @@ func takeOver(conn *dtls.Conn) (*session, error) {
 		return nil, err
 	}
 	clear(raw)
-	if e.LocalEpoch != 1 || len(e.MasterSecret) != 48 || e.RemoteSequenceNumber == 0 {
+	if e.LocalEpoch != 1 || len(e.MasterSecret) != masterLength || e.RemoteSequenceNumber == 0 {
 		return nil, errChanged
 	}
-	keys, err := prf.GenerateEncryptionKeys(e.MasterSecret, e.RemoteRandom[:], e.LocalRandom[:], 0, keyLength, saltSize, sha256.New)
+	if origin != nil {
+		origin.suite, origin.master = e.CipherSuiteID, [masterLength]byte(e.MasterSecret)
+	}
+	s, err := newSession(e.CipherSuiteID, e.MasterSecret, e.RemoteRandom[:], e.LocalRandom[:])
 	clear(e.MasterSecret)
 	if err != nil {
-		return nil, fmt.Errorf("dtls: %w", err)
+		return nil, err
 	}
-	s := &session{suite: e.CipherSuiteID, hasCID: len(e.LocalConnectionID) > 0, remoteID: e.RemoteConnectionID,
-		sent: e.SequenceNumber + unsealed, received: window{next: e.RemoteSequenceNumber, seen: ^uint64(0)}}
-	copy(s.read.key[:], keys.ClientWriteKey)
-	copy(s.read.salt[:], keys.ClientWriteIV)
-	copy(s.write.key[:], keys.ServerWriteKey)
-	copy(s.write.salt[:], keys.ServerWriteIV)
+	s.origin, s.hasCID, s.remoteID = origin, len(e.LocalConnectionID) > 0, e.RemoteConnectionID
+	s.sent, s.received = e.SequenceNumber+unsealed, window{next: e.RemoteSequenceNumber, seen: ^uint64(0)}
 	return s, nil
 }
 

@@ -20,6 +20,8 @@ type Server struct {
 	clock   atomic.Uint32 // seconds since began, as of the last Tick
 	counts  counts
 
+	resumables resumables
+
 	context context.Context // of handshakes
 	cancel  context.CancelFunc
 	running sync.WaitGroup // handshakes
@@ -35,8 +37,8 @@ type Server struct {
 }
 
 type counts struct {
-	verified, completed, discarded, moved, resent, expired, evicted atomic.Uint64
-	refused                                                         [refusals]atomic.Uint64
+	verified, completed, resumed, discarded, moved, resent, expired, evicted atomic.Uint64
+	refused                                                                  [refusals]atomic.Uint64
 }
 
 // NewServer makes a Server whose clock begins at now. It fails if the handshake does not work as expected, which depends on the version
@@ -53,6 +55,7 @@ func newServer(config Config, now time.Time) *Server {
 		handshakes: make(map[netip.AddrPort]*handshake), sources: make(map[netip.Addr]int)}
 	rand.Read(s.nobody[:])
 	s.cookies.init(now)
+	s.resumables.most = (s.config.MaxSessions + 1) / 2
 	s.context, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -119,7 +122,9 @@ func connectionID(datagram []byte) (number uint64, ok bool) {
 }
 
 func (s *Server) toHandshake(h *handshake, datagram []byte, receive Receive) {
-	if !h.link.deliver(datagram) {
+	if r := h.resuming.Load(); r != nil {
+		s.toResuming(h, r, datagram, receive)
+	} else if !h.link.deliver(datagram) {
 		s.Open(h.from, datagram, receive) // the session is there now, and the handshake is not
 	}
 }
@@ -189,6 +194,9 @@ func (s *Server) record(established *session, from netip.AddrPort, r *record, re
 	case contentType == typeAlert && isCloseNotify(message):
 		s.end(established) // answered by one of ours (RFC 5246 §7.2.1)
 	case contentType == typeAlert && isFatal(message):
+		if established.origin != nil {
+			established.origin.spent.Store(true)
+		}
 		s.drop(established)
 	}
 	return true, finished
@@ -310,7 +318,7 @@ func (s *Server) Stats() Stats {
 	sessions, handshakes := len(s.all), len(s.handshakes)
 	s.mu.RUnlock()
 	c := &s.counts
-	stats := Stats{Sessions: sessions, Handshakes: handshakes, Verified: c.verified.Load(), Completed: c.completed.Load(), Discarded: c.discarded.Load(),
+	stats := Stats{Sessions: sessions, Handshakes: handshakes, Verified: c.verified.Load(), Completed: c.completed.Load(), Resumed: c.resumed.Load(), Discarded: c.discarded.Load(),
 		Moved: c.moved.Load(), Resent: c.resent.Load(), Expired: c.expired.Load(), Evicted: c.evicted.Load()}
 	for i := range c.refused {
 		stats.Refused[i] = c.refused[i].Load()

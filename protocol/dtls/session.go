@@ -1,10 +1,14 @@
 package dtls
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"sync"
 	"sync/atomic"
+
+	"github.com/pion/dtls/v3/pkg/crypto/prf"
 )
 
 // session is what is kept of a peer after its handshake.
@@ -17,7 +21,8 @@ type session struct {
 	// These do not change.
 	opened uint32 // as lastUsed
 	suite  uint16
-	hasCID bool // the peer sends a Connection ID
+	hasCID bool       // the peer sends a Connection ID
+	origin *resumable // what it can be resumed from; nil: it cannot
 
 	mu       sync.Mutex // the following
 	address  netip.AddrPort
@@ -31,6 +36,23 @@ type session struct {
 	resends  int
 	fresh    uint8 // records to come before a new address counts as proven; 0: it is
 	credit   uint8 // datagrams that may be sent there until then
+}
+
+// masterLength is that of a master secret (RFC 5246 §8.1).
+const masterLength = 48
+
+// newSession derives the keys of a session (RFC 5246 §6.3).
+func newSession(suite uint16, master, clientRandom, serverRandom []byte) (*session, error) {
+	keys, err := prf.GenerateEncryptionKeys(master, clientRandom, serverRandom, 0, keyLength, saltSize, sha256.New)
+	if err != nil {
+		return nil, fmt.Errorf("dtls: %w", err)
+	}
+	s := &session{suite: suite}
+	copy(s.read.key[:], keys.ClientWriteKey)
+	copy(s.read.salt[:], keys.ClientWriteIV)
+	copy(s.write.key[:], keys.ServerWriteKey)
+	copy(s.write.salt[:], keys.ServerWriteIV)
+	return s, nil
 }
 
 // maxResends is how often a client may have our last flight again.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,6 +32,8 @@ type site struct {
 	peers   []netip.AddrPort                  // whose message came, each time
 	ended   []any
 	refused []Refusal
+
+	quarantined atomic.Bool // everybody is: nobody may resume a session
 }
 
 const rightKey = "0123456789abcdef"
@@ -58,6 +61,7 @@ func startSite(t testing.TB, network string, change func(*Config)) *site {
 		Certificate: func(string) *tls.Certificate { return &certificate },
 		ClientCAs:   s.authority.Pool,
 		Admit:       s.admit,
+		Resume:      func(any) bool { return !s.quarantined.Load() },
 		Ended: func(_ netip.AddrPort, owner any) {
 			s.mu.Lock()
 			s.ended = append(s.ended, owner)

@@ -17,12 +17,13 @@ func (s *Server) Tick(now time.Time) {
 	clock := uint32(min(max(now.Sub(s.began)/time.Second, 0), secondLimit))
 	s.clock.Store(clock)
 	s.cookies.rotate(now)
+	s.resumables.tick(clock)
 	timeout, idle := uint32(s.config.HandshakeTimeout/time.Second), uint32(min(s.config.IdleTimeout/time.Second, secondLimit))
 	var expired []*session
 	s.mu.Lock()
 	for _, h := range s.handshakes {
-		// One that runs has a deadline of its own.
-		if h.has != nil && clock-h.began >= timeout {
+		// One that pion does has a deadline of its own.
+		if (h.has != nil || h.resuming.Load() != nil) && clock-h.began >= timeout {
 			s.forget(h)
 			s.counts.refused[RefusedTimeout].Add(1)
 		}

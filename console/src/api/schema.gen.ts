@@ -3121,6 +3121,11 @@ export interface components {
              * @description That were finished.
              */
             handshakes: number;
+            /**
+             * Format: int64
+             * @description Of these: by clients that resumed an earlier session.
+             */
+            resumed: number;
             /** @description Handshakes that were refused, by reason; those of which there was one at least. */
             refused: components["schemas"]["DtlsRefusals"][];
             /**

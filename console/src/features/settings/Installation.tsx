@@ -168,7 +168,7 @@ function CoapPeers({ of: { gateway, listener } }: { of: CoapRow }) {
 function Handshakes({ of }: { of: SchemaDtlsState }) {
   return (
     <>
-      {formatCount(of.handshakes)} done{of.unfinished > 0 && `, ${formatCount(of.unfinished)} under way`}
+      {formatCount(of.handshakes)} done{of.resumed > 0 && `, ${formatCount(of.resumed)} of them resumed`}{of.unfinished > 0 && `, ${formatCount(of.unfinished)} under way`}
       {of.refused.length > 0 && <span className="block text-soft">refused: {refusalText(of.refused)}</span>}
     </>
   );
