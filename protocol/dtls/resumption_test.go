@@ -359,6 +359,31 @@ func FuzzOffer(f *testing.F) {
 	})
 }
 
+// Whatever comes in the place of the client's Finished makes no session, and costs no more than a few datagrams in either direction.
+func FuzzResuming(f *testing.F) {
+	f.Add([]byte{typeHandshake, 0xfe, version12, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 9})
+	f.Add(append([]byte{typeChangeCipherSpec, 0xfe, version12, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1, 1}, append([]byte{typeHandshake, 0xfe, version12, 0, 1, 0, 0, 0, 0, 0, 0, 0, 40}, make([]byte, 40)...)...))
+	f.Add(append([]byte{typeCID, 0xfe, version12, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 30}, make([]byte, 30)...))
+	from := netip.MustParseAddrPort("192.0.2.1:1000")
+	f.Fuzz(func(t *testing.T, datagram []byte) {
+		for _, id := range []bool{false, true} {
+			s := newStill(nil)
+			_, server := pair(pskCCM8, id)
+			server.number = 1
+			h := &handshake{server: s.Server, from: from, number: 1}
+			r := &resuming{session: server, flight: []byte("our flight"), expected: bytes.Repeat([]byte{7}, handshakeHeader+12)}
+			h.resuming.Store(r)
+			s.handshakes[from], s.sources[sourceOf(from)] = h, 1
+			for range 2 * maxResends {
+				s.Open(from, slices.Clone(datagram), func(netip.AddrPort, []byte) { t.Error("a message came of it") })
+			}
+			if n := s.Stats(); n.Sessions != 0 || n.Completed != 0 || len(r.parked) > maxParked || s.sent > 2*maxResends*max(len(r.flight), len(datagram)) {
+				t.Errorf("%+v, %d parked, %d bytes sent", n, len(r.parked), s.sent)
+			}
+		}
+	})
+}
+
 func TestOffer(t *testing.T) {
 	begin := append([]byte{0xfe, version12}, make([]byte, 32)...)
 	full := slices.Concat(begin, []byte{4, 1, 2, 3, 4, 2, 8, 9, 0, 4, 0xc0, 0xa8, 0, 0xff, 1, 0, 0, 20, 0, 23, 0, 0, 0, 54, 0, 3, 2, 7, 7, 0, 0, 0, 1, 9, 0, 35, 0, 0})
