@@ -28,6 +28,7 @@ type monitor struct {
 
 	mu      sync.Mutex
 	store   time.Time            // since when the database does not answer; zero while it does
+	missed  int                  // examinations in turn that it has not answered
 	behind  map[string]time.Time // gateways, since when
 	newest  rollout.Wanted       // as last read
 	items   []api.HealthItem
@@ -64,9 +65,13 @@ func (m *monitor) examine(ctx context.Context) {
 	defer m.mu.Unlock()
 	switch {
 	case err == nil:
-		m.store, m.newest = time.Time{}, newest
-	case m.store.IsZero():
-		m.store = asked
+		m.store, m.missed, m.newest = time.Time{}, 0, newest
+	case m.server.config.Store.Answered().After(asked): // to somebody else: it is busy, not away
+		m.store, m.missed = time.Time{}, 0
+	default:
+		if m.missed++; m.missed == 1 {
+			m.store = asked
+		}
 	}
 	items := m.describe(time.Now())
 	if !slices.Equal(items, m.items) {
@@ -149,11 +154,12 @@ func (m *monitor) storeSince() time.Time {
 	return m.store.UTC()
 }
 
-// storeAway is an error while the database is known not to answer, so that nobody waits to learn it.
+// storeAway is an error while the database is known not to answer, so that nobody waits to learn it. One examination that was not answered
+// tells nothing: this machine may have stood still.
 func (m *monitor) storeAway() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.store.IsZero() || time.Since(m.store) < examineTimeout {
+	if m.missed < 2 || time.Since(m.store) < examineTimeout {
 		return nil
 	}
 	return fmt.Errorf("%w since %s", store.ErrUnavailable, m.store.UTC().Format(time.DateTime))

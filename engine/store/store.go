@@ -55,6 +55,7 @@ type Store struct {
 	read     *sql.DB
 	postgres bool
 	down     atomic.Int64 // since when the server has not answered, in Unix milliseconds; 0: it answers
+	answered atomic.Int64 // when a transaction came to its end for the last time, in Unix nanoseconds
 }
 
 // Open opens the database at location, the path of an SQLite file or a URL such as postgres://fieldgate@host/fieldgate,
@@ -197,8 +198,19 @@ func (s *Store) Health(ctx context.Context) error {
 	})
 }
 
-// explain adds what an operator can do to errors of the engine.
+// Answered is when a transaction came to its end for the last time; the zero time if none has.
+func (s *Store) Answered() time.Time {
+	if at := s.answered.Load(); at != 0 {
+		return time.Unix(0, at)
+	}
+	return time.Time{}
+}
+
+// explain adds what an operator can do to errors of the engine, and notes that the database answers.
 func (s *Store) explain(err error) error {
+	if err == nil {
+		s.answered.Store(time.Now().UnixNano())
+	}
 	if !s.postgres {
 		return explainSQLite(err)
 	}
