@@ -42,8 +42,9 @@ func TestHedge(t *testing.T) {
 	if slowRequests.Load() == 0 || fastRequests.Load() != 10 {
 		t.Errorf("%d requests to the slow address, %d to the fast one", slowRequests.Load(), fastRequests.Load())
 	}
-	if s := u.CallStats(); s.Hedges != uint64(slowRequests.Load()) || s.HedgesWon != s.Hedges {
-		t.Errorf("%d hedges are counted, %d of them won; there were %d", s.Hedges, s.HedgesWon, slowRequests.Load())
+	// A call of the fast address that took long got company too, which did not win; one that was cut need not have been seen by the slow one.
+	if s := u.CallStats(); s.HedgesWon == 0 || s.Hedges < s.HedgesWon || s.Hedges < uint64(slowRequests.Load()) {
+		t.Errorf("%d hedges are counted, %d of them won; the slow address saw %d requests", s.Hedges, s.HedgesWon, slowRequests.Load())
 	}
 	for _, a := range u.addresses() {
 		a.mu.Lock()
@@ -63,11 +64,10 @@ func TestHedge(t *testing.T) {
 func settle(t *testing.T, most int) {
 	t.Helper()
 	var n int
-	for range 200 {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if n = runtime.NumGoroutine(); n <= most {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	t.Errorf("%d goroutines are left, %d were expected", n, most)
 }
@@ -113,7 +113,7 @@ func TestNoHedge(t *testing.T) {
 			u := newSet(t, fieldgate.Upstream{Addresses: addresses, RetryBudget: test.budget})
 			hedge := 20 * time.Millisecond
 			if test.after == 0 {
-				hedge = 5 * time.Second
+				hedge = time.Minute
 			}
 			answer, err := u.Do(context.Background(), &Request{Method: "POST", Target: "/", Body: []byte("x"), Idempotent: test.idempotent, Hedge: hedge})
 			if err != nil || string(answer.Body) != "slow" {
@@ -130,21 +130,51 @@ func TestNoHedge(t *testing.T) {
 	}
 }
 
+// takes waits for something from a channel, no longer than the test runs.
+func takes(t *testing.T, from <-chan struct{}) bool {
+	select {
+	case <-from:
+		return true
+	case <-t.Context().Done():
+		return false
+	}
+}
+
 // When the first fails while the second is under way, the second's answer counts; when both fail, the call does.
 func TestHedgeOutlivesTheFirst(t *testing.T) {
+	asked, failed := make(chan struct{}, 1), make(chan struct{}, 1) // the good address, and by the other one
 	failing, _ := rawServer(t, func(_ int, link net.Conn, in *bufio.Reader) {
-		readRequest(in)
-		time.Sleep(500 * time.Millisecond)
+		if readRequest(in) == "" || !takes(t, asked) {
+			return
+		}
+		link.Close()
+		failed <- struct{}{}
 	})
-	good, _ := answering(t, "good", 700*time.Millisecond)
+	good, _ := rawServer(t, func(_ int, link net.Conn, in *bufio.Reader) {
+		for readRequest(in) != "" {
+			if asked <- struct{}{}; !takes(t, failed) {
+				return
+			}
+			time.Sleep(20 * time.Millisecond) // most likely the gateway knows it by then; it does not have to
+			io.WriteString(link, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood")
+		}
+	})
 	u := newSet(t, fieldgate.Upstream{Addresses: []string{failing, good}, Outlier: fieldgate.Outlier{Consecutive: -1}})
 	for range 2 { // either is the first in turn
 		if answer, err := u.Do(context.Background(), &Request{Method: "GET", Target: "/", Idempotent: true, Hedge: 20 * time.Millisecond}); err != nil || string(answer.Body) != "good" {
 			t.Fatalf("%v, %v", answer, err)
 		}
 	}
-	alsoFailing, _ := rawServer(t, func(_ int, link net.Conn, in *bufio.Reader) { readRequest(in); time.Sleep(60 * time.Millisecond) })
-	u = newSet(t, fieldgate.Upstream{Addresses: []string{failing, alsoFailing}})
+	var both atomic.Int32 // both are asked before one fails
+	together := func(_ int, _ net.Conn, in *bufio.Reader) {
+		readRequest(in)
+		for both.Add(1); both.Load() < 2 && t.Context().Err() == nil; {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	oneFailing, _ := rawServer(t, together)
+	alsoFailing, _ := rawServer(t, together)
+	u = newSet(t, fieldgate.Upstream{Addresses: []string{oneFailing, alsoFailing}})
 	if _, err := u.Do(context.Background(), &Request{Method: "GET", Target: "/", Idempotent: true, Hedge: 20 * time.Millisecond}); codeOf(err) != fieldgate.ProblemUpstreamUnreachable {
 		t.Errorf("both failed: %v", err)
 	}
@@ -156,13 +186,25 @@ func TestHedgeOutlivesTheFirst(t *testing.T) {
 // What a hedge overtook counts for what is known of it: that it failed, or that it was slower than that.
 func TestOvertakenTryCounts(t *testing.T) {
 	for _, fails := range []bool{true, false} {
+		asked, failed := make(chan struct{}), make(chan struct{}) // the second, and by the first
 		first, _ := rawServer(t, func(_ int, link net.Conn, in *bufio.Reader) {
 			if readRequest(in); !fails {
 				in.ReadByte() // until the gateway gives up
+				return
 			}
-			time.Sleep(60 * time.Millisecond)
+			if takes(t, asked) {
+				link.Close()
+				close(failed)
+			}
 		})
-		good, _ := answering(t, "good", 100*time.Millisecond)
+		good, _ := rawServer(t, func(_ int, link net.Conn, in *bufio.Reader) {
+			readRequest(in)
+			if close(asked); fails && !takes(t, failed) {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+			io.WriteString(link, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood")
+		})
 		u := newSet(t, fieldgate.Upstream{Addresses: []string{good, first}}) // the second is the first in turn
 		if _, err := u.Do(context.Background(), &Request{Method: "GET", Target: "/", Idempotent: true, Hedge: 10 * time.Millisecond}); err != nil {
 			t.Fatal(err)
@@ -180,13 +222,19 @@ func TestOvertakenTryCounts(t *testing.T) {
 // A hedged call that is cut, or whose time is over, ends with both its tries.
 func TestHedgeIsCut(t *testing.T) {
 	release := make(chan struct{})
-	one, _ := hanging(t, release)
-	other, _ := hanging(t, release)
+	one, asked := hangingLater(t, 1, release)
+	other, alsoAsked := hangingLater(t, 1, release)
 	defer close(release)
 	u := newSet(t, fieldgate.Upstream{Addresses: []string{one, other}})
+	connect(t, u, 2)
 	ctx, cancel := context.WithCancel(context.Background())
-	time.AfterFunc(60*time.Millisecond, cancel)
-	if _, err := u.Do(ctx, &Request{Method: "GET", Target: "/", Idempotent: true, Hedge: 10 * time.Millisecond, Timeout: 20 * time.Second}); codeOf(err) != fieldgate.ProblemUpstreamTimeout {
+	go func() { // when both are asked
+		for (asked.Load() < 2 || alsoAsked.Load() < 2) && t.Context().Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		cancel()
+	}()
+	if _, err := u.Do(ctx, &Request{Method: "GET", Target: "/", Idempotent: true, Hedge: 10 * time.Millisecond, Timeout: time.Hour}); codeOf(err) != fieldgate.ProblemUpstreamTimeout {
 		t.Errorf("cancelled: %v", err)
 	}
 	failing, _ := rawServer(t, func(_ int, link net.Conn, in *bufio.Reader) { readRequest(in); time.Sleep(30 * time.Millisecond) })
@@ -194,11 +242,14 @@ func TestHedgeIsCut(t *testing.T) {
 		alone := newSet(t, fieldgate.Upstream{Addresses: addresses}) // the second is the first in turn
 		ctx, cancel := context.WithCancel(context.Background())
 		time.AfterFunc(100*time.Millisecond, cancel)
-		began := time.Now()
-		if _, err := alone.Do(ctx, &Request{Method: "GET", Target: "/", Idempotent: true, Hedge: 10 * time.Millisecond, Timeout: 20 * time.Second}); err == nil || time.Since(began) > 15*time.Second {
-			t.Errorf("cancelled while only the second is under way: %v after %v", err, time.Since(began))
+		if _, err := alone.Do(ctx, &Request{Method: "GET", Target: "/", Idempotent: true, Hedge: 10 * time.Millisecond, Timeout: time.Hour}); err == nil {
+			t.Error("cancelled while only the second is under way, and there is an answer")
 		}
 	}
+	one, _ = hangingLater(t, 1, release)
+	other, _ = hangingLater(t, 1, release)
+	u = newSet(t, fieldgate.Upstream{Addresses: []string{one, other}})
+	connect(t, u, 2)
 	if _, err := u.Do(context.Background(), &Request{Method: "GET", Target: "/", Idempotent: true, Hedge: 10 * time.Millisecond, Timeout: 80 * time.Millisecond}); codeOf(err) != fieldgate.ProblemUpstreamTimeout {
 		t.Errorf("too late: %v", err)
 	}

@@ -104,8 +104,16 @@ func TestHTTP2(t *testing.T) {
 			}
 			u.addresses()[0].drain()
 			settle(t, goroutines+8) // the server's own
-			if open := u.addresses()[0].open; open != 0 {
-				t.Errorf("%d connections are left", open)
+			a := u.addresses()[0]
+			open := func() int {
+				a.mu.Lock()
+				defer a.mu.Unlock()
+				return a.open
+			}
+			for end := time.Now().Add(time.Minute); open() != 0; time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("%d connections are left", open())
+				}
 			}
 		})
 	}
@@ -200,9 +208,8 @@ func TestHTTP2RequestTrailers(t *testing.T) {
 func TestHTTP2Failures(t *testing.T) {
 	release := make(chan struct{})
 	defer close(release)
-	var requests atomic.Int32
+	var requests atomic.Int32 // of /once
 	address, certificate := http2Service(t, false, func(w http.ResponseWriter, r *http.Request) {
-		requests.Add(1)
 		switch r.URL.Path {
 		case "/abort":
 			panic(http.ErrAbortHandler) // RST_STREAM
@@ -219,7 +226,7 @@ func TestHTTP2Failures(t *testing.T) {
 		case "/head":
 			w.Header().Set("X", strings.Repeat("x", 64<<10))
 		case "/once":
-			if requests.Load() == 1 {
+			if requests.Add(1) == 1 {
 				panic(http.ErrAbortHandler)
 			}
 		}
@@ -250,6 +257,9 @@ func TestHTTP2Failures(t *testing.T) {
 			timeout := 20 * time.Second
 			if test.path == "/hang" {
 				timeout = 100 * time.Millisecond
+				if _, err := get(u); err != nil { // it is to be too late for the answer, not for the connection
+					t.Fatal(err)
+				}
 			}
 			_, err := u.Do(context.Background(), &Request{Method: "GET", Target: test.path, Timeout: timeout})
 			if codeOf(err) != test.want {
@@ -262,6 +272,9 @@ func TestHTTP2Failures(t *testing.T) {
 	}
 	t.Run("cancelled", func(t *testing.T) {
 		u := newHTTP2(t, fieldgate.Upstream{Addresses: []string{address}}, "")
+		if _, err := get(u); err != nil { // as above
+			t.Fatal(err)
+		}
 		ctx, cancel := context.WithCancel(context.Background())
 		time.AfterFunc(30*time.Millisecond, cancel)
 		if _, err := u.Do(ctx, &Request{Method: "GET", Target: "/hang"}); codeOf(err) != fieldgate.ProblemUpstreamTimeout {
@@ -422,7 +435,7 @@ func TestHTTP2ResetStreamsAreNotRepeatedForEver(t *testing.T) {
 		t.Fatal(err)
 	}
 	requests.Store(0)
-	_, err := u.Do(context.Background(), &Request{Method: "GET", Target: "/abort", Idempotent: true, Timeout: time.Second})
+	_, err := u.Do(context.Background(), &Request{Method: "GET", Target: "/abort", Idempotent: true, Timeout: time.Minute})
 	if n := requests.Load(); codeOf(err) != fieldgate.ProblemUpstreamUnreachable || n > 2 {
 		t.Errorf("%v after %d requests", err, n)
 	}

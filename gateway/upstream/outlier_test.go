@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"fieldgate"
+	"fieldgate/test/port"
 )
 
 // after makes a call of the address that ended so.
@@ -223,7 +224,7 @@ func TestCircuitOfRealCalls(t *testing.T) {
 	}))
 	defer server.Close()
 	u := newSet(t, fieldgate.Upstream{Addresses: []string{server.URL}, CountServerErrors: true,
-		Circuit: fieldgate.Circuit{FailurePercent: 50, MinimumCalls: 5, Open: 200 * time.Millisecond}})
+		Circuit: fieldgate.Circuit{FailurePercent: 50, MinimumCalls: 5, Window: time.Hour, Open: time.Hour}})
 	broken.Store(true)
 	for range 5 {
 		if answer, err := get(u); err != nil || answer.Status != 503 {
@@ -236,6 +237,7 @@ func TestCircuitOfRealCalls(t *testing.T) {
 		t.Fatalf("%v after %d calls", err, calls.Load())
 	}
 	broken.Store(false)
+	u.circuit.openUntil.Store(sinceStart(time.Now())) // the hour is over
 	for u.circuit.state(sinceStart(time.Now())) != fieldgate.CircuitClosed {
 		if answer, err := get(u); err != nil && codeOf(err) != fieldgate.ProblemOverloaded || err == nil && answer.Status != 200 {
 			t.Fatal(answer, err)
@@ -253,7 +255,14 @@ func TestHalfOfThePoolIsDead(t *testing.T) {
 		config := fieldgate.Upstream{Algorithm: algorithm, Outlier: fieldgate.Outlier{Ejection: time.Hour, MaxEjection: time.Hour}}
 		servers := make([]*httptest.Server, 10)
 		for i := range servers {
-			servers[i] = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok") }))
+			servers[i] = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok") }))
+			servers[i].Listener.Close()
+			listener, err := net.Listen("tcp", port.Free(t)) // where nobody else listens when it is dead
+			if err != nil {
+				t.Fatal(err)
+			}
+			servers[i].Listener = listener
+			servers[i].Start()
 			defer servers[i].Close()
 			config.Addresses = append(config.Addresses, servers[i].URL)
 		}

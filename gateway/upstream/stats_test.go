@@ -11,7 +11,8 @@ import (
 // What the calls have come to is counted, and a change of the configuration or of the addresses takes nothing away from it.
 func TestCallStats(t *testing.T) {
 	address, _ := answering(t, "body", 0)
-	config := fieldgate.Upstream{Name: "a", Addresses: []string{address, "http://127.0.0.1:1"}, MaxRequests: 5, Adaptive: &fieldgate.Adaptive{Min: 3, Max: 3}}
+	config := fieldgate.Upstream{Name: "a", Addresses: []string{address, "http://127.0.0.1:1"}, MaxRequests: 5, Adaptive: &fieldgate.Adaptive{Min: 3, Max: 3},
+		Outlier: fieldgate.Outlier{Ejection: time.Hour, MaxEjection: time.Hour}} // the address that refuses is asked once
 	s, err := NewSet([]fieldgate.Upstream{config})
 	if err != nil {
 		t.Fatal(err)

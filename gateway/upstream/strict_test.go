@@ -69,7 +69,7 @@ func TestAnswers(t *testing.T) {
 			if method == "" {
 				method = "GET"
 			}
-			answer, err := u.Do(context.Background(), &Request{Method: method, Target: "/", Timeout: 5 * time.Second})
+			answer, err := u.Do(context.Background(), &Request{Method: method, Target: "/", Timeout: time.Minute})
 			if codeOf(err) != test.problem || err == nil && string(answer.Body) != test.want {
 				t.Errorf("%v, %v", answer, err)
 			}

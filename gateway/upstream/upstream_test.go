@@ -25,12 +25,19 @@ import (
 func newSet(t testing.TB, config fieldgate.Upstream) *Upstream {
 	t.Helper()
 	config.Name = "test"
+	patient(&config)
 	s, err := NewSet([]fieldgate.Upstream{config})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.closeIdle(time.Now().Add(time.Hour), true) })
 	return s.Upstream("test")
+}
+
+// patient gives what a test leaves to the defaults all the time that a slow machine may need.
+func patient(config *fieldgate.Upstream) {
+	orDefault(&config.ConnectTimeout, time.Minute)
+	orDefault(&config.Health.Timeout, time.Minute)
 }
 
 // rawServer runs script on each connection it accepts, with the number of the connection from 1.
@@ -177,20 +184,30 @@ func TestHangingUpstream(t *testing.T) {
 	release := make(chan struct{})
 	address, _ := rawServer(t, func(_ int, link net.Conn, in *bufio.Reader) {
 		readRequest(in)
+		io.WriteString(link, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		readRequest(in)
 		io.WriteString(link, "HTTP/1.1 200 OK\r\nContent-")
 		<-release
 	})
 	defer close(release)
 	u := newSet(t, fieldgate.Upstream{Addresses: []string{address}})
+	connected := func() { // a service that no connection is made to in time is another problem
+		if _, err := get(u); err != nil {
+			t.Fatal(err)
+		}
+	}
+	connected()
 	_, err := u.Do(context.Background(), &Request{Method: "GET", Target: "/", Timeout: 30 * time.Millisecond, Idempotent: true})
 	if codeOf(err) != fieldgate.ProblemUpstreamTimeout {
 		t.Errorf("time-out of the call: %v", err)
 	}
+	connected()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Millisecond)
 	defer cancel()
 	if _, err = u.Do(ctx, &Request{Method: "GET", Target: "/"}); codeOf(err) != fieldgate.ProblemUpstreamTimeout {
 		t.Errorf("deadline of the context: %v", err)
 	}
+	connected()
 	ctx, cancel = context.WithCancel(context.Background())
 	time.AfterFunc(30*time.Millisecond, cancel)
 	if _, err = u.Do(ctx, &Request{Method: "GET", Target: "/"}); codeOf(err) != fieldgate.ProblemUpstreamTimeout {
@@ -263,7 +280,7 @@ func TestIdleConnectionOutlivesDeadlines(t *testing.T) {
 	u := newSet(t, fieldgate.Upstream{Addresses: []string{address}})
 	call := Call{Method: []byte("POST"), Path: []byte("/"), Framing: h1.Length}
 	for range 3 {
-		for _, call.Timeout = range []time.Duration{time.Second, time.Minute} {
+		for _, call.Timeout = range []time.Duration{time.Minute, time.Hour} {
 			if problem := call.Send(u); problem != nil {
 				t.Fatal(problem, problem.Cause)
 			}
@@ -293,7 +310,7 @@ func TestRoundRobinAndEjection(t *testing.T) {
 		addresses = append(addresses, server.URL)
 	}
 	dead := "http://" + port.Free(t)
-	u := newSet(t, fieldgate.Upstream{Addresses: append(addresses, dead)})
+	u := newSet(t, fieldgate.Upstream{Addresses: append(addresses, dead), Outlier: fieldgate.Outlier{Ejection: time.Hour, MaxEjection: time.Hour}})
 	for range 30 {
 		if _, err := u.Do(context.Background(), &Request{Method: "POST", Target: "/"}); err != nil {
 			t.Fatalf("an address that refuses must cost nobody an answer: %v", err)
@@ -317,17 +334,36 @@ func TestRoundRobinAndEjection(t *testing.T) {
 func TestMaxConnections(t *testing.T) {
 	release := make(chan struct{})
 	var busy, most atomic.Int32
+	var connected atomic.Bool
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		n := busy.Add(1)
 		for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
 		}
-		<-release
+		if !connected.Load() { // the first two have a connection each
+			for busy.Load() < 2 && !connected.Load() {
+				time.Sleep(time.Millisecond)
+			}
+			connected.Store(true)
+		} else {
+			<-release
+		}
 		busy.Add(-1)
 	}))
 	defer server.Close()
-	u := newSet(t, fieldgate.Upstream{Addresses: []string{server.URL}, MaxConnections: 2, ConnectTimeout: 50 * time.Millisecond})
+	u := newSet(t, fieldgate.Upstream{Addresses: []string{server.URL}, MaxConnections: 2})
+	a := u.addresses()[0]
 	results := make(chan error, 8)
 	var calls sync.WaitGroup
+	for range 2 {
+		calls.Go(func() {
+			if _, err := get(u); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	calls.Wait()
+	patience := a.connectTimeout
+	a.connectTimeout = 50 * time.Millisecond // of those that wait; nobody has to connect any more
 	for range 8 {
 		calls.Go(func() {
 			_, err := get(u)
@@ -349,6 +385,7 @@ func TestMaxConnections(t *testing.T) {
 	if most.Load() != 2 {
 		t.Errorf("%d requests at once", most.Load())
 	}
+	a.connectTimeout = patience
 	for range 50 { // places are not lost; waiting calls take over connections that are given back
 		calls.Go(func() {
 			if _, err := get(u); err != nil {
@@ -357,7 +394,7 @@ func TestMaxConnections(t *testing.T) {
 		})
 	}
 	calls.Wait()
-	if a := u.addresses()[0]; a.open > 2 || len(a.idle) != a.open {
+	if a.open > 2 || len(a.idle) != a.open {
 		t.Errorf("%d open, %d idle", a.open, len(a.idle))
 	}
 }
