@@ -192,7 +192,7 @@ func (p *peer) expect(n *node, want coap.Code, code coap.Code, path, body string
 // eventually waits for something to come about.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: not so", what)
 		}

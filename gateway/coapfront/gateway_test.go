@@ -48,7 +48,7 @@ func (*records) Fold(uint64, time.Duration, uint64, uint64) bool { return false 
 // take returns the records since the last take, once there are n; further ones would show the next time.
 func (r *records) take(t *testing.T, n int) []fieldgate.Record {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		r.mu.Lock()
 		list := r.list
@@ -146,7 +146,7 @@ func testContracts() []*fieldgate.Contract {
 	retired := &fieldgate.Contract{API: "old", Version: "1", Kind: fieldgate.KindOpenAPI, State: fieldgate.LifecycleRetired, Operations: []fieldgate.Operation{old}}
 
 	through := fieldgate.Operation{ID: "legacy", PassThrough: true, Access: fieldgate.Access{Anonymous: true}, MaxBody: 4096, Upstream: "service",
-		Timeout: time.Second, CoAP: &fieldgate.CoAPBinding{Method: fieldgate.MethodOther, Path: "/legacy"}}
+		Timeout: 30 * time.Second, CoAP: &fieldgate.CoAPBinding{Method: fieldgate.MethodOther, Path: "/legacy"}}
 	legacy := &fieldgate.Contract{API: "legacy", Version: "1", Kind: fieldgate.KindPassThrough, State: fieldgate.LifecycleActive, Operations: []fieldgate.Operation{through}}
 	return []*fieldgate.Contract{meters, events, retired, legacy}
 }
@@ -158,7 +158,7 @@ func newGateway(t testing.TB, change ...func(*Config)) *gateway {
 	service := httptest.NewServer(http.HandlerFunc(g.upstream))
 	t.Cleanup(service.Close)
 	t.Cleanup(func() { close(g.hang) })
-	upstreams, err := upstream.NewSet([]fieldgate.Upstream{{Name: "service", Addresses: []string{service.URL}}, {Name: "dead", Addresses: []string{"http://" + port.Free(t)}}})
+	upstreams, err := upstream.NewSet([]fieldgate.Upstream{{Name: "service", Addresses: []string{service.URL}, ConnectTimeout: time.Minute}, {Name: "dead", Addresses: []string{"http://" + port.Free(t)}}})
 	if err != nil {
 		t.Fatal(err)
 	}

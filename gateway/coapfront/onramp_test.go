@@ -145,7 +145,7 @@ func TestOnRampObserves(t *testing.T) {
 		}
 		return nil
 	})
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	heard := make(chan string, 100)
 	for range 2 {
@@ -192,7 +192,7 @@ func TestOnRampObservesFetch(t *testing.T) {
 		}
 		return nil
 	})
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	heard := make(chan string, 100)
 	observe := func(who, question string) {

@@ -29,7 +29,7 @@ func TestBlocksEndWithRevocation(t *testing.T) {
 		if _, err := conn.Write(coap.AppendMessage(nil, coap.NonConfirmable, coap.GET, id, []byte{1}, &options, nil)); err != nil {
 			t.Fatal(err)
 		}
-		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		conn.SetReadDeadline(time.Now().Add(time.Minute))
 		buffer := make([]byte, 2048)
 		n, err := conn.Read(buffer)
 		if err != nil {
