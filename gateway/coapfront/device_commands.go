@@ -89,7 +89,7 @@ func (d *Devices) deliverOne(ctx context.Context, device *device, r *registratio
 		return false
 	}
 	if l, _ := d.way(r); l == nil {
-		device.unheard(time.Now())
+		device.unheard(r, time.Now())
 		return false
 	}
 	command, other, err := d.claim(ctx, device, "")

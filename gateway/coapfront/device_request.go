@@ -197,21 +197,21 @@ func (d *Devices) send(ctx context.Context, device *device, r *registration, req
 	began := time.Now()
 	l, peer := d.way(r)
 	if l == nil {
-		device.unheard(began)
+		device.unheard(r, began)
 		return nil, errGone
 	}
 	reply, err := l.Do(ctx, peer, call)
 	switch {
 	case err == nil:
 	case errors.Is(err, coap.ErrClosed): // perhaps after the request had left
-		device.unheard(began)
+		device.unheard(r, began)
 		return nil, errCutOff
 	case errors.Is(err, coap.ErrReset):
 		return nil, errReset
 	case errors.Is(err, coap.ErrTooMany):
 		return nil, errTooMany
 	case errors.Is(err, coap.ErrTimeout), ctx.Err() != nil:
-		device.unheard(began)
+		device.unheard(r, began)
 		return nil, errNoAnswer
 	default:
 		problem := *errUnreadable

@@ -282,13 +282,19 @@ func (d *device) allowed(now time.Time) bool {
 	return true
 }
 
-// unheard notes that the device could not be reached, unless it was heard since: what waits goes when it is heard again.
-func (d *device) unheard(since time.Time) {
+// unheard notes that the device could not be reached where a registration says, unless it was heard since: what waits goes when it is heard
+// again. One that was heard elsewhere meanwhile, which is being noted or was, is reached there, though it was heard before it was looked for.
+func (d *device) unheard(r *registration, since time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.heard.Before(since) {
+	if d.heard.Before(since) && !d.moving && !d.registration.isElsewhere(r) {
 		d.heard = time.Time{}
 	}
+}
+
+// isElsewhere says whether the device has moved from where another registration says that it is.
+func (r *registration) isElsewhere(from *registration) bool {
+	return r != nil && (r.Node != from.Node || r.Epoch != from.Epoch || r.Transport != from.Transport || r.Peer != from.Peer)
 }
 
 // settle notes in a registration where the device is.

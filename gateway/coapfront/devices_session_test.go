@@ -171,6 +171,40 @@ func TestSessionHasEnded(t *testing.T) {
 	}
 }
 
+// A command that comes while it is being noted that the device has a new session finds the old one ended. That is no reason to wait until the
+// device is heard once more: it has just been heard.
+func TestCommandComesWhileTheDeviceMoves(t *testing.T) {
+	n := newNode(t, openBus(t), "n1", 1)
+	d7 := newPeer(t, "d7")
+	c := d7.connect(n)
+	c.says(coap.Created, coap.POST, "/rd")
+	c.Close()
+	eventually(t, "it is gone", func() bool {
+		_, problem := n.devices.Ask(t.Context(), deviceCall("POST", "/now", 0))
+		return problem == errGone
+	})
+	if answer, problem := n.devices.Ask(t.Context(), deviceCall("POST", "/a", time.Hour)); problem != nil || answer.Status != 202 {
+		t.Fatal(answer, problem)
+	}
+	device := n.devices.device("d7")
+	in := func(what func() bool) bool {
+		device.mu.Lock()
+		defer device.mu.Unlock()
+		return what()
+	}
+	in(func() bool {
+		device.heard, device.moving = time.Now(), true
+		return true
+	})
+	n.devices.deliver(device)
+	eventually(t, "the queue was looked at", func() bool { return in(func() bool { return !device.sending }) })
+	if in(func() bool { device.moving = false; return device.heard.IsZero() }) {
+		t.Error("it is taken for one that has not been heard")
+	}
+	d7.connect(n).says(coap.NotFound, coap.GET, "/anything")
+	eventually(t, "the command is answered", func() bool { return n.commands("d7")[0].State == fieldgate.CommandAnswered })
+}
+
 // A session that ends while the device carries something out: nobody knows whether it has, so what is not idempotent is not sent again.
 func TestSessionEndsMeanwhile(t *testing.T) {
 	n := newNode(t, openBus(t), "n1", 1)
