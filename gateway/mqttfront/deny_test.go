@@ -72,9 +72,9 @@ func TestWillsThatHaveBecomeForbidden(t *testing.T) {
 		g.connect("d2", mqtt.ClientOptions{}).send(publish("d/d2/raw", "a round trip", 1))
 		ear.next()
 	}
-	if n := g.records.count(func(r *fieldgate.Record) bool { return r.Operation == "status" && r.Problem == "forbidden" }); n != 1 {
-		t.Errorf("%d records of the will", n)
-	}
+	waitFor(t, "a record of the will", func() bool {
+		return g.records.count(func(r *fieldgate.Record) bool { return r.Operation == "status" && r.Problem == "forbidden" }) == 1
+	})
 	if len(ear.received) != 0 {
 		t.Errorf("heard %+v", <-ear.received)
 	}

@@ -24,7 +24,7 @@ import (
 )
 
 // patience bounds every wait for something that has to happen; nothing depends on how long it takes.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 type records struct {
 	mu      sync.Mutex
@@ -92,7 +92,7 @@ func contracts() []*fieldgate.Contract {
 	q0 := operation("low", "d/{id}/low", fieldgate.ActionPublish, devices, id, anything, false)
 	q0.MQTT.QoS = 0
 	store := operation("store", "d/{id}/store", fieldgate.ActionPublish, devices, id, body, false)
-	store.Upstream, store.Timeout = "service", 5*time.Second
+	store.Upstream, store.Timeout = "service", 30*time.Second
 	store.HTTP = &fieldgate.HTTPBinding{Method: fieldgate.MethodPost, Path: "/devices/{id}/store"}
 	limited := operation("limited", "d/{id}/limited", fieldgate.ActionPublish, devices, id, anything, false)
 	limited.Limits = []fieldgate.Limit{{Count: 2, Period: time.Hour, Burst: 2, Key: fieldgate.LimitPrincipal}}
@@ -156,7 +156,7 @@ func (g *gateway) start(set func(*Config)) {
 		w.WriteHeader(http.StatusCreated)
 		io.WriteString(w, `{"stored":true}`)
 	}))
-	upstreams, err := upstream.NewSet([]fieldgate.Upstream{{Name: "service", Addresses: []string{service.URL}}})
+	upstreams, err := upstream.NewSet([]fieldgate.Upstream{{Name: "service", Addresses: []string{service.URL}, ConnectTimeout: patience}})
 	if err != nil {
 		g.t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
+	"time"
 
 	"fieldgate"
 	"fieldgate/gateway/socket"
@@ -81,7 +82,7 @@ func room(t *testing.T, files uint64) {
 // What a connection costs that says nothing: before its CONNECT, with a session, and with a subscription.
 func TestIdleConnectionsAreSmall(t *testing.T) {
 	room(t, 3*crowd)
-	g := newGateway(t, nil)
+	g := newGateway(t, func(c *Config) { c.ConnectTimeout = time.Hour }) // they wait for each other before they say who they are
 	tokens := make([]string, crowd)
 	changes := make([]fieldgate.DirectoryChange, crowd)
 	for i := range crowd {

@@ -115,12 +115,11 @@ func TestOnRampIsAPlainBroker(t *testing.T) {
 			c.Close()
 		}
 	}
-	undocumented := g.records.count(func(r *fieldgate.Record) bool {
-		return r.API == pipeline.OnRampName && r.Findings == fieldgate.FindingUndocumented && r.Route == "plant/7/temp" && r.Kind == fieldgate.PrincipalForeign && r.Principal == "whoever"
+	waitFor(t, "6 Records of undocumented messages", func() bool {
+		return g.records.count(func(r *fieldgate.Record) bool {
+			return r.API == pipeline.OnRampName && r.Findings == fieldgate.FindingUndocumented && r.Route == "plant/7/temp" && r.Kind == fieldgate.PrincipalForeign && r.Principal == "whoever"
+		}) == 6
 	})
-	if undocumented != 6 {
-		t.Errorf("%d Records of undocumented messages, want 6", undocumented)
-	}
 }
 
 func TestOnRampUsers(t *testing.T) {

@@ -78,7 +78,7 @@ func TestPropertiesAndRetiredVersions(t *testing.T) {
 	if got := device.send(publish("old/d1", "x", 1)); got != mqtt.TopicNameInvalid {
 		t.Errorf("retired: %v", got)
 	}
-	if g.records.count(func(r *fieldgate.Record) bool { return r.Findings&fieldgate.FindingRetired != 0 && r.Principal == "d1" }) != 1 {
-		t.Error("retired: no record of the caller")
-	}
+	waitFor(t, "a record of who used what is retired", func() bool {
+		return g.records.count(func(r *fieldgate.Record) bool { return r.Findings&fieldgate.FindingRetired != 0 && r.Principal == "d1" }) == 1
+	})
 }

@@ -214,7 +214,7 @@ func TestScramAgain(t *testing.T) {
 // Who goes silent in the middle of its authentication is held by the deadline for the CONNECT.
 func TestScramDeadline(t *testing.T) {
 	t.Parallel()
-	g := newGateway(t, func(c *Config) { c.ConnectTimeout = 100 * time.Millisecond })
+	g := newGateway(t, func(c *Config) { c.ConnectTimeout = 3 * time.Second }) // for the challenge too, on a slow machine
 	p, c := g.open(t, mqtt.V5), prover(t, "nobody", "x")
 	connect := mqtt.Connect{Version: mqtt.V5, CleanStart: true, ClientID: []byte("silent")}
 	connect.Properties.SetText(mqtt.AuthenticationMethod, []byte(mqttexchange.ScramMethod))

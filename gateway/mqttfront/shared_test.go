@@ -281,7 +281,7 @@ func TestQoS2IsOnceOverNodes(t *testing.T) {
 	n := newNodes(t, 2)
 	ear := n.of[1].connect("dash", mqtt.ClientOptions{})
 	ear.hear("d/d1/status", 2)
-	time.Sleep(50 * time.Millisecond) // for the other node to know
+	n.of[0].knows(1)
 	dial := func(g *gateway) *raw {
 		return rawDialWith(t, g, "d1", "again", func(p *mqtt.Connect) {
 			p.CleanStart = false

@@ -24,11 +24,13 @@ func TestSendersAreHeldUp(t *testing.T) {
 		{"bytes over a stream", true, func(t *Terms) { t.MaxByteRate = 2 << 10 }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			g := newGateway(t, func(c *Config) { test.set(&c.Terms) })
 			hears := g.connect("dash", mqtt.ClientOptions{})
 			hears.hear("d/+/low", 0)
+			modest := g.connect("d2", mqtt.ClientOptions{ClientID: "modest"})
 			began := time.Now()
-			options := mqtt.ClientOptions{ClientID: "greedy", KeepAlive: 1, Password: g.tokens["d1"]}
+			options := mqtt.ClientOptions{ClientID: "greedy", KeepAlive: 3, Password: g.tokens["d1"]}
 			var greedy *mqtt.Client
 			if test.stream {
 				near, far := net.Pipe()
@@ -41,7 +43,9 @@ func TestSendersAreHeldUp(t *testing.T) {
 			} else {
 				greedy = g.connect("d1", options).Client
 			}
-			const messages = 50 // of about 100 bytes: two and a half times what may come at once
+			// Of about 100 bytes: six times what may come at once. Their time is more than that of a keep-alive which is missed, and enough for
+			// another client's message to come before the last of them.
+			const messages = 120
 			go func() {
 				for i := range messages {
 					p := publish("d/d1/low", fmt.Sprintf("%3d %080d", i, 0), 0)
@@ -56,7 +60,6 @@ func TestSendersAreHeldUp(t *testing.T) {
 				}
 				time.Sleep(time.Millisecond)
 			}
-			modest := g.connect("d2", mqtt.ClientOptions{ClientID: "modest"})
 			modest.send(publish("d/d2/low", "modest", 0))
 			next, before := 0, -1
 			for next < messages || before < 0 {

@@ -24,7 +24,7 @@ import (
 )
 
 // patience bounds every wait for something that has to happen; nothing depends on how long it takes.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 var versions = []mqtt.Version{mqtt.V311, mqtt.V5}
 

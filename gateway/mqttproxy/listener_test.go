@@ -42,9 +42,9 @@ func TestProxyProtocol(t *testing.T) {
 	p.PacketID = 1
 	device.write(p.Append(nil, mqtt.V5))
 	device.packet(mqtt.PUBACK)
-	if n := g.records.count(func(r *fieldgate.Record) bool { return r.Source == netip.MustParseAddr("192.0.2.7") }); n == 0 {
-		t.Error("the source of the record is not the header's")
-	}
+	eventually(t, "there is a record whose source is the header's", func() bool {
+		return g.records.count(func(r *fieldgate.Record) bool { return r.Source == netip.MustParseAddr("192.0.2.7") }) > 0
+	})
 	for _, header := range []string{"", "PROXY TCP4 nonsense\r\n"} {
 		if _, err := io.ReadAll(open(header).in.conn); err != nil {
 			t.Errorf("%q: %v", header, err)
@@ -54,9 +54,7 @@ func TestProxyProtocol(t *testing.T) {
 	if _, err := io.ReadAll(open("PROXY TCP4 192.0.2.7 192.0.2.1 4711 1883\r\n").in.conn); err != nil {
 		t.Error(err)
 	}
-	if n := g.Counters.Refused.Load(); n != 3 {
-		t.Errorf("%d are refused, want 3", n)
-	}
+	eventually(t, "three are refused", func() bool { return g.Counters.Refused.Load() == 3 })
 }
 
 // A device proves with SCRAM-SHA-256 that it knows its token, and again while the connection lasts; the broker sees nothing of it.

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"fieldgate"
 	"fieldgate/gateway/mqttfront"
@@ -83,6 +84,7 @@ func TestManyDevicesOverFourUplinks(t *testing.T) {
 			return
 		}
 		all[i] = newScripted(t, conn)
+		conn.SetDeadline(time.Now().Add(10 * time.Minute)) // it waits for all the others
 		connect := mqtt.Connect{Version: mqtt.V5, CleanStart: true, ClientID: []byte(id), Password: []byte(g.tokens[id])}
 		subscribe := mqtt.Subscribe{PacketID: 1, Filters: []mqtt.Filter{{Filter: []byte("d/" + id + "/command"), QoS: 1}}}
 		if _, err := conn.Write(subscribe.Append(connect.Append(nil), mqtt.V5)); err != nil {

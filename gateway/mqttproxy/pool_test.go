@@ -342,7 +342,7 @@ func TestPoolRefusals(t *testing.T) {
 	if got := device.subscribe(mqtt.Filter{Filter: []byte("d/d1/command"), QoS: 1}); got[0] != mqtt.NotAuthorized {
 		t.Error(got)
 	}
-	if n := g.records.count(func(r *fieldgate.Record) bool { return r.Problem != "" }); n == 0 {
-		t.Error("no record tells of it")
-	}
+	eventually(t, "a record tells of it", func() bool {
+		return g.records.count(func(r *fieldgate.Record) bool { return r.Problem != "" }) > 0
+	})
 }
