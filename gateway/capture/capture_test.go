@@ -237,7 +237,7 @@ func (w *world) order(o fieldgate.CaptureOrder) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for try := 0; ; try++ {
 		if try%200 == 0 { // a gateway that only begins to listen may miss the first
 			if err := w.bus.Publish(fieldgate.SubjectCaptureOrder, encoded); err != nil {
@@ -265,7 +265,7 @@ func (w *world) next() (fieldgate.Captured, string) {
 	select {
 	case c := <-w.heard:
 		return c, string(<-w.raw)
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		w.t.Fatal("nothing was captured")
 		panic("unreachable")
 	}
@@ -303,7 +303,7 @@ func (w *world) call(n *node, method, target, contentType, body string, fields m
 
 func (w *world) run(name string, arguments ...string) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if output, err := exec.CommandContext(ctx, name, arguments...).CombinedOutput(); err != nil {
 		w.t.Fatalf("%s: %v: %s", name, err, output)

@@ -72,7 +72,7 @@ func startPebble(t *testing.T, folder string, tlsPort, httpPort int) ACME {
 	}
 	settings := ACME{Directory: "https://" + address + "/dir", CAFile: authority.File, Email: "ops@example.com"}
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: authority.Pool()}}}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		answer, err := client.Get(settings.Directory)
 		if err == nil {
 			answer.Body.Close()

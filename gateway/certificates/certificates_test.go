@@ -69,7 +69,7 @@ func shake(t testing.TB, server, client *tls.Config) (tls.ConnectionState, error
 		t.Fatal(err)
 	}
 	defer link.Close()
-	link.SetDeadline(time.Now().Add(10 * time.Second))
+	link.SetDeadline(time.Now().Add(time.Minute))
 	secured := tls.Client(link, client)
 	err = secured.Handshake()
 	if err == nil && secured.ConnectionState().Version == tls.VersionTLS13 { // whose server may refuse after the client is done

@@ -62,7 +62,7 @@ func (*records) Fold(uint64, time.Duration, uint64, uint64) bool { return false 
 // next waits for the n-th record, counted from 0.
 func (r *records) next(t testing.TB, n int) fieldgate.Record {
 	t.Helper()
-	patience := time.After(10 * time.Second)
+	patience := time.After(time.Minute)
 	for {
 		r.mu.Lock()
 		if len(r.all) > n {
@@ -94,12 +94,15 @@ type gateway struct {
 	stop     func() // returns when Serve has
 }
 
+// slowTimeout is the time-out of an operation whose answers take longer. The head of one has to come within it, on a slow machine too.
+const slowTimeout = time.Second
+
 // ops are the operations of the API that the tests call.
 func ops() []fieldgate.Operation {
 	anonymous := fieldgate.Access{Anonymous: true}
 	op := func(id string, method fieldgate.Method, path string, access fieldgate.Access) fieldgate.Operation {
 		return fieldgate.Operation{ID: id, HTTP: &fieldgate.HTTPBinding{Method: method, Path: path}, Access: access,
-			MaxBody: fieldgate.DefaultMaxBody, Timeout: 5 * time.Second, OnInvalid: fieldgate.InvalidReject, Upstream: "service"}
+			MaxBody: fieldgate.DefaultMaxBody, Timeout: 30 * time.Second, OnInvalid: fieldgate.InvalidReject, Upstream: "service"}
 	}
 	devices := fieldgate.Access{Kinds: []fieldgate.PrincipalKind{fieldgate.PrincipalDevice}}
 	deviceID := []fieldgate.Parameter{{Name: "deviceId", In: fieldgate.InPath, Required: true, Bound: true}}
@@ -121,7 +124,7 @@ func ops() []fieldgate.Operation {
 	patch.Parameters = item
 	patch.Request = &fieldgate.Payload{Media: []fieldgate.MediaType{{Type: "application/merge-patch+json", Schema: "#/$defs/Telemetry"}}}
 	slow := op("slow", fieldgate.MethodGet, "/slow/{id}", anonymous)
-	slow.Parameters, slow.Timeout = item, 50*time.Millisecond
+	slow.Parameters, slow.Timeout = item, slowTimeout
 	limited := op("limited", fieldgate.MethodGet, "/limited", anonymous)
 	limited.Limits = []fieldgate.Limit{{Count: 1, Period: time.Hour, Burst: 1, Key: fieldgate.LimitOperation}}
 	mock := op("mock", fieldgate.MethodGet, "/mock", anonymous)
@@ -151,7 +154,7 @@ func snapshot() *fieldgate.Snapshot {
 		Operations: []fieldgate.Operation{{ID: "old", HTTP: &fieldgate.HTTPBinding{Method: fieldgate.MethodGet, Path: "/old"}, Access: everyone, MaxBody: 1024}}}
 	legacy := &fieldgate.Contract{API: "legacy", Version: "1", Title: "Legacy", Kind: fieldgate.KindPassThrough, State: fieldgate.LifecycleActive,
 		Operations: []fieldgate.Operation{{ID: "legacy", HTTP: &fieldgate.HTTPBinding{Path: "/legacy"}, Access: everyone,
-			PassThrough: true, Upstream: "service", Timeout: 5 * time.Second, MaxBody: fieldgate.DefaultMaxBody}}}
+			PassThrough: true, Upstream: "service", Timeout: 30 * time.Second, MaxBody: fieldgate.DefaultMaxBody}}}
 	return &fieldgate.Snapshot{Version: 1, Contracts: []*fieldgate.Contract{api, events, old, legacy}}
 }
 
@@ -172,7 +175,7 @@ func newGateway(t testing.TB, service string, change func(*Config)) *gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
-	services, err := upstream.NewSet([]fieldgate.Upstream{{Name: "service", Addresses: []string{service}},
+	services, err := upstream.NewSet([]fieldgate.Upstream{{Name: "service", Addresses: []string{service}, ConnectTimeout: time.Minute},
 		{Name: "dead", Addresses: []string{"http://" + port.Free(t)}}})
 	if err != nil {
 		t.Fatal(err)
@@ -267,7 +270,7 @@ func (g *gateway) raw(t *testing.T, message string) string {
 		t.Fatal(err)
 	}
 	defer link.Close()
-	link.SetDeadline(time.Now().Add(10 * time.Second))
+	link.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := io.WriteString(link, message); err != nil {
 		t.Fatal(err)
 	}
@@ -434,7 +437,7 @@ func TestVerdicts(t *testing.T) {
 }
 
 func TestRejectedOnTheWire(t *testing.T) {
-	g := newGateway(t, newService(t), func(c *Config) { c.HeadTimeout = 100 * time.Millisecond })
+	patient, hurried := newGateway(t, newService(t), nil), newGateway(t, newService(t), func(c *Config) { c.HeadTimeout = time.Second })
 	for _, test := range []struct {
 		name, message, status string
 	}{
@@ -448,8 +451,12 @@ func TestRejectedOnTheWire(t *testing.T) {
 		{"tunnel", "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\nConnection: close\r\n\r\n", "HTTP/1.1 405 "},
 		{"above the root", "GET /items/../../etc HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 400 "},
 		{"broken chunk", "PUT /items/1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n", "HTTP/1.1 400 "},
-		{"broken chunk in checked body", "POST /devices/thermo-1/telemetry HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + g.token + "\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", "HTTP/1.1 400 "},
+		{"broken chunk in checked body", "POST /devices/thermo-1/telemetry HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + patient.token + "\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", "HTTP/1.1 400 "},
 	} {
+		g := patient
+		if test.name == "slow head" {
+			g = hurried
+		}
 		before := g.records.count()
 		answer := g.raw(t, test.message)
 		if !strings.HasPrefix(answer, test.status) || !strings.Contains(answer, "Connection: close\r\n") || strings.Count(answer, "HTTP/1.1 ") != 1 {
@@ -459,7 +466,7 @@ func TestRejectedOnTheWire(t *testing.T) {
 			t.Errorf("%s: record %+v", test.name, r)
 		}
 	}
-	if answer, _ := g.do(t, "GET", "/mock", ""); answer.StatusCode != 200 {
+	if answer, _ := patient.do(t, "GET", "/mock", ""); answer.StatusCode != 200 {
 		t.Error("others are affected")
 	}
 }
@@ -492,7 +499,7 @@ func TestPayloadOfOneGibibyte(t *testing.T) {
 			}
 			t.Error("all of it was taken")
 		}()
-		link.SetReadDeadline(time.Now().Add(10 * time.Second))
+		link.SetReadDeadline(time.Now().Add(time.Minute))
 		line, err := bufio.NewReader(link).ReadString('\n')
 		if err != nil || !strings.HasPrefix(line, "HTTP/1.1 413 ") {
 			t.Errorf("%s in chunks: %q, %v", path, line, err)
@@ -602,7 +609,7 @@ func TestExpectContinue(t *testing.T) { // RFC 9110 §10.1.1
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { link.Close() })
-		link.SetDeadline(time.Now().Add(10 * time.Second))
+		link.SetDeadline(time.Now().Add(time.Minute))
 		io.WriteString(link, head+" HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\nAuthorization: Bearer "+g.token+"\r\nContent-Type: application/json\r\n\r\n")
 		return link, bufio.NewReader(link)
 	}
@@ -692,7 +699,7 @@ func TestSlowContentHoldsNoUpstream(t *testing.T) {
 	if answer, _ := g.do(t, "PUT", "/legacy/2", "quick"); answer.StatusCode != 200 {
 		t.Errorf("others: %d", answer.StatusCode)
 	}
-	slow[0].SetReadDeadline(time.Now().Add(10 * time.Second))
+	slow[0].SetReadDeadline(time.Now().Add(time.Minute))
 	if line, err := bufio.NewReader(slow[0]).ReadString('\n'); !strings.HasPrefix(line, "HTTP/1.1 400") {
 		t.Errorf("%q, %v", line, err)
 	}
@@ -829,7 +836,7 @@ func TestConnectionLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer link.Close()
-	link.SetReadDeadline(time.Now().Add(10 * time.Second))
+	link.SetReadDeadline(time.Now().Add(time.Minute))
 	if n, err := link.Read(make([]byte, 1)); n != 0 || err == nil {
 		t.Error("the fourth connection is served")
 	}
@@ -867,7 +874,7 @@ func TestShutdown(t *testing.T) {
 	<-entered
 	stopped := make(chan struct{})
 	go func() { g.stop(); close(stopped) }()
-	idle.SetReadDeadline(time.Now().Add(10 * time.Second))
+	idle.SetReadDeadline(time.Now().Add(time.Minute))
 	if _, err := idle.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("the idle connection: %v", err)
 	}
@@ -925,7 +932,7 @@ func TestReloadKeepsConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer link.Close()
-	link.SetDeadline(time.Now().Add(10 * time.Second))
+	link.SetDeadline(time.Now().Add(time.Minute))
 	in := bufio.NewReader(link)
 	ask := func() int {
 		io.WriteString(link, "GET /mock HTTP/1.1\r\nHost: a\r\n\r\n")

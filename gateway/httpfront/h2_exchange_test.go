@@ -51,6 +51,7 @@ func TestHTTP2CutShort(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
+	begun := make(chan struct{}) // the answer, at the client
 	go func() {
 		for {
 			link, err := listener.Accept()
@@ -59,13 +60,14 @@ func TestHTTP2CutShort(t *testing.T) {
 			}
 			link.Read(make([]byte, 4096))
 			io.WriteString(link, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
-			time.Sleep(50 * time.Millisecond) // so that the head goes out
+			<-begun
 			link.Close()
 		}
 	}()
 	g := newGateway(t, "http://"+listener.Addr().String(), nil)
 	client, url := newH2(t, g)
 	answer, err := client.Get(url + "/items/1")
+	close(begun)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,7 +33,7 @@ func (g *gateway) serveH3(t testing.TB) (*http.Client, string) {
 			t.Error(err)
 		}
 	})
-	return &http.Client{Transport: transport, Timeout: 10 * time.Second}, "https://" + udp.LocalAddr().String()
+	return &http.Client{Transport: transport, Timeout: time.Minute}, "https://" + udp.LocalAddr().String()
 }
 
 func h3Certificate(t testing.TB) *tls.Config {

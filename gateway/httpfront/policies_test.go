@@ -222,7 +222,7 @@ func TestIdempotencyKeys(t *testing.T) {
 	}
 	var first sync.WaitGroup
 	first.Go(func() { post("/slow", "k2", "open") })
-	for deadline := time.Now().Add(10 * time.Second); calls.Load() < 3 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); calls.Load() < 3 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 	}
 	if status, body, _ := post("/slow", "k2", "open"); status != 409 || !strings.Contains(body, "command-running") {
 		t.Errorf("under way: %d %s", status, body)
@@ -358,7 +358,7 @@ func TestMirror(t *testing.T) {
 			if got != test.want {
 				t.Errorf("the mirror heard %q, not %q", got, test.want)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("the mirror heard nothing")
 		}
 	}

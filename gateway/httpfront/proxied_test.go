@@ -30,7 +30,7 @@ func over(t *testing.T, address, message string) string {
 		t.Fatal(err)
 	}
 	defer link.Close()
-	link.SetDeadline(time.Now().Add(10 * time.Second))
+	link.SetDeadline(time.Now().Add(time.Minute))
 	io.WriteString(link, message) // the front may have closed already
 	answer, err := io.ReadAll(link)
 	if err != nil && !errors.Is(err, syscall.ECONNRESET) {
@@ -191,7 +191,7 @@ func TestProxyProtocolOfOthers(t *testing.T) {
 			if network == "unix" {
 				at = arguments[1]
 			}
-			for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 				link, err := net.Dial(network, at)
 				if err == nil {
 					link.Close()

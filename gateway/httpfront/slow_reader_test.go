@@ -18,7 +18,7 @@ func TestSlowReaderGetsAll(t *testing.T) {
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
 	}))
 	defer service.Close()
-	g := newGateway(t, service.URL, func(c *Config) { c.WriteTimeout = time.Second })
+	g := newGateway(t, service.URL, func(c *Config) { c.WriteTimeout = 3 * time.Second })
 	link, err := net.Dial("tcp", g.address)
 	if err != nil {
 		t.Fatal(err)

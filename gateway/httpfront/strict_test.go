@@ -33,7 +33,7 @@ func rawService(t *testing.T, answer string) (address string, requests <-chan st
 			}
 			running.Go(func() {
 				defer link.Close()
-				link.SetDeadline(time.Now().Add(20 * time.Second))
+				link.SetDeadline(time.Now().Add(time.Minute))
 				var raw bytes.Buffer
 				in := bufio.NewReader(io.TeeReader(link, &raw))
 				request, err := http.ReadRequest(in)
@@ -225,7 +225,7 @@ func TestCutIsVisibleWithoutFraming(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			link.SetDeadline(time.Now().Add(10 * time.Second))
+			link.SetDeadline(time.Now().Add(time.Minute))
 			io.WriteString(link, "GET /legacy/1 HTTP/1.0\r\nHost: a\r\n\r\n")
 			got, err := io.ReadAll(link)
 			if err == nil && !strings.HasPrefix(string(got), "HTTP/1.1 502") {

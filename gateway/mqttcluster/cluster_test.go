@@ -13,7 +13,7 @@ import (
 )
 
 // patience bounds every wait for something that has to happen; nothing depends on how long it takes.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // node is a Cluster with a connection of its own to a server that all share.
 type node struct {

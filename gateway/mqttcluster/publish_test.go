@@ -147,7 +147,7 @@ func TestAcknowledged(t *testing.T) {
 	select {
 	case err := <-sent[count-1]:
 		t.Fatalf("it is acknowledged with %v before anybody can have it", err)
-	case <-time.After(3 * beatInterval):
+	case <-time.After(beatInterval): // long before b is taken for dead, on a slow machine too
 	}
 	s.Continue(0)
 	for _, answer := range sent {

@@ -20,7 +20,7 @@ import (
 	"fieldgate/gateway/broker"
 )
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // member is a store that takes part in a log.
 type member struct {

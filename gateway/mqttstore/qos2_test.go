@@ -60,7 +60,7 @@ func TestStepsOfQoS2AreReadBack(t *testing.T) {
 		t.Errorf("%d entries of a message that everybody has", n)
 	}
 	o.EndSession(first)
-	for deadline := time.Now().Add(20 * time.Second); len(o.keysOf(prefixDelivered)) > 1 || len(o.keysOf(prefixID)) > 1; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); len(o.keysOf(prefixDelivered)) > 1 || len(o.keysOf(prefixID)) > 1; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("what a session had is left behind it")
 		}

@@ -293,7 +293,7 @@ func TestRemainsOfSessionsAreDeleted(t *testing.T) {
 	}
 	o.must(func(done func(error)) { o.Publish(message("x", "x"), nil, Received{ends, 5}, done) })
 	o.EndSession(ends)
-	for deadline := time.Now().Add(20 * time.Second); len(keys(t, o.Store, ends)) > 0; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); len(keys(t, o.Store, ends)) > 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%q are left", keys(t, o.Store, ends))
 		}
@@ -330,7 +330,7 @@ func TestExpiredMessagesAreDeleted(t *testing.T) {
 	o.publish(brief)
 	o.publish(renewed)
 	o.publish(retainedMessage("r/2", "renewed"))
-	for deadline := time.Now().Add(20 * time.Second); len(o.payloads(session)) > 1 || o.Store.retained.Load() > 1; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); len(o.payloads(session)) > 1 || o.Store.retained.Load() > 1; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%q, %d retained", o.payloads(session), o.Store.retained.Load())
 		}

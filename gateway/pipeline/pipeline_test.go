@@ -132,7 +132,7 @@ func contracts() []*fieldgate.Contract {
 	deviceID := fieldgate.Parameter{Name: "deviceId", In: fieldgate.InPath, Required: true, Bound: true, Schema: "#/$defs/Id"}
 	body := &fieldgate.Payload{Required: true, Media: []fieldgate.MediaType{{Type: "application/json", Schema: "#/$defs/T"}}}
 	operation := func(o fieldgate.Operation) fieldgate.Operation {
-		o.MaxBody, o.Timeout = 1024, 5*time.Second
+		o.MaxBody, o.Timeout = 1024, 30*time.Second
 		if o.OnInvalid == "" {
 			o.OnInvalid = fieldgate.InvalidReject
 		}

@@ -194,7 +194,7 @@ func TestCacheOverProtocols(t *testing.T) {
 		t.Fatal(err)
 	}
 	read := func(id string) fieldgate.Operation {
-		return fieldgate.Operation{ID: id, Access: fieldgate.Access{Anonymous: true}, Upstream: "ingest", MaxBody: 1024, Timeout: 5 * time.Second,
+		return fieldgate.Operation{ID: id, Access: fieldgate.Access{Anonymous: true}, Upstream: "ingest", MaxBody: 1024, Timeout: 30 * time.Second,
 			OnInvalid: fieldgate.InvalidReject, Parameters: []fieldgate.Parameter{{Name: "id", In: fieldgate.InPath, Required: true}},
 			HTTP:     &fieldgate.HTTPBinding{Method: fieldgate.MethodGet, Path: "/" + id + "/{id}"},
 			CoAP:     &fieldgate.CoAPBinding{Method: fieldgate.MethodGet, Path: "/" + id[:1] + "/{id}"},
