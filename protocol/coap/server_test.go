@@ -105,7 +105,7 @@ func TestUDPDualStack(t *testing.T) {
 
 func readMessage(t *testing.T, conn *net.UDPConn) Message {
 	t.Helper()
-	conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	conn.SetReadDeadline(time.Now().Add(time.Minute))
 	buffer := make([]byte, 2048)
 	n, err := conn.Read(buffer)
 	if err != nil {

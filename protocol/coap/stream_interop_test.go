@@ -126,7 +126,7 @@ func TestLibcoapOverTCP(t *testing.T) {
 					}
 				}
 			}
-			if out := run("-v", "7", "-B", "10", over.url+"/nothing"); !strings.Contains(out, "4.04") {
+			if out := run("-v", "7", "-B", "55", over.url+"/nothing"); !strings.Contains(out, "4.04") {
 				t.Errorf("no 4.04 in\n%s", out)
 			}
 		})
@@ -135,11 +135,12 @@ func TestLibcoapOverTCP(t *testing.T) {
 
 func TestLibcoapObservesOverTCP(t *testing.T) {
 	needLibcoap(t)
+	t.Parallel() // it mostly waits for the client, which observes as long as a slow machine may need
 	b := startStream(t, StreamConfig{})
 	b.bodies["/o"] = []byte("value-first")
 	done := make(chan string)
 	go func() {
-		done <- libcoap(t, "-r", "-v", "7", "-s", "2", "-B", "10", "coap+tcp://"+b.listener.Addr().String()+"/o")
+		done <- libcoap(t, "-r", "-v", "7", "-s", "15", "-B", "60", "coap+tcp://"+b.listener.Addr().String()+"/o")
 	}()
 	until(t, "the observation", func() bool { return b.stream.Stats().Observations == 1 })
 	for i := range 30 {

@@ -63,7 +63,7 @@ func TestAnswersLeaveFromTheAddressAsked(t *testing.T) {
 			receive := func(p peer, what string) (m Message) {
 				t.Helper()
 				buffer := make([]byte, 2048)
-				p.conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+				p.conn.SetReadDeadline(time.Now().Add(time.Minute))
 				n, from, err := p.conn.ReadFromUDPAddrPort(buffer)
 				if err != nil {
 					t.Fatal(err)

@@ -61,7 +61,9 @@ func (s *site) lastPeer() netip.AddrPort {
 
 // Who is not to come in gets no session, whatever it shows.
 func TestRefusals(t *testing.T) {
-	s := startSite(t, "udp4", func(c *Config) { c.HandshakeTimeout = 300 * time.Millisecond })
+	patient := startSite(t, "udp4", func(c *Config) { c.HandshakeTimeout = time.Minute })
+	// Who has no key, or another one, is noticed by nothing but that the handshake does not end: it has to have come as far as the key by then.
+	impatient := startSite(t, "udp4", func(c *Config) { c.HandshakeTimeout = 3 * time.Second })
 	other := certtest.NewAuthority(t)
 	for _, test := range []struct {
 		name    string
@@ -72,13 +74,17 @@ func TestRefusals(t *testing.T) {
 		{"unknown identity", psk("x1", rightKey, pskCCM8), RefusedUnknown},
 		{"identity that is too long", psk("d"+strings.Repeat("1", maxIdentity), rightKey, pskCCM8), RefusedUnknown},
 		{"revoked", psk("d-revoked", rightKey, pskCCM8), RefusedOwner},
-		{"no certificate", s.certified(ecdsaCCM8), RefusedCertificate},
-		{"certificate of another authority", append(s.certified(ecdsaCCM8), dtls.WithCertificates(other.Issue(t, -time.Hour, time.Hour, "d1"))), RefusedCertificate},
-		{"expired certificate", append(s.certified(ecdsaCCM8), dtls.WithCertificates(s.authority.Issue(t, -2*time.Hour, -time.Hour, "d1"))), RefusedCertificate},
+		{"no certificate", patient.certified(ecdsaCCM8), RefusedCertificate},
+		{"certificate of another authority", append(patient.certified(ecdsaCCM8), dtls.WithCertificates(other.Issue(t, -time.Hour, time.Hour, "d1"))), RefusedCertificate},
+		{"expired certificate", append(patient.certified(ecdsaCCM8), dtls.WithCertificates(patient.authority.Issue(t, -2*time.Hour, -time.Hour, "d1"))), RefusedCertificate},
 		{"no common cipher", psk("d1", rightKey, dtls.TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA256), RefusedOther},
-		{"client that does not trust us", append(s.certified(ecdsaCCM8, "d1"), dtls.WithRootCAs(other.Pool())), RefusedOther},
+		{"client that does not trust us", append(patient.certified(ecdsaCCM8, "d1"), dtls.WithRootCAs(other.Pool())), RefusedOther},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			s := patient
+			if test.want == RefusedKey || test.want == RefusedUnknown {
+				s = impatient
+			}
 			s.mu.Lock()
 			s.refused = nil
 			s.mu.Unlock()
@@ -105,7 +111,7 @@ func TestRefusals(t *testing.T) {
 // RFC 4279 §7.3, and the security considerations of any list of names: an attacker cannot find out which identities there are.
 func TestUnknownIdentityLooksLikeWrongKey(t *testing.T) {
 	said := func(identity string) (kinds []string) {
-		s := startSite(t, "udp4", func(c *Config) { c.HandshakeTimeout = 300 * time.Millisecond })
+		s := startSite(t, "udp4", func(c *Config) { c.HandshakeTimeout = 3 * time.Second }) // enough to come as far as the key
 		c := s.dial(append(psk(identity, "another key of 16", pskCCM8), dtls.WithFlightInterval(time.Minute))...)
 		done := make(chan error, 1)
 		go func() { done <- c.handshake() }()
@@ -176,8 +182,8 @@ func TestLastFlightIsRepeated(t *testing.T) {
 		return false
 	})
 	c := s.connect(psk("d1", rightKey, pskCCM8)...)
-	c.echo("hello")
-	if n := s.Stats(); n.Resent != 3 || n.Completed != 1 {
+	c.echo("hello") // which a slow client may have repeated its flight once more for
+	if n := s.Stats(); n.Resent < 3 || n.Completed != 1 {
 		t.Errorf("%d times, %d handshakes", n.Resent, n.Completed)
 	}
 }
