@@ -90,7 +90,7 @@ func TestNodesWithoutTheSecretsKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for deadline := time.Now().Add(10 * time.Second); !slices.ContainsFunc(n.control.rollout.List(), func(g rollout.Gateway) bool {
+		for deadline := time.Now().Add(time.Minute); !slices.ContainsFunc(n.control.rollout.List(), func(g rollout.Gateway) bool {
 			return g.Node == node && g.SecretsKey == key
 		}); time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {

@@ -18,7 +18,7 @@ func (n *node) playsDevice(t *testing.T, gateway, device string) {
 	t.Helper()
 	registration := &fieldgate.DeviceRegistration{Device: device, Lifetime: time.Hour, Left: time.Hour, Node: gateway, Transport: "coap", Links: "</t>;rt=\"a,b\",</u>", Sleeps: true}
 	shared := devices.New(n.bus)
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) { // until there is the stream
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) { // until there is the stream
 		err := shared.Register(t.Context(), device, func(*fieldgate.DeviceRegistration) (*fieldgate.DeviceRegistration, error) { return registration, nil })
 		if err == nil {
 			break

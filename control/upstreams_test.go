@@ -23,7 +23,7 @@ func (n *node) say(t *testing.T, state fieldgate.GatewayState) {
 	if err := n.bus.Publish(fieldgate.SubjectGatewayState, data); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := said.Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := said.Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		for _, g := range n.control.rollout.List() {
 			if g.Node == state.Node && !g.Seen.Before(said) {
 				return

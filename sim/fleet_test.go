@@ -22,7 +22,7 @@ import (
 	"fieldgate/test/port"
 )
 
-const deadline = 20 * time.Second
+const deadline = time.Minute
 
 // run lets a fleet work until done says so, or the deadline fails the test.
 func run(t *testing.T, config Config, done func(*Fleet) bool) *Fleet {
@@ -344,12 +344,11 @@ func mosquitto(t *testing.T, devices []Device) (address string) {
 		broker.Process.Kill()
 		broker.Wait()
 	})
-	for range 200 {
+	for end := time.Now().Add(deadline); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if conn, err := net.Dial("tcp", address); err == nil {
 			conn.Close()
 			return address
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 	t.Fatal("mosquitto does not listen")
 	return ""

@@ -45,7 +45,9 @@ func TestKillMQTTCluster(t *testing.T) {
 		}
 	}
 	open(true)
-	time.Sleep(100 * time.Millisecond) // what was subscribed to at one gateway counts at the others in a moment
+	for _, f := range flows {
+		f.reach(t)
+	}
 	var longest time.Duration
 	for round := range rounds {
 		for _, f := range flows {

@@ -134,6 +134,30 @@ func (f *numberedFlow) open(t *testing.T, first bool) {
 	}
 }
 
+// reach waits until what the subscriber has subscribed to counts where the publisher is, which may be another gateway. What it tries that
+// with, under numbers below zero, may get lost.
+func (f *numberedFlow) reach(t *testing.T) {
+	t.Helper()
+	tried := 0
+	wait(t, "the subscription at one gateway to count at another", func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for number := range f.heard {
+			if number < 0 {
+				return len(f.unacknowledged) == 0
+			}
+		}
+		tried++
+		f.identifier++
+		f.unacknowledged[f.identifier] = &numbered{number: -tried}
+		f.publish(f.identifier, -tried, 0)
+		return false
+	})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.done = slices.DeleteFunc(f.done, func(number int) bool { return number < 0 })
+}
+
 func (f *numberedFlow) publish(identifier uint16, number int, duplicate byte) error {
 	body := endian.BigEndian.AppendUint16(appendText(nil, f.topic), identifier)
 	return f.publisher.write(0x30|f.qos<<1|duplicate, strconv.AppendInt(body, int64(number), 10))

@@ -79,7 +79,7 @@ func newNode(t testing.TB, upstreams map[string]string) *node {
 	var text strings.Builder
 	fmt.Fprintf(&text, "node: n1\ndata: data\nlisten: {http: '%s', mqtt: '%s', coap: '%s', admin: '%s'}\nupstreams:\n", n.http, n.mqtt, n.coap, n.admin)
 	for name, address := range upstreams {
-		fmt.Fprintf(&text, "  %s: {addresses: ['%s'], timeout: 5s, connect-timeout: 1s}\n", name, address)
+		fmt.Fprintf(&text, "  %s: {addresses: ['%s'], timeout: 10s, connect-timeout: 10s}\n", name, address)
 	}
 	if len(upstreams) == 0 {
 		text.WriteString("  {}\n")

@@ -204,7 +204,7 @@ func TestFeed(t *testing.T) {
 		t.Fatal(err)
 	}
 	missed := false
-	for deadline := time.After(30 * time.Second); !missed; {
+	for deadline := time.After(time.Minute); !missed; {
 		select {
 		case <-deadline:
 			t.Fatal("the lazy reader is kept")

@@ -434,7 +434,7 @@ func TestRoutesFollowTheDatabase(t *testing.T) {
 
 func TestRequestsOfGatewaysAreChecked(t *testing.T) {
 	_, b := open(t, t.TempDir())
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for _, request := range []string{"", "{", `{"key":"x","offset":-1}`, `{"key":"unknown"}`} {
 		var refused *bus.Refusal

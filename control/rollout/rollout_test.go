@@ -43,7 +43,7 @@ func tell(t *testing.T, g *Rollout, b *bus.Bus, state fieldgate.GatewayState) {
 	if err := b.Publish(fieldgate.SubjectGatewayState, data); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		for _, have := range g.List() {
 			if reflect.DeepEqual(have.GatewayState, state) {
 				return

@@ -31,7 +31,7 @@ func TestH2spec(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c := &config.Config{Host: host, Port: number, Path: "/legacy/1", Timeout: 2 * time.Second, MaxHeaderLen: 4000, Strict: true, TLS: secure, Insecure: true}
+			c := &config.Config{Host: host, Port: number, Path: "/legacy/1", Timeout: 10 * time.Second, MaxHeaderLen: 4000, Strict: true, TLS: secure, Insecure: true}
 			passed := 0
 			for _, group := range []*spec.TestGroup{generic.Spec(), http2.Spec(), hpack.Spec()} {
 				group.Test(c)

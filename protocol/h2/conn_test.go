@@ -54,7 +54,7 @@ func newPeer(t testing.TB, config *Config, handle func(*Stream)) *peer {
 		far.Close()
 		near.Close()
 	})
-	far.SetDeadline(time.Now().Add(20 * time.Second))
+	far.SetDeadline(time.Now().Add(time.Minute))
 	io.WriteString(far, Preface)
 	p.WriteSettings()
 	return p
@@ -572,7 +572,7 @@ func TestGoAwayBeforeServe(t *testing.T) {
 	c.GoAway()
 	served := make(chan error, 1)
 	go func() { served <- c.Serve() }()
-	far.SetDeadline(time.Now().Add(20 * time.Second))
+	far.SetDeadline(time.Now().Add(time.Minute))
 	go io.WriteString(far, Preface)
 	f, err := http2.NewFramer(far, far).ReadFrame()
 	if err != nil || f.Header().Type != http2.FrameSettings {

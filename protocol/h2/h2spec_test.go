@@ -24,7 +24,7 @@ func TestH2spec(t *testing.T) {
 		}
 		s.Send(200, []Field{{[]byte("Content-Type"), []byte("text/plain")}}, []byte("Hello"), true)
 	})
-	c := &config.Config{Host: "127.0.0.1", Port: address.Port, Path: "/", Timeout: 2 * time.Second, MaxHeaderLen: 4000, Strict: true}
+	c := &config.Config{Host: "127.0.0.1", Port: address.Port, Path: "/", Timeout: 10 * time.Second, MaxHeaderLen: 4000, Strict: true}
 	passed := 0
 	for _, group := range []*spec.TestGroup{generic.Spec(), http2.Spec(), hpack.Spec()} {
 		group.Test(c)

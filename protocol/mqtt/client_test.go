@@ -82,7 +82,7 @@ func loopback(t *testing.T) (client, server net.Conn) {
 func dialTest(t *testing.T, options ClientOptions) (*Client, error) {
 	ours, theirs := loopback(t)
 	go serve(theirs)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	c, err := Dial(ctx, ours, options)
 	if err == nil {
