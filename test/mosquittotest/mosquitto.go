@@ -55,12 +55,11 @@ func (b *Broker) Restart() {
 	if err := b.command.Start(); err != nil {
 		b.t.Fatal(err)
 	}
-	for range 1000 {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if conn, err := net.Dial("tcp", b.Address); err == nil {
 			conn.Close()
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	b.t.Fatal("mosquitto does not listen")
 }

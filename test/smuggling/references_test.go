@@ -168,7 +168,7 @@ func runReference(t testing.TB, address, directory, config, name string, args ..
 		command.Process.Kill()
 		<-ended
 	})
-	for patience := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for patience := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		link, err := net.Dial("tcp", address)
 		if err == nil {
 			link.Close()
@@ -193,7 +193,7 @@ var (
 // patience is how long one waits for the end of answers: from Fieldgate, which has to end them, and from references that wait for more of
 // an answer than there is.
 const (
-	patience          = 15 * time.Second
+	patience          = time.Minute
 	referencePatience = 500 * time.Millisecond
 )
 
