@@ -125,7 +125,7 @@ func TestUnknownIdentityLooksLikeWrongKey(t *testing.T) {
 		for _, datagram := range s.sent {
 			kinds = append(kinds, fmt.Sprint(datagram[0], len(datagram)))
 		}
-		return kinds
+		return slices.Compact(kinds) // a flight that nothing answers is sent again, as often as there is time for
 	}
 	known, unknown := said("d1"), said("x1")
 	if !slices.Equal(known, unknown) || len(known) != 3 {
