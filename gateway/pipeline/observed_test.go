@@ -15,6 +15,7 @@ import (
 	"fieldgate/gateway/directory"
 	"fieldgate/gateway/upstream"
 	"fieldgate/protocol/coap"
+	"fieldgate/test/port"
 )
 
 // thing is a constrained service: it has one resource, a temperature in CBOR, which can be observed.
@@ -347,7 +348,7 @@ func TestSessionsFromBeforeTheContract(t *testing.T) {
 }
 
 func TestObservationOutlivesTheService(t *testing.T) {
-	s := newThing(t, "127.0.0.1:0", reading(30))
+	s := newThing(t, port.Free(t), reading(30)) // an address that nobody else takes while it is away
 	p, _ := observingPipeline(t, s.address)
 	l := newListener()
 	defer attend(t, p, l)()

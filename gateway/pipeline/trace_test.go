@@ -11,6 +11,7 @@ import (
 
 	"fieldgate"
 	"fieldgate/gateway/upstream"
+	"fieldgate/test/port"
 )
 
 // ran lists the stages that a Record says ran, in order.
@@ -154,14 +155,12 @@ func TestRecordsSayWhatIsWrongWithTheUpstream(t *testing.T) {
 		connection.Close()
 	}))
 	t.Cleanup(broken.Close)
-	closed := httptest.NewServer(nil)
-	closed.Close()
 	for _, c := range []struct {
 		upstreams []fieldgate.Upstream
 		rule      string
 	}{
 		{nil, "upstream ingest not in the environment"},
-		{[]fieldgate.Upstream{{Name: "ingest", Addresses: []string{closed.URL}}}, "upstream ingest unreachable"},
+		{[]fieldgate.Upstream{{Name: "ingest", Addresses: []string{"http://" + port.Free(t)}}}, "upstream ingest unreachable"},
 		{[]fieldgate.Upstream{{Name: "ingest", Addresses: []string{broken.URL}}}, "upstream ingest invalid answer"},
 	} {
 		f := newFixture(t)

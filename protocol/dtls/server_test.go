@@ -3,6 +3,7 @@ package dtls
 import (
 	"encoding/binary"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"runtime"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"github.com/pion/dtls/v3"
+
+	"fieldgate/test/port"
 )
 
 // A peer with a Connection ID goes on from other addresses, under the same name.
@@ -132,9 +135,16 @@ func TestEndings(t *testing.T) {
 	}
 
 	// A device starts anew without saying so, at the same address.
-	first := s.connect(psk("d3", rightKey, pskCCM8)...)
+	address, err := net.ResolveUDPAddr("udp", port.Free(t)) // which nobody else takes in between
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := s.dialFrom(address, psk("d3", rightKey, pskCCM8)...)
+	if err := first.handshake(); err != nil {
+		t.Fatal(err)
+	}
 	first.echo("hello")
-	address := first.socket.vanish()
+	first.socket.vanish()
 	first.Close()
 	second := s.dialFrom(address, psk("d4", rightKey, pskCCM8)...)
 	if err := second.handshake(); err != nil {
