@@ -92,7 +92,7 @@ func (b *bench) coapSecureLoad(s *coapServer) (r coapResult, err error) {
 		return r, err
 	}
 	defer load.close()
-	if _, err := load.secure(s.address, 0, dtlsSessions); err != nil {
+	if _, err := load.secure(s.address, 0, dtlsSessions, nil); err != nil {
 		return r, err
 	}
 	return b.coapMeasure(load, dtlsSessions, "dtls", s)
@@ -110,7 +110,7 @@ func (b *bench) coapIdleSessions() error {
 	}
 	defer load.close()
 	// The first make what serving takes memory for.
-	took, err := load.secure(s.secure, 0, dtlsWarm)
+	took, err := load.secure(s.secure, 0, dtlsWarm, nil)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (b *bench) coapIdleSessions() error {
 	if err != nil {
 		return err
 	}
-	if took, err = load.secure(s.secure, dtlsWarm, count); err != nil {
+	if took, err = load.secure(s.secure, dtlsWarm, count, nil); err != nil {
 		return err
 	}
 	used, err := cpu(s.pid)
@@ -131,11 +131,45 @@ func (b *bench) coapIdleSessions() error {
 		return err
 	}
 	after, more := s.settled(), count-dtlsWarm
-	fmt.Println("| idle DTLS sessions | server | sessions | RSS each, bytes | RSS of all, MB | CPU µs per handshake | handshakes/s |\n|---|---|---|---|---|---|---|")
-	fmt.Printf("| PSK, after the handshake | %s | %d | **%.0f** | %.0f | %.0f | %.0f |\n", s.name, count, float64(after-before)/float64(more), float64(after)/1e6,
-		float64((used-usedBefore).Microseconds())/float64(more), float64(more)/took.Seconds())
+	resumed, err := s.resumed(load)
+	if err != nil {
+		return err
+	}
+	fmt.Println("| idle DTLS sessions | server | sessions | RSS each, bytes | RSS of all, MB | CPU µs per handshake | handshakes/s | CPU µs to resume |\n|---|---|---|---|---|---|---|---|")
+	fmt.Printf("| PSK, after the handshake | %s | %d | **%.0f** | %.0f | %.0f | %.0f | %.0f |\n", s.name, count, float64(after-before)/float64(more), float64(after)/1e6,
+		float64((used-usedBefore).Microseconds())/float64(more), float64(more)/took.Seconds(), resumed)
 	return nil
 }
+
+// resumed is the processor time in microseconds of a handshake by which a client resumes a session.
+func (s *coapServer) resumed(load *coapLoad) (each float64, err error) {
+	kept := make([]keptSession, dtlsWarm)
+	if _, err := load.secure(s.secure, 0, dtlsWarm, kept); err != nil {
+		return 0, err
+	}
+	before, err := cpu(s.pid)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := load.secure(s.secure, 0, dtlsWarm, kept); err != nil {
+		return 0, err
+	}
+	used, err := cpu(s.pid)
+	return float64((used - before).Microseconds()) / dtlsWarm, err
+}
+
+// keptSession is where a pion client keeps its session to resume it.
+type keptSession struct{ session dtls.Session }
+
+func (k *keptSession) Get([]byte) (dtls.Session, error) { return k.session, nil }
+
+func (k *keptSession) Set(_ []byte, session dtls.Session) error {
+	k.session = session
+	return nil
+}
+
+// Del is called when the server has not resumed the session.
+func (k *keptSession) Del([]byte) error { return errors.New("a session was not resumed") }
 
 // settled is the memory of a server once it gives none back any more.
 func (s *coapServer) settled() int {
@@ -151,8 +185,8 @@ func (s *coapServer) settled() int {
 }
 
 // secure makes DTLS sessions for the peers from one number to another: pion does the handshakes, from the address and port that the load
-// comes from; then the records are the generator's own.
-func (l *coapLoad) secure(server string, from, to int) (took time.Duration, err error) {
+// comes from; then the records are the generator's own. Sessions are resumed from those that are kept, and kept there, unless kept is nil.
+func (l *coapLoad) secure(server string, from, to int, kept []keptSession) (took time.Duration, err error) {
 	address, err := net.ResolveUDPAddr("udp4", server)
 	if err != nil {
 		return 0, err
@@ -164,7 +198,11 @@ func (l *coapLoad) secure(server string, from, to int) (took time.Duration, err 
 		all.Go(func() {
 			for number := from + worker; number < to && errs[worker] == nil; number += dtlsHandshakes {
 				p := &l.peers[number]
-				p.records, errs[worker] = shakeHands(net.UDPAddr{IP: p.address[:], Port: l.port}, address, mqttDevice(number%coapFleet))
+				var options []dtls.ClientOption
+				if kept != nil {
+					options = append(options, dtls.WithSessionStore(&kept[number]))
+				}
+				p.records, errs[worker] = shakeHands(net.UDPAddr{IP: p.address[:], Port: l.port}, address, mqttDevice(number%coapFleet), options...)
 			}
 		})
 	}
@@ -185,7 +223,7 @@ func (m *mutable) WriteTo(p []byte, to net.Addr) (int, error) {
 	return m.PacketConn.WriteTo(p, to)
 }
 
-func shakeHands(local net.UDPAddr, server *net.UDPAddr, identity string) (*coapRecords, error) {
+func shakeHands(local net.UDPAddr, server *net.UDPAddr, identity string, more ...dtls.ClientOption) (*coapRecords, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), dtlsPatience)
 	defer cancel()
 	shared := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
@@ -197,8 +235,8 @@ func shakeHands(local net.UDPAddr, server *net.UDPAddr, identity string) (*coapR
 	}
 	conn := &mutable{PacketConn: socket}
 	defer conn.Close()
-	session, err := dtls.ClientWithOptions(conn, server, dtls.WithPSKIdentityHint([]byte(identity)),
-		dtls.WithPSK(func([]byte) ([]byte, error) { return []byte(dtlsKey), nil }), dtls.WithCipherSuites(dtlsCipherSuites))
+	session, err := dtls.ClientWithOptions(conn, server, append(more, dtls.WithPSKIdentityHint([]byte(identity)),
+		dtls.WithPSK(func([]byte) ([]byte, error) { return []byte(dtlsKey), nil }), dtls.WithCipherSuites(dtlsCipherSuites))...)
 	if err != nil {
 		return nil, err
 	}
