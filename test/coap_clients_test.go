@@ -319,7 +319,7 @@ func libcoapCases() []coapCase {
 		one("method not allowed", "/query/a", []string{"-m", "delete"}, "c:4.05"),
 		one("unknown elective option", "/open/small", []string{"-O", "65000,0x01"}, "c:2.05"),
 		one("unknown critical option", "/open/small", []string{"-O", "65001,0x01"}, "c:4.02"),
-		one("unknown critical option in NON", "/open/small", []string{"-N", "-O", "65001,0x01", "-B", "2"}, "t:RST", "!c:2.05"),
+		one("unknown critical option in NON", "/open/small", []string{"-N", "-O", "65001,0x01", "-B", "5"}, "t:RST", "!c:2.05"),
 		one("Proxy-Uri", "/open/small", []string{"-O", "35,coap://elsewhere/"}, "c:5.05"),
 		one("Accept CBOR of JSON", "/open/json", []string{"-A", "60"}, "c:2.05", "Content-Format:application/cbor"),
 		one("Accept that cannot be had", "/open/json", []string{"-A", "0"}, "c:4.06"),
@@ -334,7 +334,7 @@ func libcoapCases() []coapCase {
 			c.libcoap(t, "/known/small", []string{"-O", "65002," + c.token}, "c:2.05", "hello")
 		}},
 		{"libcoap observe", func(t *testing.T, c *coapRig) {
-			observer := listen(t, "coap-client-notls", "-v", "7", "-s", "4", "-B", "50", "-m", "get", c.url("/news/libcoap"))
+			observer := listen(t, "coap-client-notls", "-v", "7", "-s", "20", "-B", "55", "-m", "get", c.url("/news/libcoap"))
 			observer.hears("c:2.05")
 			for i := range 25 {
 				c.tell(t, "libcoap", fmt.Sprintf(`{"n":%d}`, 100+i))

@@ -260,7 +260,7 @@ func TestLibcoapRegisters(t *testing.T) {
 	ask := func(arguments ...string) string {
 		t.Helper()
 		var out bytes.Buffer
-		command := exec.Command("coap-client-notls", append([]string{"-B", "20", "-v", "6", "-O", "65002," + token}, arguments...)...)
+		command := exec.Command("coap-client-notls", append([]string{"-B", "60", "-v", "6", "-O", "65002," + token}, arguments...)...)
 		command.Stdout, command.Stderr = &out, &out
 		if err := command.Run(); err != nil {
 			t.Fatalf("%v: %s", err, &out)

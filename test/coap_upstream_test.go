@@ -44,7 +44,7 @@ func (s *libcoapServer) url(path string) string { return "coap://" + s.address +
 
 func (s *libcoapServer) put(t *testing.T, path, text string) {
 	t.Helper()
-	mustTool(t, "coap-client-notls", "-B", "10", "-m", "put", "-t", "0", "-e", text, s.url(path))
+	mustTool(t, "coap-client-notls", "-B", "60", "-m", "put", "-t", "0", "-e", text, s.url(path))
 }
 
 // asked counts the requests for a resource that have an option. The server shows the one that registered again for each notification.

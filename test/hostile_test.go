@@ -158,7 +158,7 @@ func TestBadInput(t *testing.T) {
 			return refused("api", "publish", file("other.yaml", strings.Replace(string(other), "api: any-thing", "api: other-thing", 1)))
 		}},
 		{"a payload of 1 GiB", []string{"413", "too-large"}, func() string {
-			return curl(token, "/any", "-H", "Content-Length: 1073741824", "-H", "Expect:", "-d", "x", "--max-time", "10")
+			return curl(token, "/any", "-H", "Content-Length: 1073741824", "-H", "Expect:", "-d", "x", "--max-time", "60")
 		}},
 		{"10,000 nested arrays", []string{"422", "invalid-payload"}, func() string {
 			return curl(token, "/any", "-d", "@"+file("deep.json", strings.Repeat("[", 10_000)+strings.Repeat("]", 10_000)))
@@ -171,14 +171,14 @@ func TestBadInput(t *testing.T) {
 		{"an upstream that hangs", []string{"504", "upstream-timeout"}, func() string { return curl(token, "/hang", "-d", `{"n":1}`) }},
 		{"an upstream that is away", []string{"502", "upstream-unreachable"}, func() string { return curl(token, "/away", "-d", `{"n":1}`) }},
 		{"an upstream that hangs, over CoAP", []string{"5.04"}, func() string {
-			return mustTool(t, "coap-client-notls", "-v", "6", "-B", "20", "-m", "post", "-t", "50", "-e", "{%22n%22:1}", "-O", "65002,"+token, "coap://"+n.coap+"/hang")
+			return mustTool(t, "coap-client-notls", "-v", "6", "-B", "60", "-m", "post", "-t", "50", "-e", "{%22n%22:1}", "-O", "65002,"+token, "coap://"+n.coap+"/hang")
 		}},
 		{"an upstream that is away, over CoAP", []string{"5.02"}, func() string {
-			return mustTool(t, "coap-client-notls", "-v", "6", "-B", "20", "-m", "post", "-t", "50", "-e", "{%22n%22:1}", "-O", "65002,"+token, "coap://"+n.coap+"/away")
+			return mustTool(t, "coap-client-notls", "-v", "6", "-B", "60", "-m", "post", "-t", "50", "-e", "{%22n%22:1}", "-O", "65002,"+token, "coap://"+n.coap+"/away")
 		}},
 		{"an upstream that is away, over MQTT", []string{"status:502"}, func() string {
 			host, port, _ := net.SplitHostPort(n.mqtt)
-			output, _ := tool(t, "mosquitto_rr", "-V", "mqttv5", "-h", host, "-p", port, "-u", "bad", "-P", token, "-q", "1", "-t", "away/bad", "-e", "fg/bad/reply", "-m", `{"n":1}`, "-W", "10", "-F", "%P")
+			output, _ := tool(t, "mosquitto_rr", "-V", "mqttv5", "-h", host, "-p", port, "-u", "bad", "-P", token, "-q", "1", "-t", "away/bad", "-e", "fg/bad/reply", "-m", `{"n":1}`, "-W", "60", "-F", "%P")
 			return output
 		}},
 		{"an unknown MQTT packet type", nil, func() string { send("tcp", n.mqtt, "\x00\x00"); return "" }},

@@ -65,7 +65,7 @@ func TestMQTTMesh(t *testing.T) {
 
 	events := stream(g[1])
 	ear := subscribe(g[2], "ear", "tracker/+/position")
-	observer := listen(t, "coap-client-notls", "-v", "6", "-s", "60", "-B", "60", "-m", "get", "-O", "65002,"+app, "coap://"+g[1].coap+"/trackers/v1/position")
+	observer := listen(t, "coap-client-notls", "-v", "6", "-s", "600", "-B", "600", "-m", "get", "-O", "65002,"+app, "coap://"+g[1].coap+"/trackers/v1/position")
 	observer.hears("c:2.05") // libcoap shows its own request too
 	first, second := subscribe(g[1], "first", "$share/maps/tracker/+/position"), subscribe(g[2], "second", "$share/maps/tracker/+/position")
 	obey := listen(t, "mosquitto_sub", mqtt(g[0], "v1", device, "-d", "-q", "1", "-t", "tracker/v1/commands")...)

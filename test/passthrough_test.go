@@ -38,7 +38,7 @@ func TestPassThrough(t *testing.T) {
 	sub.hears("Subscribed")
 	mustTool(t, "mosquitto_pub", "-h", host, "-p", port, "-u", "bob", "-P", "secret", "-q", "1", "-t", "legacy/a/b", "-m", "not json at all")
 	sub.hears("legacy/a/b not json at all")
-	if output := mustTool(t, "coap-client-notls", "-B", "5", "-m", "get", "coap://"+n.coap+"/legacy/x"); !strings.Contains(output, `"model":"T2"`) {
+	if output := mustTool(t, "coap-client-notls", "-B", "60", "-m", "get", "coap://"+n.coap+"/legacy/x"); !strings.Contains(output, `"model":"T2"`) {
 		t.Errorf("over CoAP:\n%s", output)
 	}
 	for _, protocol := range []string{"http", "mqtt", "coap"} {

@@ -83,7 +83,7 @@ func TestPoliciesThroughAllProtocols(t *testing.T) {
 			if json(path) {
 				format = "50"
 			}
-			tool(t, "coap-client-notls", "-B", "5", "-m", "post", "-t", format, "-f", body, "-O", "65002,"+token, "coap://"+n.coap+"/p/"+path)
+			tool(t, "coap-client-notls", "-B", "60", "-m", "post", "-t", format, "-f", body, "-O", "65002,"+token, "coap://"+n.coap+"/p/"+path)
 		}},
 		{"m3", "mqtt", mqtt("mqttv311")},
 		{"m5", "mqtt", mqtt("mqttv5")},

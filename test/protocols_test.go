@@ -35,7 +35,7 @@ func TestOneOperationThreeProtocols(t *testing.T) {
 		if err := os.WriteFile(file, []byte(body), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		output, err := tool(t, "coap-client-notls", "-v", "6", "-B", "5", "-m", "post", "-t", format, "-f", file, "-O", "65002,"+token, "coap://"+n.coap+"/t")
+		output, err := tool(t, "coap-client-notls", "-v", "6", "-B", "60", "-m", "post", "-t", format, "-f", file, "-O", "65002,"+token, "coap://"+n.coap+"/t")
 		if err != nil {
 			t.Fatalf("%v\n%s", err, output)
 		}
@@ -43,7 +43,7 @@ func TestOneOperationThreeProtocols(t *testing.T) {
 	}
 	rr := func(id, token, body string) string {
 		output, err := tool(t, "mosquitto_rr", "-V", "mqttv5", "-h", host, "-p", port, "-u", id, "-P", token, "-q", "1", "-t", "d/"+id+"/telemetry",
-			"-e", "fg/"+id+"/reply", "-m", body, "-W", "5", "-F", "%P %p")
+			"-e", "fg/"+id+"/reply", "-m", body, "-W", "30", "-F", "%P %p")
 		if err != nil {
 			t.Logf("mosquitto_rr: %v", err)
 		}
