@@ -326,7 +326,8 @@ func TestManyContracts(t *testing.T) {
 			p.mu.Lock()
 			requests := p.requests
 			p.mu.Unlock()
-			if !single && requests > 10 || single && requests > len(contracts)+10 {
+			// What is answered late, on a slow machine, is asked for again.
+			if !single && requests > 30 || single && requests > len(contracts)+30 {
 				t.Errorf("%d requests", requests)
 			}
 			g.end()
