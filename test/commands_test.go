@@ -49,7 +49,7 @@ func TestCommandsOfTwoGateways(t *testing.T) {
 	e := newEngines(t)
 	control, gateways := e.member(t, "control", "c1"), []*node{e.member(t, "gateway", "g1"), e.member(t, "gateway", "g2")}
 	for _, g := range gateways {
-		g.extend("upstreams: {pump: {addresses: ['%s'], timeout: 2s}}", service.URL)
+		g.extend("upstreams: {pump: {addresses: ['%s'], timeout: 10s}}", service.URL) // in which another gateway is asked, and one killed
 	}
 	control.start()
 	for _, g := range gateways {

@@ -123,7 +123,7 @@ paths:
   /changing/%d: {get: {operationId: read, responses: {'200': {description: ok, content: {application/json: {example: {change: %[1]d}}}}}}}
 `, i, i%7))
 		if i%10 == 0 { // another upstream comes or goes, and the settings of one in use change
-			text := strings.Replace(string(environment), "timeout: 5s", fmt.Sprintf("timeout: %ds", 5+i/10%5), 1)
+			text := strings.Replace(string(environment), "timeout: 10s", fmt.Sprintf("timeout: %ds", 10+i/10%5), 1)
 			if i%20 == 0 {
 				text += fmt.Sprintf("  other: {addresses: ['http://127.0.0.1:%d']}\n", 20000+i)
 			}
