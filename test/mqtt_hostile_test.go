@@ -18,7 +18,7 @@ import (
 func TestBadMQTT(t *testing.T) {
 	t.Parallel() // it mostly waits
 	n := newNode(t, nil)
-	n.extend("mqtt: {connect-timeout: 1s}")
+	n.extend("mqtt: {connect-timeout: 10s}") // that of the neighbour, too, while the node is busy with what is bad
 	n.start()
 	n.run("api", "publish", "testdata/any.openapi.yaml", writeDocument(t, "clients.yaml", clientsContract))
 	token := n.run("device", "add", "bad", "--quiet")

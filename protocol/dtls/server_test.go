@@ -256,7 +256,7 @@ func TestFloodLeavesNothing(t *testing.T) {
 			s.Open(sourceNumber(i), datagram, s.config.Receive)
 		}
 		runtime.ReadMemStats(&after)
-		if n := s.Stats(); n.Sessions != 0 || n.Handshakes != 0 || len(s.sources) != 0 || runtime.NumGoroutine() != goroutines {
+		if n := s.Stats(); n.Sessions != 0 || n.Handshakes != 0 || len(s.sources) != 0 || runtime.NumGoroutine() > goroutines { // those of other tests may end meanwhile
 			t.Errorf("%s: %+v, %d sources", name, n, len(s.sources))
 		}
 		if s.sent-sent > senders*len(datagram) {
