@@ -86,7 +86,7 @@ func (d *oscoreDevice) receive() (coap.Message, []byte) {
 	d.t.Helper()
 	for {
 		buffer := make([]byte, 8192)
-		d.conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		d.conn.SetReadDeadline(time.Now().Add(patience))
 		n, err := d.conn.Read(buffer)
 		if err != nil {
 			d.t.Fatal(err)
