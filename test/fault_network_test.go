@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"fieldgate/test/port"
@@ -39,11 +40,19 @@ func newPlace(t testing.TB) *place {
 	return p
 }
 
+// networks counts the links of this process from a number by chance, so that no two have one network.
+var networks = func() *atomic.Uint32 {
+	count := new(atomic.Uint32)
+	count.Store(rand.Uint32N(1 << 16))
+	return count
+}()
+
 // link lays a cable, in a network of its own.
 func (p *place) link() *link {
 	p.t.Helper()
 	p.links++
-	network := fmt.Sprintf("10.%d.%d", 200+rand.IntN(50), rand.IntN(256))
+	number := networks.Add(1)
+	network := fmt.Sprintf("10.%d.%d", 200+number/256%50, number%256)
 	l := &link{place: p, device: fmt.Sprintf("fg%04x%d", rand.IntN(1<<16), p.links), here: network + ".1", far: network + ".2"}
 	mustTool(p.t, "ip", "link", "add", l.device, "type", "veth", "peer", "name", l.device+"p", "netns", p.name)
 	mustTool(p.t, "ip", "address", "add", l.here+"/30", "dev", l.device)
@@ -109,11 +118,12 @@ func (e *engines) natsOver(l *link) string {
 // Networks that are cut without a word to either end: between a gateway and the bus, between a control node and the bus, between a
 // control node and the database. The promises are those of TestFaultStopped.
 func TestFaultNetwork(t *testing.T) {
-	t.Parallel() // it mostly waits
-	if output, err := exec.Command("ip", "netns", "add", "fieldgate-probe").CombinedOutput(); err != nil {
+	t.Parallel()                                         // it mostly waits
+	probe := fmt.Sprint("fieldgate-probe-", os.Getpid()) // tests may run beside others
+	if output, err := exec.Command("ip", "netns", "add", probe).CombinedOutput(); err != nil {
 		t.Fatalf("this test cuts real networks and needs root and network namespaces; where there are none run TestFaultStopped alone: %v %s", err, output)
 	}
-	exec.Command("ip", "netns", "delete", "fieldgate-probe").Run()
+	exec.Command("ip", "netns", "delete", probe).Run()
 	e := newEngines(t)
 
 	gatewayPlace := newPlace(t)
