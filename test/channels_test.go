@@ -19,7 +19,8 @@ type listener struct {
 	t     testing.TB
 	name  string
 	lines chan string
-	stop  func() // ends the tool
+	heard []string // lines, up to the one that was waited for last
+	stop  func()   // ends the tool
 }
 
 func listen(t testing.TB, name string, args ...string) *listener {
@@ -42,6 +43,7 @@ func listen(t testing.TB, name string, args ...string) *listener {
 		for scanner := bufio.NewScanner(output); scanner.Scan(); {
 			l.lines <- scanner.Text()
 		}
+		close(l.lines)
 		command.Wait()
 	}()
 	l.stop = func() { cancel(); <-done }
@@ -53,16 +55,17 @@ func listen(t testing.TB, name string, args ...string) *listener {
 func (l *listener) hears(text string) {
 	l.t.Helper()
 	deadline := time.After(patience)
-	var other []string
 	for {
 		select {
-		case line := <-l.lines:
-			if strings.Contains(line, text) {
+		case line, goesOn := <-l.lines:
+			if !goesOn {
+				l.t.Fatalf("%s has ended and did not hear %q, only %q", l.name, text, l.heard)
+			}
+			if l.heard = append(l.heard, line); strings.Contains(line, text) {
 				return
 			}
-			other = append(other, line)
 		case <-deadline:
-			l.t.Fatalf("%s did not hear %q, only %q", l.name, text, other)
+			l.t.Fatalf("%s did not hear %q, only %q", l.name, text, l.heard)
 		}
 	}
 }

@@ -58,7 +58,7 @@ func (f *Front) observe(listener *listener, x *pipeline.Exchange, request *coap.
 			return nil, problem
 		}
 		o.hearing = f.pipeline.Hear(x, filter)
-		o.unsubscribe = f.pipeline.Attend(x, filter, 0, o)
+		o.unsubscribe = f.pipeline.Attend(x, filter, 0, o, false)
 	}
 	o.observation.Ended = func() {
 		o.unsubscribe()

@@ -36,7 +36,7 @@ func (c *connection) subscribe() (*subscription, *fieldgate.Problem) {
 	defer x.Leave()
 	s := &subscription{stream: c.openStream(), queue: newQueue(c.front, c.front.pipeline.Hear(x, filter))}
 	s.queue.stream = s.stream
-	unsubscribe := c.front.pipeline.Attend(x, filter, x.Operation.MQTT.QoS, s.queue)
+	unsubscribe := c.front.pipeline.Attend(x, filter, x.Operation.MQTT.QoS, s.queue, true)
 	s.queue.begin(c.front.pipeline.Broker.ReadRetained(filter))
 	s.unsubscribe = func() {
 		unsubscribe()

@@ -108,8 +108,9 @@ func (o *observations) start(resource *observed) {
 }
 
 // Attend subscribes a stream to the operation of an exchange that has passed Begin, by the filter that Filter gave. The service is observed as long
-// as it lasts, where the contract says so; what it said last is delivered at once. leave ends the subscription, and may be called more than once.
-func (p *Pipeline) Attend(x *Exchange, filter string, qos byte, subscriber broker.Subscriber) (leave func()) {
+// as it lasts, where the contract says so. If present is set, what it said last is delivered at once: whoever has it answered besides need not hear it
+// twice. leave ends the subscription, and may be called more than once.
+func (p *Pipeline) Attend(x *Exchange, filter string, qos byte, subscriber broker.Subscriber, present bool) (leave func()) {
 	unsubscribe := p.Broker.Subscribe(filter, qos, subscriber)
 	if !x.Operation.ObservesService || strings.ContainsAny(filter, "+#") {
 		return unsubscribe
@@ -118,13 +119,17 @@ func (p *Pipeline) Attend(x *Exchange, filter string, qos byte, subscriber broke
 	if resource == nil {
 		return unsubscribe
 	}
+	if newest := resource.newest.Load(); newest != nil && present {
+		subscriber.Deliver(newest.message.Apart(), 0)
+	}
 	return sync.OnceFunc(func() {
 		unsubscribe()
 		p.leave(resource, subscriber)
 	})
 }
 
-// AttendPath has a stream hear the resource that an exchange of a pass-through API asks for, which belongs to no topic. nil: it cannot be observed.
+// AttendPath has a stream hear the resource that an exchange of a pass-through API asks for, which belongs to no topic, and answers with what it is
+// now. nil: it cannot be observed.
 func (p *Pipeline) AttendPath(x *Exchange, subscriber broker.Subscriber) (leave func()) {
 	service := p.Service(x)
 	if service == nil || !service.SpeaksCoAP() || len(x.Body) > maxObservedQuestion {
@@ -300,9 +305,6 @@ func (p *Pipeline) hear(asking *Exchange, topic string, subscriber broker.Subscr
 		resource.streams[subscriber] = struct{}{}
 	}
 	o.mu.Unlock()
-	if newest := resource.newest.Load(); newest != nil && subscriber != nil {
-		subscriber.Deliver(newest.message.Apart(), 0)
-	}
 	return resource
 }
 

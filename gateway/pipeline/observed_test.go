@@ -244,6 +244,11 @@ func (l *listener) hears(t *testing.T, want string) {
 
 func attend(t *testing.T, p *Pipeline, l *listener) (leave func()) {
 	t.Helper()
+	return attendFrom(t, p, l, true)
+}
+
+func attendFrom(t *testing.T, p *Pipeline, l *listener, present bool) (leave func()) {
+	t.Helper()
 	x := &Exchange{Protocol: fieldgate.ProtocolSSE, Method: fieldgate.MethodGet, Path: []byte("/things/7")}
 	if problem := p.Begin(x); problem != nil {
 		t.Fatal(problem)
@@ -252,22 +257,25 @@ func attend(t *testing.T, p *Pipeline, l *listener) (leave func()) {
 	if problem != nil {
 		t.Fatal(problem)
 	}
-	return p.Attend(x, filter, 0, l)
+	return p.Attend(x, filter, 0, l, present)
 }
 
 func TestOneObservationForAll(t *testing.T) {
 	s := newThing(t, "127.0.0.1:0", reading(30))
 	p, recorder := observingPipeline(t, s.address)
-	first, second := newListener(), newListener()
+	first, second, answered := newListener(), newListener(), newListener()
 	leaveFirst := attend(t, p, first)
 	first.hears(t, `{"t":30}`)
 	leaveSecond := attend(t, p, second)
 	second.hears(t, `{"t":30}`) // what was said last
+	leaveAnswered := attendFrom(t, p, answered, false)
 	sessions := p.Sessions.(*filters)
 	sessions.subscribe(p, "t/7")
 	s.change(reading(31), 0)
 	first.hears(t, `{"t":31}`)
 	second.hears(t, `{"t":31}`)
+	answered.hears(t, `{"t":31}`) // RFC 7641 section 4.2: an observer has the present state from the response to its request
+	leaveAnswered()
 	s.awaitObserved(1)
 	if s.mu.Lock(); s.requests != 1 {
 		t.Errorf("the service was asked %d times, want once", s.requests)
