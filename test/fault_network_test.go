@@ -10,17 +10,17 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"fieldgate/test/port"
 )
 
 // place is a network namespace of the test, as a machine of its own. It has nothing but the links that the test makes.
 type place struct {
-	t     testing.TB
-	name  string
-	links int
+	t    testing.TB
+	name string
 }
 
 // link is a cable between a place and the test.
@@ -29,6 +29,9 @@ type link struct {
 	device    string // of the test's end; that of the place has the same name with "p" behind it
 	here, far string // addresses of the two ends
 }
+
+// links is how many the test has made.
+var links int
 
 // newPlace makes a network namespace. It needs root.
 func newPlace(t testing.TB) *place {
@@ -40,20 +43,12 @@ func newPlace(t testing.TB) *place {
 	return p
 }
 
-// networks counts the links of this process from a number by chance, so that no two have one network.
-var networks = func() *atomic.Uint32 {
-	count := new(atomic.Uint32)
-	count.Store(rand.Uint32N(1 << 16))
-	return count
-}()
-
 // link lays a cable, in a network of its own.
 func (p *place) link() *link {
 	p.t.Helper()
-	p.links++
-	number := networks.Add(1)
-	network := fmt.Sprintf("10.%d.%d", 200+number/256%50, number%256)
-	l := &link{place: p, device: fmt.Sprintf("fg%04x%d", rand.IntN(1<<16), p.links), here: network + ".1", far: network + ".2"}
+	links++
+	network := fmt.Sprintf("10.200.%d", links)
+	l := &link{place: p, device: fmt.Sprint("link", links), here: network + ".1", far: network + ".2"}
 	mustTool(p.t, "ip", "link", "add", l.device, "type", "veth", "peer", "name", l.device+"p", "netns", p.name)
 	mustTool(p.t, "ip", "address", "add", l.here+"/30", "dev", l.device)
 	mustTool(p.t, "ip", "link", "set", l.device, "up")
@@ -115,15 +110,40 @@ func (e *engines) natsOver(l *link) string {
 	return strings.Join(urls, ",")
 }
 
+// aloneVariable makes this program run a test in the network that it is in. It is the path of the built command.
+const aloneVariable = "FIELDGATE_TEST_ALONE"
+
+// alone runs the test in a process and a network namespace of its own, and is true there. Links that come and go are not seen outside: a
+// browser, whose tests run beside this one, gives up all that it is asking for when the machine's network changes.
+func alone(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(aloneVariable) != "" {
+		mustTool(t, "ip", "link", "set", "lo", "up")
+		return true
+	}
+	t.Parallel() // it mostly waits
+	command := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$", fmt.Sprint("-test.v=", testing.Verbose()), fmt.Sprint("-test.short=", testing.Short()))
+	if deadline, bounded := t.Deadline(); bounded {
+		command.Args = append(command.Args, fmt.Sprint("-test.timeout=", time.Until(deadline)-10*time.Second)) // so that it says where it was
+	}
+	command.Env = append(os.Environ(), aloneVariable+"="+build(t))
+	command.Stdout, command.Stderr = os.Stdout, os.Stderr
+	command.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	if err := command.Start(); err != nil {
+		t.Fatalf("this test cuts real networks and needs root and network namespaces; where there are none run TestFaultStopped alone: %v", err)
+	}
+	if err := command.Wait(); err != nil {
+		t.Errorf("%v; it has said why", err)
+	}
+	return false
+}
+
 // Networks that are cut without a word to either end: between a gateway and the bus, between a control node and the bus, between a
 // control node and the database. The promises are those of TestFaultStopped.
 func TestFaultNetwork(t *testing.T) {
-	t.Parallel()                                         // it mostly waits
-	probe := fmt.Sprint("fieldgate-probe-", os.Getpid()) // tests may run beside others
-	if output, err := exec.Command("ip", "netns", "add", probe).CombinedOutput(); err != nil {
-		t.Fatalf("this test cuts real networks and needs root and network namespaces; where there are none run TestFaultStopped alone: %v %s", err, output)
+	if !alone(t) {
+		return
 	}
-	exec.Command("ip", "netns", "delete", probe).Run()
 	e := newEngines(t)
 
 	gatewayPlace := newPlace(t)

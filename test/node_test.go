@@ -53,6 +53,9 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	binaryFolder = folder
+	if path := os.Getenv(aloneVariable); path != "" {
+		binary.once.Do(func() { binary.path = path })
+	}
 	code := m.Run()
 	os.RemoveAll(folder)
 	os.Exit(code)

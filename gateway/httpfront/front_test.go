@@ -192,7 +192,7 @@ func newGateway(t testing.TB, service string, change func(*Config)) *gateway {
 		change(&config)
 	}
 	g.Front = New(config)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", port.Free(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ let step = "beginning";
 const contexts = [];
 const consoleLog = [];
 const wrong = []; // what the browser complained about, requests to elsewhere, and what an inspection found
-// Patterns of console errors that belong to the journey; and tests beside it make network interfaces, which ends what a browser is asking for.
+// Patterns of console errors that belong to the journey; and a machine whose network changes ends what a browser is asking for.
 const expected = [/net::ERR_NETWORK_CHANGED/];
 
 /** Runs one journey, and says where it ended when it fails. */
