@@ -7,6 +7,12 @@ journey("getting-around", async (browser) => {
   const address = (part) => eventually(`the address holds ${part}`, () => decodeURIComponent(page.url()).includes(part));
   await heading(page, "Now").waitFor();
 
+  at("a node on this machine is asked also when the browser thinks that it is offline");
+  await page.evaluate(() => dispatchEvent(new Event("offline")));
+  await lead(page, "d", "Devices");
+  await eventually("rows are there", async () => (await page.locator("[data-index]").count()) > 3);
+  await page.evaluate(() => dispatchEvent(new Event("online")));
+
   at("the palette finds a page, a command and a device");
   const { items } = await admin("GET", "/api/v1/devices?limit=1&filter=state:active");
   await press(page, "Control+k");

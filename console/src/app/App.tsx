@@ -27,7 +27,10 @@ const queries: QueryClient = new QueryClient({
     },
   }),
   defaultOptions: {
+    // A node on the same machine, or on a site that is cut off, can be reached when the browser thinks that it is offline.
+    mutations: { networkMode: "always" },
     queries: {
+      networkMode: "always",
       staleTime: 5000,
       retry: (failures, error) => failures < 2 && error instanceof ApiProblem && error.code === "unreachable",
       refetchOnWindowFocus: true,
