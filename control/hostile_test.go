@@ -82,6 +82,11 @@ func TestImportEndsWithItsSender(t *testing.T) {
 		line := "{\"id\":\"m1\"}\n"
 		fmt.Fprintf(connection, "POST /api/v1/imports/devices?mode=%s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/x-ndjson\r\n"+
 			"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n", mode, n.control.Address(), token.Secret, len(line), line)
+		for begun := false; !begun; time.Sleep(10 * time.Millisecond) { // a test that hangs is ended
+			var tokens api.TokenPage
+			mallory.want(200, "GET", "/api/v1/tokens", "", &tokens)
+			begun = !tokens.Items[0].UsedAt.IsZero()
+		}
 		ana.want(200, "PATCH", "/api/v1/operators/mallory", `{"disabled":true}`, nil)
 		answer, err := http.ReadResponse(bufio.NewReader(connection), nil)
 		if err != nil {

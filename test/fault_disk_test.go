@@ -1,6 +1,7 @@
 package test
 
 import (
+	"database/sql"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -78,6 +79,11 @@ func TestFaultDiskOfDatabase(t *testing.T) {
 	t.Parallel() // it mostly waits
 	server := postgres.NewSmall(t, 192)
 	e := &engines{server, server.Database(t), nats.New(t, 3, "")}
+	others, err := sql.Open("pgx", e.database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer others.Close()
 	c := newCluster(t, e, []*node{e.member(t, "control", "c1")}, []*node{e.member(t, "gateway", "g1")})
 	control := c.controls[0]
 	give := func() {}
@@ -96,17 +102,22 @@ func TestFaultDiskOfDatabase(t *testing.T) {
 		if last.status != http.StatusInsufficientStorage && last.status != http.StatusServiceUnavailable || !strings.Contains(last.body, "disk") && !strings.Contains(last.body, "database") {
 			t.Errorf("a decision on a full disk: %d %s", last.status, last.body)
 		}
+		// Counting goes on as long as it fits into pages and files that are there: others write to the database until it cannot.
 		wait(t, "the console to be told that traffic is not counted", func() bool {
+			others.Exec("SELECT pg_logical_emit_message(false, '', repeat('x', 100000))") // fails in the end
 			_, ingestion := c.watchers[control].find("ingestion", "")
 			_, away := c.watchers[control].find("store", "")
 			return ingestion || away
 		})
 	}, mend: func() {
 		give()
-		if !e.postgres.Running() { // its log could not be written, so it ended itself
-			t.Log("PostgreSQL had ended itself, and was started again by hand")
-			e.postgres.Start(t)
-		}
+		wait(t, "the database to answer", func() bool {
+			if !e.postgres.Running() { // its log could not be written, so it ended itself
+				t.Log("PostgreSQL had ended itself, and was started again by hand")
+				e.postgres.Start(t)
+			}
+			return others.Ping() == nil
+		})
 	}})
 	for i := 1; i <= acknowledged; i++ {
 		if status, body, err := control.ask(http.MethodGet, fmt.Sprintf("/api/v1/devices/kept%d", i), nil); err != nil || status != http.StatusOK {

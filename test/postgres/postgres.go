@@ -171,11 +171,12 @@ wait $!
 test "$word" = keep || { folder=$PWD; cd / && rm -rf "$folder"; }
 `
 
-// Start starts a server that was stopped or killed, and returns when it answers.
+// Start starts a server that was stopped or killed, or has ended by itself, and returns when it answers.
 func (s *Server) Start(t testing.TB) {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.end(syscall.SIGQUIT) // the keeper of one that has ended by itself would remove the folder
 	for limit := time.Now().Add(startLimit); ; time.Sleep(50 * time.Millisecond) {
 		err := s.launch(t)
 		if err == nil {
