@@ -179,12 +179,7 @@ func (u *uplink) connectTo(ctx context.Context, b *brokers, one *broker) (*packe
 
 // begin takes a connection into use: what was under way goes on, or begins anew where the broker knows nothing of it.
 func (u *uplink) begin(b *brokers, l *link, present bool) {
-	l.at.mu.Lock()
-	l.at.devices++
-	l.at.mu.Unlock()
-	u.pool.brokers.Load().mark(l.at, nil)
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	u.link, u.resumed = l, l.version == mqtt.V5
 	l.renewed = u.pool.brokers.Load() != b // the settings have changed meanwhile
 	u.aliases = nil
@@ -198,6 +193,11 @@ func (u *uplink) begin(b *brokers, l *link, present bool) {
 	if l.renewed {
 		l.conn.SetReadDeadline(longAgo)
 	}
+	u.mu.Unlock()
+	l.at.mu.Lock()
+	l.at.devices++
+	l.at.mu.Unlock()
+	u.pool.brokers.Load().mark(l.at, nil)
 }
 
 var longAgo = time.Unix(1, 0)
