@@ -52,11 +52,11 @@ test-packages:
 	FIELDGATE_TEST_STORE=sqlite $(GO_TEST) -short -race $(RACE_PACKAGES)
 
 # Tests wait as much as they work: more packages run at once than there are processors. lint has vetted everything.
-GO_TEST = $(GO) test -vet=off -p 3 -timeout 15m
+GO_TEST = $(GO) test -vet=off -p 4 -timeout 20m
 
 # These mostly wait, for processes, faults and browsers. They run the binary that they build, of which go's cache of results knows nothing.
 test-product:
-	$(GO_TEST) -count 1 -parallel 3 -timeout 20m ./test/...
+	$(GO_TEST) -count 1 -parallel 3 ./test/...
 
 # Packages with goroutines of their own, those that take longest first; the others would only cost time under the race detector.
 RACE_PACKAGES = $$($(GO) list ./control/... ./gateway/... ./protocol/... ./engine/... ./sim/... | grep -vE '/control/(catalog|directory|filter|refusal|schema|targets)$$')
