@@ -83,12 +83,10 @@ func conformResending(t *testing.T, g *gateway) {
 		topic := "again/" + v.String()
 		ear, mouth := g.peer(t, v, "ear-"+v.String(), kept), g.peer(t, v, "mouth-"+v.String(), kept)
 		ear.subscribe(topic, 2, nil)
+		var ids []uint16
 		for i, qos := range []byte{1, 2, 2, 1} {
 			mouth.publish(topic, fmt.Sprint(i), qos, nil)
-		}
-		var ids []uint16
-		for i := range 4 {
-			m := ear.unacknowledged()
+			m := ear.unacknowledged() // one after the other: only those of one QoS have to arrive in order (MQTT 5 §4.6)
 			if m.Dup || string(m.Payload) != fmt.Sprint(i) {
 				t.Fatalf("heard %+v", m)
 			}
@@ -123,11 +121,9 @@ func conformResending(t *testing.T, g *gateway) {
 		ear.want(fmt.Sprintf("6202%04x", ids[1])) // [MQTT-4.3.3-6] its PUBREL, never the PUBLISH
 		again(2)
 		again(3)
-		for _, payload := range []string{"4", "5"} {
-			// They may have left before the connection was cut, DUP says so; the client saw neither.
-			if m := ear.unacknowledged(); string(m.Payload) != payload {
-				t.Fatalf("heard %+v, want %s", m, payload)
-			}
+		// They may have left before the connection was cut, DUP says so; the client saw neither.
+		if late := []string{string(ear.unacknowledged().Payload), string(ear.unacknowledged().Payload)}; !slices.Contains(late, "4") || !slices.Contains(late, "5") {
+			t.Fatalf("heard %q, want 4 and 5", late)
 		}
 		if v == mqtt.V311 {
 			return
