@@ -25,7 +25,7 @@ journey("coap", async (browser) => {
   await inspectAll(page, [["coap-observations-empty", "/coap/observations", "Nobody observes a resource."], ["coap-transfers-empty", "/coap/transfers", "No body is on its way."]]);
 
   at("an app observes, and a device sends");
-  const observer = spawn(FIELDGATE, ["coap", "observe", "/trackers/c1/position", "--token-file", app, "--for", "4m", "--config", CONFIG]);
+  const observer = spawn(FIELDGATE, ["coap", "observe", "/trackers/c1/position", "--token-file", app, "--for", "15m", "--config", CONFIG]);
   for (const part of [observer, observer.stdout, observer.stderr]) part.unref();
   const ended = new Promise((done) => observer.on("exit", done));
   await eventually("the observation is there", async () => (await fieldgate("coap", "peer", "list", "--filter", "observes:yes")).includes("wall"));
@@ -72,7 +72,7 @@ journey("coap", async (browser) => {
   await fieldgate("device", "add", "c2", "--quiet");
   await writeFile(key, "000102030405060708090a0b0c0d0e0f", { mode: 0o600 });
   await fieldgate("device", "psk", "c2", "--key-file", key);
-  const secured = spawn(FIELDGATE, ["coap", "observe", "coaps:///c", "--psk-identity", "c2", "--psk-file", key, "--for", "4m", "--config", CONFIG]);
+  const secured = spawn(FIELDGATE, ["coap", "observe", "coaps:///c", "--psk-identity", "c2", "--psk-file", key, "--for", "15m", "--config", CONFIG]);
   for (const part of [secured, secured.stdout, secured.stderr]) part.unref();
   const left = new Promise((done) => secured.on("exit", done));
   await eventually("the session is there", async () => (await fieldgate("coap", "peer", "list", "--filter", "session:yes credential:psk")).includes("c2"));

@@ -16,7 +16,7 @@ journey("mqtt", async (browser) => {
   await writeFile(token, await fieldgate("device", "add", "t1", "--quiet"), { mode: 0o600 });
   const publish = (topic, payload, ...more) => fieldgate("mqtt", "pub", topic, JSON.stringify(payload), "--token-file", token, ...more);
   const connect = () => {
-    const process = spawn(FIELDGATE, ["mqtt", "sub", "tracker/t1/commands", "--token-file", token, "--client-id", client, "--session-expiry", "1h", "--timeout", "4m", "--config", CONFIG]);
+    const process = spawn(FIELDGATE, ["mqtt", "sub", "tracker/t1/commands", "--token-file", token, "--client-id", client, "--session-expiry", "1h", "--timeout", "15m", "--config", CONFIG]);
     for (const part of [process, process.stdout, process.stderr]) part.unref(); // a journey that fails does not wait for it
     let said = "";
     process.stderr.on("data", (data) => (said += data));
