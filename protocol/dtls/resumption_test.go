@@ -413,10 +413,13 @@ func BenchmarkHandshake(b *testing.B) {
 				options, _ = s.known(options...)
 			}
 			b.ReportAllocs()
+			sent := int64(0)
 			for b.Loop() {
 				c := s.connect(options...)
 				c.socket.vanish()
+				sent += c.socket.bytes.Load()
 			}
+			b.ReportMetric(float64(sent)/float64(b.N), "bytes/op") // of datagrams, both ways
 		})
 	}
 }

@@ -163,7 +163,8 @@ type roamer struct {
 	conn    *net.UDPConn
 	drop    func(n int) bool
 	written int
-	last    []byte // datagram
+	last    []byte       // datagram
+	bytes   atomic.Int64 // that came and went
 	closed  chan struct{}
 	in      chan []byte
 	late    chan struct{} // a read deadline is over
@@ -205,6 +206,7 @@ func (r *roamer) listen(local *net.UDPAddr) {
 			if err != nil {
 				return
 			}
+			r.bytes.Add(int64(n))
 			select {
 			case r.in <- bytes.Clone(buffer[:n]):
 			case <-r.closed:
@@ -228,6 +230,7 @@ func (r *roamer) WriteTo(b []byte, _ net.Addr) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.written++
+	r.bytes.Add(int64(len(b)))
 	r.last = bytes.Clone(b)
 	if r.drop != nil && r.drop(r.written) {
 		return len(b), nil
