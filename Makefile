@@ -54,7 +54,7 @@ test-packages:
 # Tests wait as much as they work: more packages run at once than there are processors. lint has vetted everything.
 GO_TEST = $(GO) test -vet=off -p 4 -timeout 20m
 
-# These mostly wait, for processes, faults and browsers. They run the binary that they build, of which go's cache of results knows nothing.
+# Most of these wait for processes and faults; browsers need the processors. They run the binary that they build, of which go's cache of results knows nothing.
 test-product:
 	$(GO_TEST) -count 1 -parallel 3 ./test/...
 
